@@ -1,0 +1,36 @@
+"""What can go wrong, said in one line each: what, where, what to do. The command line prints it and exits with 2."""
+
+from __future__ import annotations
+
+
+class KolorsLabError(Exception):
+    """Anything the user can mend; the message is one line."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(" ".join(str(message).split()))
+
+
+class SettingError(KolorsLabError):
+    """A field of a settings dataclass has a value that is not allowed."""
+
+
+class DataError(KolorsLabError):
+    """Pictures, captions, stories or folders cannot be read, or output cannot be written."""
+
+
+class ModelError(KolorsLabError):
+    """Weights are damaged, of another model, or went bad in training."""
+
+
+class FetchError(KolorsLabError):
+    """Something has to be downloaded first, or its download failed."""
+
+
+def check_number(field: str, value: object, low: float, high: float = float("inf"), whole: bool = False) -> None:
+    """Raise SettingError unless `value` is a number (an int where `whole`) with low <= value <= high; NaN never is."""
+    kind = int if whole else (int, float)
+    if isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high and value != float("inf"):
+        return
+    noun = "a whole number" if whole else "a number"
+    allowed = f"of at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+    raise SettingError(f"{field} = {value!r}: must be {noun} {allowed}")
