@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +35,6 @@ def replacing(file: str | Path) -> Iterator[Path]:
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            os.replace(temporary, file)
+            temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

@@ -5,7 +5,9 @@ Nothing in the library asks for a preset's name: `tiny`, `kolors` and a folder o
 
 from __future__ import annotations
 
+import contextlib
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING
 from .errors import FetchError, ModelError, SettingError, check_number
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from diffusers import KolorsPipeline
 
@@ -192,22 +196,42 @@ def load_pipeline(
     Raises FetchError where the weights are not on this machine, ModelError where they cannot be read.
     """
     import torch
-    from diffusers import AutoencoderKL, KolorsPipeline
 
     device = torch.device(device) if device else pick_device()
     dtype = dtype or pick_dtype(device)
     folder = pipeline_path(preset)
-    # transformers 5 would otherwise keep whatever the files hold; use_safetensors: no pickle is ever opened
-    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    vae = local_path(preset.vae) if preset.vae else None
     try:
-        if preset.vae:
-            options["vae"] = AutoencoderKL.from_pretrained(local_path(preset.vae), **options)
-        pipe = KolorsPipeline.from_pretrained(folder, variant=_variant(folder), **options)
-    except (OSError, ValueError, KeyError, RuntimeError, json.JSONDecodeError) as error:
+        with _quiet():
+            pipe = _from_pretrained(folder, vae, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
     pipe.set_progress_bar_config(disable=True)
     place(pipe, device)
     return pipe
+
+
+def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype) -> KolorsPipeline:
+    from diffusers import AutoencoderKL, KolorsPipeline
+
+    # transformers 5 would otherwise keep whatever type the files hold; use_safetensors: no pickle is ever opened
+    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    parts = {"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {}
+    return KolorsPipeline.from_pretrained(folder, variant=_variant(folder), **options, **parts)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' notes and bars on loading, which are not for the learner."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # one of the two supported lines calls torch_dtype deprecated
+        yield
 
 
 def _variant(folder: Path) -> str | None:
