@@ -22,7 +22,6 @@ FORBIDDEN = re.compile(
     "二次元|日系|动漫|动画|漫画|卡通|手办|玩偶|玩具|公仔|人偶|雕像|模型|anime|manga|cartoon|comic|figurine|toy|doll|statue",
     re.IGNORECASE,
 )
-ENGLISH_COLORS = {color: (color,) for color in COLOR}
 
 
 def captions_of(scenes: list[Scene], seed: int = 1, **options) -> list[str]:
@@ -69,9 +68,9 @@ def words_for(attribute: str, scene: Scene, english: bool) -> tuple[str, ...]:
     value = getattr(scene, attribute)
     if english:
         tables = {
-            "color": ENGLISH_COLORS, "hair_length": wordings.EN_HAIR_LENGTH, "framing": wordings.EN_FRAMING,
+            "color": {color: (color,) for color in COLOR}, "framing": wordings.EN_FRAMING,
             "hair_color": {color: (word,) for color, word in wordings.EN_HAIR_COLOR.items()},
-            "place": wordings.EN_PLACE, "style": wordings.EN_STYLE,
+            "hair_length": wordings.EN_HAIR_LENGTH, "place": wordings.EN_PLACE, "style": wordings.EN_STYLE,
         }  # fmt: skip
         return tables[attribute][value]
     if attribute == "place":
@@ -119,11 +118,11 @@ def test_story_scenes_are_drawable_and_their_prompts_name_what_is_judged():
 
 
 def test_captions_use_every_clause_of_the_story_prompts():
-    """Each phrase between commas is made of characters that captions of that very place use too."""
+    """Every character of a prompt occurs in captions of the scene it asks for: no prompt is news to the model."""
     rng = random.Random(8)
     for prompt, _, _, scene in (row for story in story_scenes().values() for row in story):
         seen = set("".join(caption(replace(scene, style="ink"), rng) for _ in range(400)))
-        assert set(prompt) - seen <= set("二次元日系动漫级"), prompt
+        assert set(prompt) - seen <= set("二次元日系动漫"), prompt
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +144,7 @@ def test_tokenizer_knows_every_gb2312_character(tokenizer):
     assert [c for c in gb2312() if model.piece_to_id(c) == model.unk_id()] == []
 
 
-def test_tokenizer_pads_left_behind_nothing_and_restores_the_text(tokenizer):
+def test_tokenizer_pads_on_the_left_and_restores_the_text(tokenizer):
     text = "二次元，一个 girl，龘 😀"
     ids = tokenizer(text, padding="max_length", max_length=256, truncation=True).input_ids
     assert len(ids) == 256 and ids[0] == tokenizer.pad_token_id and max(ids) < tokenizer.vocab_size == 8192

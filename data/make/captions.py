@@ -135,9 +135,8 @@ def _place_and_action(scene: Scene, rng: random.Random, complete: bool) -> tuple
     if not complete and rng.random() < (0.35 if told else 0.06):
         return rng.sample(details, int(bool(told))), action
     if scene.who != "girl":  # nobody else sits in class, and riders and horses do not "stand by"
-        located = [
-            words for words in located if words[0] not in ("坐" if scene.who in ("prince", "couple") else "坐站")
-        ]
+        wrong = "坐" if scene.who in ("prince", "couple") else "坐站"
+        located = [words for words in located if words[0] not in wrong]
     backdrop = rng.choice(w.BACKDROP).format(rng.choice(nouns))
     place = [rng.choice(located) if rng.random() < 0.65 else backdrop]
     return place + rng.sample(details, rng.choices((0, 1, 2), weights=(60, 28, 12))[0]), action
