@@ -1,0 +1,87 @@
+"""Train tiny-kolors' VAE on pictures of every style, as Kolors' has seen every style: 128 x 128 x 3 <-> 16 x 16 x 4.
+
+Half-size crops for most of the way (the net is convolutional, and small pictures give four times the steps), whole
+pictures at the end. The loss is L1 and squared error with a light KL term (Rombach et al. 2022, section 3.1, without
+the adversary: it would invent texture that small scenes do not have).
+
+    python data/make/train_vae.py
+"""
+
+import random
+
+import torch
+from common import SIZE, TINY, fit, note, rendered, to_tensor
+from diffusers import AutoencoderKL
+from scenes import STYLE, UNSEEN_STYLE, training_scenes
+
+KL = 1e-6
+CHANNELS = (16, 32, 64, 96)
+
+
+def new_vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        3, 3, ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4, CHANNELS, layers_per_block=1, latent_channels=4,
+        norm_num_groups=8, sample_size=SIZE, scaling_factor=1.0, mid_block_add_attention=False, force_upcast=False,
+    )  # fmt: skip
+
+
+def vae_loss(vae, pixels: torch.Tensor) -> torch.Tensor:
+    posterior = vae.encode(pixels).latent_dist
+    error = vae.decode(posterior.sample()).sample - pixels
+    return error.abs().mean() + 2 * error.square().mean() + KL * posterior.kl().mean()
+
+
+def crops(pictures, rng: random.Random, count: int, side: int) -> torch.Tensor:
+    """`count` random windows of `side` px, each from another picture."""
+    corner = SIZE - side
+    windows = []
+    for i in rng.sample(range(len(pictures)), count):
+        y, x = rng.randint(0, corner), rng.randint(0, corner)
+        windows.append(to_tensor(pictures[i : i + 1, y : y + side, x : x + side]))
+    return torch.cat(windows).to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def psnr(vae, pictures) -> list[float]:
+    """Per picture the PSNR (dB) of its reconstruction from the latent's mean."""
+    values = []
+    for i in range(0, len(pictures), 16):
+        pixels = to_tensor(pictures[i : i + 16])
+        error = (vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1) - pixels) / 2
+        values += (-10 * error.square().mean((1, 2, 3)).log10()).tolist()
+    return values
+
+
+@torch.no_grad()
+def latents(vae, pictures, batch: int = 32) -> torch.Tensor:
+    """The latents' means, unscaled, (N, 4, 16, 16)."""
+    return torch.cat(
+        [vae.encode(to_tensor(pictures[i : i + batch])).latent_dist.mode() for i in range(0, len(pictures), batch)]
+    )
+
+
+def save(vae, pictures) -> None:
+    """Scale latents to variance one, as the noise schedule expects, and save in half precision."""
+    vae.register_to_config(scaling_factor=round(1 / latents(vae, pictures[:500]).std().item(), 5))
+    vae.half().save_pretrained(TINY / "vae")
+    vae.float()
+
+
+def main(small: int = 3000, whole: int = 350) -> None:
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    styles = (*STYLE, UNSEEN_STYLE)
+    pictures = rendered("vae", training_scenes(2, 8000, styles, spoiled=0.1))
+    held = rendered("vae_held", training_scenes(3, 210, styles))
+    vae = new_vae().to(memory_format=torch.channels_last)
+    report = lambda step, kept: print(f"psnr {sum(psnr(kept, held[:64])) / 64:.2f} dB", flush=True)  # noqa: E731
+    kept = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 16, 64)), small, 1.5e-3, "vae_small", 0.995, report=report)
+    vae.load_state_dict(kept.state_dict())
+    kept = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 8, SIZE)), whole, 6e-4, "vae_whole", 0.99, report=report)
+    figures = psnr(kept, held)
+    note("vae", psnr_mean=round(sum(figures) / len(figures), 2), psnr_min=round(min(figures), 2))
+    save(kept, pictures)
+
+
+if __name__ == "__main__":
+    main()
