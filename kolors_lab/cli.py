@@ -1,0 +1,248 @@
+"""The `kolors-lab` command: one subcommand for each settings dataclass, its options made from the fields.
+
+Example: kolors-lab baseline --preset tiny --out runs/baseline
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from .errors import KolorsLabError
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
+COMMANDS = {  # name: (settings dataclass, function), both in the module of that name
+    "baseline": ("BaselineConfig", "baseline"),
+    "juice": ("JuiceConfig", "juice"),
+    "train": ("TrainConfig", "train"),
+    "generate": ("GenerateConfig", "generate_file"),
+    "story": ("StoryConfig", "story"),
+    "score": ("ScoreConfig", "score"),
+    "submit": ("SubmitConfig", "submit"),
+    "fetch": ("FetchConfig", "fetch"),
+    "doctor": ("DoctorConfig", "doctor"),
+}
+QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MODELSCOPE_LOG_LEVEL": "40",
+    "LOGURU_LEVEL": "ERROR",
+}
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl+C."""
+    for stream in (sys.stdout, sys.stderr):  # Chinese text also where the locale is C
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        return run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        return _say("stopped; run the same command again to go on", STOPPED)
+    except argparse.ArgumentError as error:
+        return _say(f"{explain(str(error))}; see kolors-lab --help", WRONG)
+    except KolorsLabError as error:
+        return _say(str(error), WRONG)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}; free some space or choose another place", WRONG)
+
+
+def run(argv: list[str]) -> int:
+    """Parse and do one command; its exceptions pass through."""
+    parser = make_parser()
+    if not argv:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(argv)
+    config_name, function_name = COMMANDS[options.command]
+    module = import_module(f"kolors_lab.{options.command}")
+    config = getattr(module, config_name)(**vars(options[options.command]))
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    warnings.simplefilter("ignore")
+    function = getattr(module, function_name)
+    with Bars() as bars:
+        result = function(config, **_callbacks(function, options.command, bars))
+    print("\n".join(SUMMARIES[options.command](config, result)))
+    return 0
+
+
+def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callable]:
+    """What the function calls to tell how far it is, by the names of its parameters."""
+    known = {
+        "progress": lambda: bars,
+        "on_encode": lambda: bars("encode"),
+        "on_step": lambda: bars(command),
+        "on_progress": lambda: lambda line: print(line, file=sys.stderr),
+    }
+    wanted = inspect.signature(function).parameters
+    return {name: make() for name, make in known.items() if name in wanted}
+
+
+def make_parser() -> ArgumentParser:
+    """The parser, with a subcommand for every settings dataclass."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="kolors-lab",
+        exit_on_error=False,
+        formatter_class=Help,
+        description="Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline",
+    )
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
+    for name, (config_name, _) in COMMANDS.items():
+        config = getattr(import_module(f"kolors_lab.{name}"), config_name)
+        command = ArgumentParser(exit_on_error=False, formatter_class=Help)
+        command.description = add_options(command, config)
+        commands.add_subcommand(name, command, help=command.description)
+    return parser
+
+
+def add_options(command: ArgumentParser, config: type) -> str:
+    """One option per field, with its type, default and docstring; a field without default is a positional.
+
+    Returns the dataclass's first line. (jsonargparse's own add_class_arguments would import all that the module's
+    TYPE_CHECKING block names, seconds of torch and diffusers, to look at types that are no fields.)
+    """
+    from docstring_parser import parse_from_object
+
+    about = parse_from_object(config)
+    texts = {part.arg_name: part.description for part in about.params}
+    types = get_type_hints(config)
+    for field in fields(config):
+        required = field.default is MISSING
+        options = {} if required else {"default": field.default}
+        name = field.name if required else f"--{field.name}"
+        command.add_argument(name, type=types[field.name], help=texts.get(field.name), **options)
+    return about.short_description
+
+
+class Help(argparse.HelpFormatter):
+    """Help that gives each default, but no Python types."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        plain = action.default in (None, argparse.SUPPRESS) or not action.option_strings
+        return text if plain else f"{text} (default: {action.default})"
+
+
+def explain(error: str) -> str:
+    """A parser's message in a learner's words: which option, what was given, what is allowed."""
+    error = " ".join(error.split())
+    key = re.match(r'Parser key "(?:\w+\.)*(\w+)":', error)
+    value = re.search(r"(?:Got|Given) value: (.*)$", error)
+    if not (key and value):
+        return re.sub(r"\b(?:" + "|".join(COMMANDS) + r")\.(\w+)", r"\1", error)
+    literals = re.search(r"Literal\[(.*?)\]", error)
+    kinds = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", error))
+    words = [TYPES.get(kind, kind) for kind in kinds if kind != "NoneType"]
+    return f"{key[1]} = {value[1]!r}: must be {f'one of {literals[1]}' if literals else ' or '.join(words)}"
+
+
+def _say(message: str, code: int) -> int:
+    print(f"kolors-lab: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+class Bars:
+    """Progress bars on stderr, one at a time: `bars("train")` names what is to come, on_step(done, total) fills it."""
+
+    def __init__(self):
+        self.bar, self.stage = None, ""
+
+    def __call__(self, stage: str) -> Callable[..., None]:
+        if self.bar is None or self.bar.bar_format is None:  # a name still waiting for its first step stays
+            self.open(stage)
+
+        def on_step(done: int, total: int, loss: float | None = None) -> None:
+            if self.stage != stage:
+                self.open(stage)
+            if self.bar.bar_format:
+                self.bar.bar_format = None
+                self.bar.reset(total)
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            self.bar.update(done - self.bar.n)
+
+        return on_step
+
+    def open(self, stage: str) -> None:
+        from tqdm import tqdm
+
+        self.close()
+        self.stage = stage
+        self.bar = tqdm(desc=f"{stage:8}", file=sys.stderr, bar_format="{desc} …", dynamic_ncols=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.leave = self.bar.bar_format is None  # a name that never came to a step goes
+            self.bar.close()
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _baseline(config: Any, done: Any) -> list[str]:
+    verdict = "passes" if done.passed else "is below"
+    kind = "练习分 practice score" if done.practice else "mean score"
+    lines = [
+        f"pictures kept   {done.kept} of {done.kept + done.rejected}",
+        f"training loss   {done.loss:.4f}",
+        f"{kind}   {done.base_score:.2f} without the LoRA, {done.lora_score:.2f} with it: {verdict} the gate of 6",
+        f"time            {done.seconds:.0f} s",
+        f"page            {done.page}",
+        f"report          {done.report}",
+    ]
+    return ["", *lines]
+
+
+def _score(config: Any, done: Any) -> list[str]:
+    lines = [f"{score:6.2f}  {file}" for file, score in zip(done.files, done.scores, strict=True)]
+    lines += [f"left out  {file}: {reason}" for file, reason in done.left_out]
+    kind = "练习分 practice score, knows nothing of taste" if done.practice else "aesthetic score"
+    verdict = "passes" if done.passed else "is below"
+    return [*lines, f"mean {done.mean:.2f} of {len(done.files)} pictures ({kind}) {verdict} the gate of 6"]
+
+
+def _juice(config: Any, done: Any) -> list[str]:
+    funnel = " → ".join(f"{name} {count}" for name, count in done.funnel)
+    return [funnel, f"kept {done.kept}, left out {len(done.rejected)} (reasons in rejected.csv): {done.out}"]
+
+
+def _submit(config: Any, done: Any) -> list[str]:
+    return [f"submission: {config.folder}", *(f"still missing: {line}" for line in done)]
+
+
+def _path(config: Any, done: Any) -> list[str]:
+    return [str(done)]
+
+
+SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
+    "baseline": _baseline,
+    "juice": _juice,
+    "train": _path,
+    "generate": _path,
+    "story": _path,
+    "score": _score,
+    "submit": _submit,
+    "fetch": _path,
+    "doctor": _path,
+}

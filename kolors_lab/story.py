@@ -1,0 +1,198 @@
+"""A story: scenes in a CSV → panels with their settings inside each PNG → a comic page with captions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import DataError
+from .generate import GenerateConfig, check_sampling, generate, picture_settings, read_settings, save_picture
+from .lora import load_lora, unload_lora
+from .models import data_dir, get_preset, load_pipeline, pipeline_path
+from .page import make_page
+from .steps import fingerprint
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+
+    from .models import Preset
+
+COLUMNS = ("scene", "prompt", "negative_prompt", "seed")
+DEFAULT_STORY, DEFAULT_TITLE = "idol.csv", "偶像少女养成日记"
+
+
+@dataclass(frozen=True)
+class StoryConfig:
+    """Tell a story in pictures: one panel for each line of a CSV, and a page that holds them all."""
+
+    preset: str = "tiny"
+    """which model: "tiny" (embedded), "kolors", or a folder that holds a Kolors pipeline"""
+    story: str | None = None
+    """CSV with the columns scene,prompt,negative_prompt,seed; without it the bundled 偶像少女养成日记"""
+    lora: str | None = None
+    """.safetensors file of a LoRA to draw with; without it the base model draws"""
+    lora_strength: float = 1.0
+    """how strongly the LoRA acts: 0 not at all, 1 as it was trained"""
+    steps: int | None = None
+    """denoising steps of a panel; without it the preset's"""
+    cfg: float | None = None
+    """how strictly a panel follows its prompt, 1 to about 10; without it the preset's"""
+    title: str | None = None
+    """headline of the page; without it the story's name"""
+    out: str = "runs/story"
+    """folder for panels/1.png, panels/2.png, … and page.png"""
+
+    def __post_init__(self):
+        check_sampling(0, self.steps, self.cfg, None, None, self.lora_strength)
+
+
+@dataclass(frozen=True)
+class StoryScene:
+    """One line of a story; `scene` is the caption under its panel."""
+
+    scene: str
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+
+def story_file(story: str | None) -> Path:
+    """The given CSV, or the bundled story."""
+    return Path(story) if story else data_dir() / "stories" / DEFAULT_STORY
+
+
+def story_title(story: str | None) -> str:
+    return Path(story).stem.replace("_", " ") if story else DEFAULT_TITLE
+
+
+def read_story(file: str | Path) -> list[StoryScene]:
+    """The scenes of a UTF-8 CSV (with or without byte order mark) in their order. DataError names file and line."""
+    file = Path(file)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such story; give a CSV with the columns {','.join(COLUMNS)}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: not UTF-8 text; save the table as “CSV UTF-8”") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}; give a CSV file") from error
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    absent = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+    if absent:
+        raise DataError(f"{file}: line 1: no column {', '.join(absent)}; the columns are {','.join(COLUMNS)}")
+    scenes = [_scene(row, f"{file}: line {reader.line_num}") for row in reader if any(row.values())]
+    if not scenes:
+        raise DataError(f"{file}: it has no scenes; write one line {','.join(COLUMNS)} for each panel")
+    return scenes
+
+
+def _scene(row: dict[str, str | None], where: str) -> StoryScene:
+    prompt, seed = (row["prompt"] or "").strip(), (row["seed"] or "").strip()
+    if None in row:
+        raise DataError(f"{where}: more than {len(COLUMNS)} columns; put text that holds a comma in double quotes")
+    if not prompt:
+        raise DataError(f"{where}: the prompt is empty; say what the panel shows")
+    if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
+        raise DataError(f"{where}: seed {seed!r} is no whole number from 0 to 2^63-1")
+    return StoryScene((row["scene"] or "").strip(), prompt, (row["negative_prompt"] or "").strip(), int(seed))
+
+
+def tell(
+    pipe: KolorsPipeline | Callable[[], KolorsPipeline],
+    scenes: Sequence[StoryScene],
+    out: str | Path,
+    preset: Preset,
+    lora: str | Path | None = None,
+    lora_strength: float = 1.0,
+    steps: int | None = None,
+    cfg: float | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Draw one panel per scene as `out/panels/N.png`; panels already there with equal settings are kept.
+
+    `pipe` may be a function that loads the pipeline: it is called only if something is to be drawn. `on_step(done,
+    total)` counts the panels. ModelError if the LoRA is of another model, DataError if a file in the way is not ours.
+    """
+    folder = Path(out) / "panels"
+    model = {"model_hash": fingerprint(pipeline_path(preset))}  # tells a model from another of the same name
+    common = {"lora": lora and str(lora), "lora_strength": lora_strength, "steps": steps, "cfg": cfg}
+    wanted = {
+        folder / f"{n}.png": asdict(scene) | picture_settings(_config(scene, **common), preset) | model
+        for n, scene in enumerate(scenes, 1)
+    }
+    stale = _stale(folder, wanted)
+    missing = [file for file in wanted if file in stale or not file.exists()]
+    with _drawing(pipe if missing else None, lora, lora_strength) as artist:
+        for file in stale:  # only now, when model and LoRA are known to be good
+            file.unlink()
+        if missing or stale:
+            (folder.parent / "page.png").unlink(missing_ok=True)
+        for done, file in enumerate(wanted, 1):
+            if file in missing:
+                _draw(artist, wanted[file], file)
+            if on_step:
+                on_step(done, len(wanted))
+    return list(wanted)
+
+
+def _config(scene: StoryScene, **common) -> GenerateConfig:
+    return GenerateConfig(
+        prompt=scene.prompt, negative_prompt=scene.negative_prompt, seed=scene.seed, **common
+    )  # fmt: skip
+
+
+def _stale(folder: Path, wanted: dict[Path, dict]) -> list[Path]:
+    """Panels of an earlier story or of other settings: left there they would look current."""
+    stale = []
+    for file in (f for f in folder.glob("*.png") if f.stem.isdigit()):
+        settings = _settings(file)
+        if settings is None:
+            raise DataError(f"{file}: it is not a panel of ours, so it stays; choose another folder with --out")
+        if settings != wanted.get(file):
+            stale.append(file)
+    return stale
+
+
+@contextmanager
+def _drawing(
+    pipe: KolorsPipeline | Callable[[], KolorsPipeline] | None, lora: str | Path | None, strength: float
+) -> Iterator[KolorsPipeline | None]:
+    """The pipeline, loaded if need be, with the LoRA on it for as long as the block lasts; None for None."""
+    pipe = pipe if pipe is None or hasattr(pipe, "unet") else pipe()
+    if pipe is None or not lora:
+        yield pipe
+        return
+    load_lora(pipe, lora, strength)
+    try:
+        yield pipe
+    finally:
+        unload_lora(pipe)
+
+
+def _settings(file: Path) -> dict | None:
+    try:
+        return read_settings(file)
+    except DataError:
+        return None
+
+
+def _draw(pipe: KolorsPipeline, settings: dict, file: Path) -> None:
+    keys = ("seed", "steps", "cfg", "width", "height")
+    image = generate(pipe, settings["prompt"], settings["negative_prompt"], **{k: settings[k] for k in keys})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_picture(image, file, settings)
+
+
+def story(config: StoryConfig, on_step: Callable[[int, int], None] | None = None) -> Path:
+    """Panels and page for the settings of the command line; the page's path."""
+    preset, scenes = get_preset(config.preset), read_story(story_file(config.story))
+    panels = tell(
+        lambda: load_pipeline(preset), scenes, config.out, preset,
+        config.lora, config.lora_strength, config.steps, config.cfg, on_step,
+    )  # fmt: skip
+    title = config.title or story_title(config.story)
+    return make_page(panels, [s.scene for s in scenes], Path(config.out) / "page.png", title)
