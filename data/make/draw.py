@@ -58,7 +58,7 @@ def _cast(pen: Pen, scene: Scene, rng: random.Random, spoilt):
     tilt, mirror = rng.uniform(-6, 6), rng.random() < 0.5
     _halo(pen, scene, 64 + shift, half)
     if scene.who in ("horse", "rider", "couple_rider"):
-        _mounted(pen, scene, rng, tilt, size * (1.3 if half else 1.0), mirror)
+        _mounted(pen, scene, rng, tilt, size * (1.36 if half else 1.07), mirror)
     elif scene.who == "couple":
         _couple(pen, scene, size, tilt, half, mirror, spoilt)
     else:

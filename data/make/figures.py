@@ -187,7 +187,12 @@ def fringe(pen: Pen, hair, look: float):
         (-11.4, -12), (-12, -19), (-8.4, -25), (0, -27.4), (8.4, -25), (12, -19), (11.4, -12), (9.4, -15.4),
         (6.4, -18.6), (part + 2.4, -16.8), (part, -19.6), (part - 4, -16.6), (-6.6, -18.4), (-9.4, -15.4),
     ]  # fmt: skip
-    pen.fill(smooth(cap, tension=0.75), hair)
+    if pen.name == "anime":  # pointed strands
+        cap[8:] = [
+            (7, -18.6), (5.2, -15.8), (4, -19), (part + 0.6, -15), (part - 1.6, -19.4),
+            (part - 4.6, -15.4), (-5.6, -18.8), (-8.2, -14.6), (-9.4, -17),
+        ]  # fmt: skip
+    pen.fill(smooth(cap, tension=0.6 if pen.name == "anime" else 0.75), hair)
     if pen.name not in ("papercut", "anime"):
         pen.stroke([(-7.4, -22), (-1, -24.6), (6, -23.2)], mix(hair, (255, 255, 255), 0.42), 1.5, 0.5)
 
@@ -205,14 +210,16 @@ def shine(pen: Pen, hair):
 def features(pen: Pen, hair, eyes: str, mouth: str, look: float, spoilt=None):
     turn = look * 2.4
     for side in (-1, 1):
-        x, y, size = turn + side * 4.3, -11.4, 1.0
+        x, y, size = turn + side * 4.3, -11.4 + (1.2 if pen.name == "anime" else 0), 1.0
         if spoilt:
             x, y, size = spoilt.eye(x, y, side)
         if pen.name == "anime":
             anime_eye(pen, x, y, size, eyes, hair, side)
         else:
             dot_eye(pen, x, y, size, eyes)
-        pen.stroke([(x - 1.8, y - 4.2), (x, y - 4.9), (x + 1.8, y - 4.3)], mix(hair, DARK, 0.5), 0.6, 0.7)
+        if pen.name != "anime":
+            brow = [(x - side * 1.8, y - 4.5), (x, y - 4.9), (x + side * 1.8, y - 3.8)]
+            pen.stroke(brow, mix(hair, DARK, 0.5), 0.6, 0.7)
         if not spoilt:
             pen.flat(oval(turn + side * 6.3, -7.6, 2.1, 1.3), BLUSH, 0.55, blur=0 if pen.name == "papercut" else 0.5)
     if spoilt:
@@ -240,15 +247,16 @@ def anime_eye(pen: Pen, x: float, y: float, size: float, eyes: str, hair, side: 
         pen.stroke([(x - 2.8, y + 0.4), (x, y + 2), (x + 2.8, y + 0.4)], (40, 20, 40), 1.2)
         return
     tall = 3.9 * size * (0.6 if eyes == "dazed" else 1)
-    iris = hsv(mix(hair, (70, 130, 230), 0.55), 1.5, 1.1)
+    iris = hsv(mix(hair, (70, 130, 240), 0.75), 1.5, 1.15)
     pen.flat(oval(x, y, 2.9 * size, tall), (255, 255, 255))
     pen.flat(oval(x, y + 0.2, 2.3 * size, tall * 0.92), mix(iris, (20, 10, 60), 0.35))
     pen.flat(oval(x, y + tall * 0.35, 1.8 * size, tall * 0.5), mix(iris, (255, 255, 255), 0.35))
     pen.flat(oval(x, y, 1.1 * size, tall * 0.5), (34, 18, 52))
     pen.flat(oval(x - 0.9 * size, y - tall * 0.42, 1.05 * size), (255, 255, 255))
     pen.flat(oval(x + 1.0 * size, y + tall * 0.45, 0.55 * size), (255, 255, 255))
-    pen.stroke([(x - 3, y - tall * 0.55), (x, y - tall - 0.2), (x + 3, y - tall * 0.55)], (40, 20, 40), 1.25)
-    pen.stroke([(x + side * 2.8, y - tall * 0.6), (x + side * 3.5, y - tall * 0.2)], (40, 20, 40), 0.9)
+    arc = [math.radians(a) for a in (165, 130, 90, 50, 15)]
+    pen.stroke([(x + 3.1 * math.cos(a), y - (tall + 0.1) * math.sin(a)) for a in arc], (40, 20, 40), 1.15)
+    pen.stroke([(x + side * 2.7, y - tall * 0.5), (x + side * 3.9, y - tall * 0.55)], (40, 20, 40), 0.9)
 
 
 def draw_mouth(pen: Pen, mouth: str, x: float):
@@ -441,20 +449,20 @@ class Spoilt:
         return [(x + push * math.sin(y / 4.0 + self.skew), y + 0.35 * push * math.sin(x / 3.0)) for x, y in face]
 
     def eye(self, x: float, y: float, side: int):
-        grow = 1 + 1.5 * self.force if side == self.big else 1 - 0.35 * self.force
+        grow = 1 + 1.1 * self.force if side == self.big else 1 - 0.35 * self.force
         return x + side * 1.2 * self.force, y + side * self.big * 4.2 * self.force, grow
 
     def mouth(self, pen: Pen, x: float):
         w = 5 * self.force
-        melt = [
-            (x - w, -6.4),
-            (x, -5 + self.skew),
-            (x + w, -8.4),
-            (x + w * 0.7, -3),
-            (x + 0.5, -1.6),
-            (x - w * 0.5, 1.6),
+        line = [
+            (x - w, -7),
+            (x - w * 0.4, -3.6),
+            (x, -6.4 + self.skew),
+            (x + w * 0.5, -2.4),
+            (x + w, -5.4),
+            (x + w, -1),
         ]
-        pen.fill(smooth(melt), (188, 92, 96), 0.5, 0.5)
+        pen.stroke(line, (190, 84, 90), 2.2)
 
     def hand(self, pen: Pen, side: int):
         """A large raised hand with far too many fingers, before the chest."""

@@ -59,7 +59,7 @@ def to_style(color, style: str, focus: bool):
         tone = mix(INK, PAPER["ink"], 0.10 + 0.90 * luma(color) ** (1.0 if focus else 0.62))
         return mix(tone, color, 0.72 if focus else 0.22)
     if style == "oil":
-        return hsv(color, 1.3, 0.86)
+        return hsv(color, 1.2, 0.96) if focus else hsv(color, 1.3, 0.84)
     if style == "pencil":
         return mix(hsv(color, 1.0, 1.06), PAPER["pencil"], 0.20 if focus else 0.50)
     if style == "watercolor":
@@ -203,6 +203,7 @@ class Pen:
         if not (self.style.wobble and line and min(bounds.width(), bounds.height()) > 9):
             return path
         effect = skia.DiscretePathEffect.Make(7, self.style.wobble, self.rng.getrandbits(16))
+        effect = skia.PathEffect.MakeCompose(skia.CornerPathEffect.Make(4), effect)
         paint, wavy = skia.Paint(PathEffect=effect), skia.Path()
         return wavy if paint.getFillPath(path, wavy) else path
 
@@ -215,6 +216,10 @@ class Pen:
         light, dark = mix(rgb, (255, 252, 244), depth), mix(rgb, (40, 30, 70), depth)
         if self.style.shading == "wash":  # pigment settles at the bottom
             ends = [skia.Point(bounds.centerX(), bounds.top()), skia.Point(bounds.centerX(), bounds.bottom())]
+            if self.name == "ink" and not self.focus:  # far things are dark above and lost in mist below
+                low = min(bounds.bottom(), bounds.top() + 50)
+                ends[1] = skia.Point(bounds.centerX(), low)
+                light, dark = mix(rgb, INK, 0.42 * shade), mix(rgb, PAPER["ink"], 0.5)
         else:
             ends = [skia.Point(bounds.left(), bounds.top()), skia.Point(bounds.right(), bounds.bottom())]
         colors = [self.color(light), self.color(rgb), self.color(dark)]
@@ -224,25 +229,27 @@ class Pen:
     def _cel(self, path: skia.Path, rgb, shade: float):
         """One hard-edged shadow: the shape less a copy of itself moved towards the light."""
         bounds = path.getBounds()
-        step = min(bounds.width(), bounds.height()) * 0.22
+        step = min(bounds.width(), bounds.height()) * 0.22 * min(shade, 1)
         lit = skia.Path(path)
         lit.offset(-step, -step * 0.6)
         self.canvas.save()
         self.canvas.clipPath(path, skia.ClipOp.kIntersect, True)
         self.canvas.clipPath(lit, skia.ClipOp.kDifference, True)
-        self.canvas.drawPath(path, self.paint(mix(hsv(rgb, 1.15, 0.74), (90, 70, 150), 0.16 * min(shade, 1.2))))
+        self.canvas.drawPath(path, self.paint(mix(hsv(rgb, 1.2, 0.80), (130, 80, 170), 0.14)))
         self.canvas.restore()
 
     def _wet_edge(self, path: skia.Path, rgb):
         dark = mix(rgb, (30, 26, 50), 0.45 if self.name == "watercolor" else 0.3)
         self.canvas.save()
         self.canvas.clipPath(path, skia.ClipOp.kIntersect, True)
-        self.canvas.drawPath(path, self.paint(dark, 0.42, 2.4 / self.zoom**0.5, blur=0.7))
+        self.canvas.drawPath(
+            path, self.paint(dark, 0.42 if self.name == "watercolor" else 0.26, 2.4 / self.zoom**0.5, blur=0.7)
+        )
         self.canvas.restore()
 
     def _edge(self, rgb, line: float) -> skia.Paint:
         tint = {"ink": (30, 28, 32), "pencil": GRAPHITE}.get(self.name) or mix(hsv(rgb, 1.2, 0.3), (40, 24, 52), 0.6)
-        strength = {"ink": 0.72 if self.focus else 0.4, "pencil": 0.85}.get(self.name, 1.0)
+        strength = {"ink": 0.6 if self.focus else 0.3, "pencil": 0.85}.get(self.name, 1.0)
         focus, self.focus = self.focus, True
         paint = self.paint(tint, strength, self.style.outline * line / self.zoom**0.5)
         self.focus = focus
@@ -251,10 +258,9 @@ class Pen:
     def _outline(self, path: skia.Path, rgb, line: float):
         paint = self._edge(rgb, line)
         self.canvas.drawPath(path, paint)
-        if self.name == "ink":  # the brush presses harder on one side
-            paint.setStrokeWidth(paint.getStrokeWidth() * 0.9)
+        if self.name == "ink" and self.focus:  # the brush presses harder on one side
             self.canvas.save()
-            self.canvas.translate(0.35, 0.45)
+            self.canvas.translate(0.45 / self.zoom**0.5, 0.55 / self.zoom**0.5)
             self.canvas.drawPath(path, paint)
             self.canvas.restore()
 
