@@ -33,6 +33,7 @@ COMMANDS = {  # name: (settings dataclass, function), both in the module of that
     "fetch": ("FetchConfig", "fetch"),
     "doctor": ("DoctorConfig", "doctor"),
 }
+POSITIONAL = ("folder", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -88,6 +89,7 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callab
         "progress": lambda: bars,
         "on_encode": lambda: bars("encode"),
         "on_step": lambda: bars(command),
+        "say": lambda: print,
         "on_progress": lambda: lambda line: print(line, file=sys.stderr),
     }
     wanted = inspect.signature(function).parameters
@@ -114,7 +116,7 @@ def make_parser() -> ArgumentParser:
 
 
 def add_options(command: ArgumentParser, config: type) -> str:
-    """One option per field, with its type, default and docstring; a field without default is a positional.
+    """One option per field, with its type, default and docstring; the fields in POSITIONAL go without a flag.
 
     Returns the dataclass's first line. (jsonargparse's own add_class_arguments would import all that the module's
     TYPE_CHECKING block names, seconds of torch and diffusers, to look at types that are no fields.)
@@ -125,9 +127,10 @@ def add_options(command: ArgumentParser, config: type) -> str:
     texts = {part.arg_name: part.description for part in about.params}
     types = get_type_hints(config)
     for field in fields(config):
-        required = field.default is MISSING
-        options = {} if required else {"default": field.default}
-        name = field.name if required else f"--{field.name}"
+        options = {} if field.default is MISSING else {"default": field.default}
+        name = f"--{field.name}"
+        if field.name in POSITIONAL:
+            name, options = field.name, options and options | {"nargs": "?"}
         command.add_argument(name, type=types[field.name], help=texts.get(field.name), **options)
     return about.short_description
 
@@ -137,7 +140,7 @@ class Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        plain = action.default in (None, argparse.SUPPRESS) or not action.option_strings
+        plain = action.default in (None, "", argparse.SUPPRESS)
         return text if plain else f"{text} (default: {action.default})"
 
 
@@ -231,6 +234,13 @@ def _submit(config: Any, done: Any) -> list[str]:
     return [f"submission: {config.folder}", *(f"still missing: {line}" for line in done)]
 
 
+def _doctor(config: Any, done: Any) -> list[str]:
+    bad = [check.name for check in done if not check.ok]
+    if bad:
+        raise KolorsLabError(f"not all is well: {', '.join(bad)}; the lines above say what to do")
+    return ["all is well"]
+
+
 def _path(config: Any, done: Any) -> list[str]:
     return [str(done)]
 
@@ -244,5 +254,5 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "score": _score,
     "submit": _submit,
     "fetch": _path,
-    "doctor": _path,
+    "doctor": _doctor,
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 PAPER, INK, SOFT, ACCENT = "#fbf7f0", "#2b2622", "#8b8178", "#c8553d"
-FOOT = "由 AI 生成 · AI-generated with Kolors and a LoRA · kolors_lab"
+FOOT = "由 AI 生成 · AI-generated · kolors_lab"
 BREAK_AFTER = "，。、；：！？,.;:!? "  # where a caption's line may end best
 NEVER_FIRST = "，。、；：！？”’）》」』…,.;:!?)"  # a line never begins with these (避头尾)
 
@@ -58,7 +58,7 @@ def font(size: int) -> FreeTypeFont:
     return ImageFont.truetype(str(files[0]), size)
 
 
-def wrap(text: str, face: FreeTypeFont, width: int, lines: int) -> list[str]:
+def wrap(text: str, face: FreeTypeFont, width: float, lines: int) -> list[str]:
     """`text` in at most `lines` lines of `width` px, Chinese broken anywhere but before punctuation; … if too long."""
     rows, row = [], ""
     for char in " ".join(text.split()):
@@ -122,11 +122,11 @@ def _panel(page: Image, draw: ImageDraw, layout: Layout, n: int, picture: Image,
     x, y = layout.corner(n)
     page.paste(picture, (x, y))
     draw.rectangle((x - 1, y - 1, x + layout.panel, y + layout.panel), outline=INK, width=2)
-    number, face = font(20), font(24)
-    draw.ellipse((x + 12, y + 12, x + 46, y + 46), fill=PAPER)
-    draw.text((x + 29, y + 29), str(n + 1), fill=ACCENT, font=number, anchor="mm")
-    for k, line in enumerate(wrap(caption, face, layout.panel, 2)):
-        draw.text((x, y + layout.panel + 26 + k * 32), line, fill=INK, font=face, anchor="lm")
+    face, number = font(24), f"{n + 1}"
+    left = x + face.getlength(f"{number}\u2002")
+    draw.text((x, y + layout.panel + 30), number, fill=ACCENT, font=face, anchor="lm")
+    for k, line in enumerate(wrap(caption, face, x + layout.panel - left, 2)):
+        draw.text((left, y + layout.panel + 30 + k * 32), line, fill=INK, font=face, anchor="lm")
 
 
 def _picture(file: str | Path, side: int) -> Image:

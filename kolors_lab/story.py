@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import DataError
 from .generate import GenerateConfig, check_sampling, generate, picture_settings, read_settings, save_picture
@@ -139,10 +139,8 @@ def tell(
     return list(wanted)
 
 
-def _config(scene: StoryScene, **common) -> GenerateConfig:
-    return GenerateConfig(
-        prompt=scene.prompt, negative_prompt=scene.negative_prompt, seed=scene.seed, **common
-    )  # fmt: skip
+def _config(scene: StoryScene, **common: Any) -> GenerateConfig:
+    return GenerateConfig(prompt=scene.prompt, negative_prompt=scene.negative_prompt, seed=scene.seed, **common)
 
 
 def _stale(folder: Path, wanted: dict[Path, dict]) -> list[Path]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import DataError, KolorsLabError, SettingError
+from .files import writing
 from .generate import read_settings
 from .lora import read_lora
 from .models import get_preset
@@ -67,15 +68,16 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     panels = _panels(_find(config.run, ("lora/panels", "panels"), "panels; tell a story first"))
     _check_ours(config.folder)
     settings = [read_settings(panel) for panel in panels]
-    part = config.folder.with_name(config.folder.name + ".part")
+    part = config.folder.with_name(f".{config.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        _images(part / "images", panels)
-        result = score_folder(get_preset(config.preset or settings[0]["model"]), part / "images", on_step=on_step)
-        _fill(part, config, lora, panels, settings, result)
-        if config.folder.exists():
-            shutil.rmtree(config.folder)
-        part.rename(config.folder)
+        with writing(config.folder):
+            _images(part / "images", panels)
+            result = score_folder(get_preset(config.preset or settings[0]["model"]), part / "images", on_step=on_step)
+            _fill(part, config, lora, panels, settings, result)
+            if config.folder.exists():
+                shutil.rmtree(config.folder)
+            part.rename(config.folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return missing(config.folder)
