@@ -332,7 +332,7 @@ def _key(*parts: object) -> str:
 def _cached(key: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The tensors kept under `key`; made, and kept, where they are missing or damaged."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     file = cache_dir() / key[:2] / f"{key}.safetensors"
     try:
@@ -340,5 +340,5 @@ def _cached(key: str, make: Callable[[], dict[str, torch.Tensor]]) -> dict[str, 
     except (OSError, SafetensorError):
         tensors = make()
     with replacing(file) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
     return tensors

@@ -196,9 +196,9 @@ def infotext(settings: dict) -> str:
     tag = f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" if lora else ""
     names = {"steps": "Steps", "cfg": "CFG scale", "seed": "Seed", "model": "Model"}
     values = [f"{label}: {settings[name]}" for name, label in names.items() if name in settings]
-    size = [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
+    values += ["Sampler: Euler"] + ([f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else [])
     negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
-    return f"{settings.get('prompt', '')}{tag}{negative}\n" + ", ".join(["Sampler: Euler", *values, *size])
+    return f"{settings.get('prompt', '')}{tag}{negative}\n" + ", ".join(values)
 
 
 def read_settings(file: str | Path) -> dict:

@@ -45,13 +45,13 @@ def save_lora(unet: UNet2DConditionModel, file: str | Path, metadata: dict[str, 
     The header holds `metadata`, rank, alpha, and what diffusers' own `load_lora_weights` needs to scale by them.
     """
     from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
 
     config = unet.peft_config[ADAPTER]
     state = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
     tensors = {f"unet.{key}": value.detach().cpu().contiguous() for key, value in state.items()}
-    # only what every version of peft knows: diffusers hands all of it to LoraConfig
+    # diffusers hands all of it to LoraConfig: only what every version of peft knows; diffusers 0.39 wants the patterns
     adapter = {"r": config.r, "lora_alpha": config.lora_alpha, "target_modules": sorted(config.target_modules)}
+    adapter |= {"rank_pattern": {}, "alpha_pattern": {}}
     header = {
         "format": "pt",
         **(metadata or {}),
@@ -60,8 +60,19 @@ def save_lora(unet: UNet2DConditionModel, file: str | Path, metadata: dict[str, 
         "lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in adapter.items()}, sort_keys=True),
     }
     with replacing(file) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        temporary.write_bytes(_serialize(tensors, header))
     return Path(file)
+
+
+def _serialize(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file; its header sorted, since safetensors writes it in an order that changes from run to run."""
+    from safetensors.torch import save
+
+    data = save(tensors, metadata=metadata)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the tensors behind it stay aligned
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def read_lora(file: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -123,13 +134,20 @@ def load_lora(pipe: KolorsPipeline, file: str | Path, strength: float = 1.0) -> 
     tensors, header = read_lora(file)
     _compare(Path(file), tensors, pipe.unet)
     unload_lora(pipe)
-    folder, name = Path(file).parent, Path(file).name
+    adapter = header.get("lora_adapter_metadata")
     try:
-        pipe.load_lora_weights(str(folder), weight_name=name, adapter_name=ADAPTER, local_files_only=True)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        pipe.load_lora_into_unet(
+            tensors,
+            network_alphas=None,
+            unet=pipe.unet,
+            adapter_name=ADAPTER,
+            metadata=json.loads(adapter) if adapter else None,  # without it alpha counts as equal to the rank
+            _pipeline=pipe,
+        )
+        pipe.unet.set_adapters(ADAPTER, strength)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         unload_lora(pipe)
         raise ModelError(f"LoRA {file} cannot be loaded ({error})") from error
-    pipe.set_adapters(ADAPTER, strength)
     return header
 
 
