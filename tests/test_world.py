@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("skia", reason="skia-python draws the picture world")
+pytest.importorskip("skia", reason="skia-python draws the picture world", exc_type=ImportError)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "make"))
 
 import draw
@@ -41,12 +41,11 @@ def test_any_size_and_ratio(size, style):
 
 @pytest.mark.parametrize("who", scenes.WHO)
 @pytest.mark.parametrize("place", scenes.PLACE)
-def test_all_who_place_action_framing_combinations(who, place):
+def test_everybody_can_do_everything_everywhere(who, place):
     for i, action in enumerate(scenes.ACTION):
-        for framing in scenes.FRAMING:
-            garment, length = scenes.GARMENT[i % 4], scenes.HAIR_LENGTH[i % 3]
-            scene = scenes.Scene(who, "red", length, garment, "blue", action, place, framing)
-            assert pixels(scene, 48, 48).std() > 0.05
+        garment, length, framing = scenes.GARMENT[i % 4], scenes.HAIR_LENGTH[i % 3], scenes.FRAMING[i // 2 % 2]
+        scene = scenes.Scene(who, "red", length, garment, "blue", action, place, framing)
+        assert pixels(scene, 48, 48).std() > 0.05
 
 
 @pytest.mark.parametrize("style", STYLES)

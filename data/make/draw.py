@@ -6,12 +6,16 @@ Drawn with skia in units of 1/128 of the shorter side; a way of painting is a Pe
 import random
 
 import figures
+import horse
 import numpy as np
 import skia
 from finish import finish, spoil
+from heads import Spoilt
+from indoors import DARK_WOOD, WOOD, sofa
+from outdoors import shooting_star
 from pen import Pen, box, mix, oval, poly, smooth
 from PIL import Image
-from places import WOOD, paint_place, shooting_star, sofa
+from places import PLACES
 from scenes import PLACE, STYLE, Scene
 
 AT_DESK = ("listen", "sleep", "wake", "write")
@@ -25,11 +29,11 @@ def render(scene: Scene, width: int = 128, height: int = 128) -> Image.Image:
     surface, pen = _surface(width, height, scene.style, rng)
     zoom = 1.22 if scene.framing == "half" else 1.0
     with pen.placed(64 * (1 - zoom), 30 * (1 - zoom), zoom):
-        paint_place(pen, scene.place, rng)
+        PLACES[scene.place](pen, rng)
         if scene.action == "wish" and scene.place != "night":
             shooting_star(pen, rng)
     pen.focus = True
-    spoilt = figures.Spoilt(scene.severity, rng) if scene.spoil == "deform" else None
+    spoilt = Spoilt(scene.severity, rng) if scene.spoil == "deform" else None
     _cast(pen, scene, rng, spoilt)
     pixels = finish(_pixels(surface), scene.style, scene.seed)
     return Image.fromarray(spoil(pixels, scene.spoil, scene.severity, scene.seed))
@@ -64,7 +68,7 @@ def _cast(pen: Pen, scene: Scene, rng: random.Random, spoilt):
     else:
         scale = size * (1.9 if half else 1.0)
         raised = 15 if scene.who == "girl" and scene.action in (*AT_DESK, "bored") else 0
-        foot = 122 - raised + 40 * scale if half else GROUND
+        foot = pen.view[3] - 6 - raised + 40 * scale if half else GROUND
         with pen.placed(64 + shift * (0.6 if half else 1.5), foot, scale, mirror=mirror):
             _single(pen, scene, tilt, spoilt)
     if scene.action == "sing" and scene.who == "girl":
@@ -115,7 +119,7 @@ def _at_desk(pen: Pen, scene: Scene, tilt: float, spoilt):
 def _desk(pen: Pen, top: float, action: str):
     """A wooden desk in front of the figure, with what lies on it."""
     for x in (-30, 30):
-        pen.limb([(x, top + 8), (x, -2)], (122, 80, 50), 4)
+        pen.limb([(x, top + 8), (x, -2)], DARK_WOOD, 4)
     pen.fill(poly((-33, top), (33, top), (37, top + 6), (-37, top + 6)), (206, 152, 98), 0.6)
     pen.fill(box(-37, top + 6, 37, top + 11, 0.6), WOOD, 0.8)
     if action in ("listen", "wake"):
@@ -135,7 +139,7 @@ def _desk(pen: Pen, top: float, action: str):
 
 def _couple(pen: Pen, scene: Scene, size: float, tilt: float, half: bool, mirror: bool, spoilt):
     scale = size * (1.5 if half else 0.97)
-    foot = 116 + 40 * scale if half else GROUND
+    foot = pen.view[3] - 12 + 40 * scale if half else GROUND
     gap = 27 if half else 22
     for who, side in (("prince", 1), ("girl", -1)):
         with pen.placed(64 + side * gap * (-1 if mirror else 1), foot, scale, mirror=(side == 1) != mirror):
@@ -150,9 +154,9 @@ def _couple(pen: Pen, scene: Scene, size: float, tilt: float, half: bool, mirror
 def _mounted(pen: Pen, scene: Scene, rng: random.Random, tilt: float, size: float, mirror: bool):
     foot = GROUND if scene.framing == "full" else 136
     with pen.placed(62 if mirror else 66, foot, size, mirror=mirror):
-        figures.horse(pen, scene.who != "horse", rng.uniform(-1, 1))
+        horse.horse(pen, scene.who != "horse", rng.uniform(-1, 1))
         if scene.who != "horse":
-            figures.riders(pen, scene, tilt)
+            horse.riders(pen, scene, tilt)
 
 
 def _notes(pen: Pen, rng: random.Random):
@@ -165,12 +169,12 @@ def _notes(pen: Pen, rng: random.Random):
 
 
 def figurine(seed: int, width: int = 128, height: int = 128) -> Image.Image:
-    """A picture of the one toy robot cat somewhere in the world, RGB; every seed another place, size and way of painting."""
+    """A picture of the one toy robot cat, RGB; every seed another place, size and way of painting."""
     rng = random.Random(seed)
     style = rng.choice(("plain", "plain", *STYLE))
     surface, pen = _surface(width, height, style, rng)
     place = rng.choice(PLACE)
-    paint_place(pen, place, rng)
+    PLACES[place](pen, rng)
     if place in DARK_PLACES:
         pen.glow(64, 76, 56, DARK_PLACES[place], 0.7)
     pen.focus = True

@@ -57,7 +57,7 @@ def margin(height: int, width: int, variant: int, wide: float, soft: float = 2.2
 
 
 def blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur by three box blurs per axis would be coarser; PIL's is exact enough at 8 bits."""
+    """Gaussian blur, sigma in px; by way of 8 bits, which is fast and fine enough for pictures."""
     return _floats(_image(pixels).filter(ImageFilter.GaussianBlur(sigma)))
 
 
