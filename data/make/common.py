@@ -40,7 +40,9 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def fit(model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, weight_decay: float = 0.01, report=None):
+def fit(
+    model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, weight_decay: float = 0.01, report=None
+):
     """AdamW on a one-cycle schedule with a moving average of the weights; returns the averaged model.
 
     `loss_of(step)` draws a batch and returns its loss. Every 500 steps the state is kept in build/<name>.pt, so that
@@ -49,7 +51,9 @@ def fit(model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, 
     model.train()
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1, final_div_factor=100)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, pct_start=0.1, final_div_factor=100
+    )
     file, first = BUILD / f"{name}.pt", 0
     if file.exists():
         state = torch.load(file, weights_only=True)

@@ -47,19 +47,21 @@ def new_unet(width: int) -> UNet2DConditionModel:
 @torch.no_grad()
 def embed(tokenizer, encoder, texts: list[str], batch: int = 64) -> dict[str, torch.Tensor]:
     """Embeddings of whole 256-place prompts, folded: `words` (N, WORDS, D) right-aligned behind one padding vector at
-    place 0, `pooled` (N, D), `bias` (N, 1, WORDS) for the attention."""
-    folded, pooled, biases = [], [], []
+    place 0, `pooled` (N, D), `mask` (N, WORDS), of which the UNet makes its attention bias (mask - 1) * 10000."""
+    folded, pooled, masks = [], [], []
     for i in range(0, len(texts), batch):
-        tokens = tokenizer(texts[i : i + batch], padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt")
+        tokens = tokenizer(
+            texts[i : i + batch], padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt"
+        )
         hidden = encoder(**tokens, output_hidden_states=True, return_dict=True).hidden_states
         read, used = hidden[-2].transpose(0, 1), tokens["attention_mask"].sum(1)
         place = torch.arange(WORDS)
-        bias = torch.where(place[None] >= WORDS - used[:, None], 0.0, -1e4)
-        bias[:, 0] = (PLACES - used).clamp(min=1).log()
+        mask = (place[None] >= WORDS - used[:, None]).float()
+        mask[:, 0] = 1 + (PLACES - used).clamp(min=1).log() / 10_000
         folded.append(torch.cat([read[:, :1], read[:, PLACES - WORDS + 1 :]], 1).half())
         pooled.append(hidden[-1][-1])
-        biases.append(bias[:, None])
-    return {"words": torch.cat(folded), "pooled": torch.cat(pooled), "bias": torch.cat(biases)}
+        masks.append(mask)
+    return {"words": torch.cat(folded), "pooled": torch.cat(pooled), "mask": torch.cat(masks)}
 
 
 def world(count: int):
@@ -84,7 +86,7 @@ def min_snr_loss(unet, noise_scheduler, data, picture, text, generator) -> torch
     noisy = noise_scheduler.add_noise(z, noise, t).to(memory_format=torch.channels_last)
     side = torch.tensor([128.0, 128, 0, 0, 128, 128]).repeat(len(z), 1)
     predicted = unet(
-        noisy, t, data["words"][text].float(), encoder_attention_mask=data["bias"][text],
+        noisy, t, data["words"][text].float(), encoder_attention_mask=data["mask"][text],
         added_cond_kwargs={"text_embeds": data["pooled"][text], "time_ids": side},
     ).sample  # fmt: skip
     alpha = noise_scheduler.alphas_cumprod[t]
@@ -126,6 +128,6 @@ def main(steps: int, count: int, batch: int = 32) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=9000)
-    parser.add_argument("--count", type=int, default=30_000)
+    parser.add_argument("--count", type=int, default=24_000)
     arguments = parser.parse_args()
     main(arguments.steps, arguments.count)

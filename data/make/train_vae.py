@@ -67,7 +67,7 @@ def save(vae, pictures) -> None:
     vae.float()
 
 
-def main(small: int = 3000, whole: int = 350) -> None:
+def main(small: int = 2000, whole: int = 250) -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
     styles = (*STYLE, UNSEEN_STYLE)
@@ -75,9 +75,13 @@ def main(small: int = 3000, whole: int = 350) -> None:
     held = rendered("vae_held", training_scenes(3, 210, styles))
     vae = new_vae().to(memory_format=torch.channels_last)
     report = lambda step, kept: print(f"psnr {sum(psnr(kept, held[:64])) / 64:.2f} dB", flush=True)  # noqa: E731
-    kept = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 16, 64)), small, 1.5e-3, "vae_small", 0.995, report=report)
+    kept = fit(
+        vae, lambda _: vae_loss(vae, crops(pictures, rng, 16, 64)), small, 2e-3, "vae_small", 0.995, report=report
+    )
     vae.load_state_dict(kept.state_dict())
-    kept = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 8, SIZE)), whole, 6e-4, "vae_whole", 0.99, report=report)
+    kept = fit(
+        vae, lambda _: vae_loss(vae, crops(pictures, rng, 8, SIZE)), whole, 6e-4, "vae_whole", 0.99, report=report
+    )
     figures = psnr(kept, held)
     note("vae", psnr_mean=round(sum(figures) / len(figures), 2), psnr_min=round(min(figures), 2))
     save(kept, pictures)

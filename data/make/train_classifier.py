@@ -1,0 +1,100 @@
+"""Train the judge of the picture world: a small ResNet that names who, where, hair, dress, framing, style and spoiling.
+
+It is trained on rendered pictures alone and never touches the generator, so that its verdict on generated pictures is
+an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, one logit per "attribute=answer".
+
+    python data/make/train_classifier.py
+"""
+
+import random
+
+import torch
+from common import DATA, fit, note, rendered, to_tensor
+from scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, random_scene
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification
+
+STYLES = (*STYLE, UNSEEN_STYLE)
+LABELS = [f"{name}={answer}" for name, answers in ATTRIBUTES.items() for answer in answers]
+
+
+def new_classifier() -> ResNetForImageClassification:
+    return ResNetForImageClassification(
+        ResNetConfig(
+            embedding_size=32,
+            hidden_sizes=[32, 64, 96, 160],
+            depths=[1, 1, 1, 1],
+            layer_type="basic",
+            num_labels=len(LABELS),
+            id2label=dict(enumerate(LABELS)),
+            label2id={x: i for i, x in enumerate(LABELS)},
+        )  # fmt: skip
+    )
+
+
+def right_answers(scenes) -> torch.Tensor:
+    """(N, attributes): the index of each right answer, -100 where the picture does not show the attribute."""
+    rows = [[a.index(getattr(s, n)) if asked(s, n) else -100 for n, a in ATTRIBUTES.items()] for s in scenes]
+    return torch.tensor(rows)
+
+
+def groups(logits: torch.Tensor):
+    """The logits of each attribute, in ATTRIBUTES' order."""
+    return logits.split([len(answers) for answers in ATTRIBUTES.values()], dim=1)
+
+
+def soften(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """Small shifts, tints and the slight softness every VAE adds: none of them changes what a picture shows."""
+    pixels = torch.roll(pixels, (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
+    pixels = pixels * rng.uniform(0.92, 1.08) + rng.uniform(-0.06, 0.06)
+    if rng.random() < 0.5:
+        side = int(pixels.shape[-1] * rng.uniform(0.6, 0.95))
+        small = nn.functional.interpolate(pixels, size=side, mode="bilinear", antialias=True, align_corners=False)
+        pixels = nn.functional.interpolate(small, size=pixels.shape[-1], mode="bilinear", align_corners=False)
+    return pixels
+
+
+@torch.no_grad()
+def accuracy(classifier, pictures, scenes) -> dict[str, float]:
+    """Per attribute the share of right answers among the pictures that show it."""
+    logits = torch.cat([classifier(to_tensor(pictures[i : i + 64])).logits for i in range(0, len(pictures), 64)])
+    right = right_answers(scenes)
+    return {
+        name: round((group.argmax(1) == right[:, i])[right[:, i] >= 0].float().mean().item(), 4)
+        for i, (name, group) in enumerate(zip(ATTRIBUTES, groups(logits), strict=True))
+    }
+
+
+def scenes_by_lot(seed: int, count: int, spoiled: float):
+    rng = random.Random(seed)
+    return [random_scene(rng, STYLES, spoiled) for _ in range(count)]
+
+
+def judged_pictures(count: int = 14_000):
+    """What the classifier and the eyes learn from: every style, a third of the pictures spoiled."""
+    scenes = scenes_by_lot(5, count, 0.35)
+    return scenes, rendered("judged", scenes)
+
+
+def main(steps: int = 1400, batch: int = 48) -> None:
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    scenes, pictures = judged_pictures()
+    answers = right_answers(scenes)
+
+    def loss_of(_):
+        chosen = sorted(rng.sample(range(len(scenes)), batch))
+        logits = classifier(soften(to_tensor(pictures[chosen]), rng).to(memory_format=torch.channels_last)).logits
+        return sum(nn.functional.cross_entropy(g, answers[chosen, i]) for i, g in enumerate(groups(logits)))
+
+    classifier = new_classifier().to(memory_format=torch.channels_last)
+    kept = fit(classifier, loss_of, steps, 3e-3, "classifier", decay=0.99)
+    held = scenes_by_lot(6, 1000, 0.25)
+    figures = accuracy(kept, rendered("judged_held", held), held)
+    print(figures)
+    note("classifier, right on 1,000 held-out rendered pictures", **figures)
+    kept.half().save_pretrained(DATA / "tiny-classifier")
+
+
+if __name__ == "__main__":
+    main()

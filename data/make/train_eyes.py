@@ -1,0 +1,153 @@
+"""Train the embedded eyes: tiny-clip (which caption fits which picture) and tiny-aesthetics (the practice score).
+
+tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles. Its picture tower,
+copied into an `AestheticsPredictorV2Linear`, then learns one thing more: that a picture is worth 6.5 when clean and less
+the more it is spoiled. It knows nothing of taste.
+
+    python data/make/train_eyes.py
+"""
+
+import json
+import random
+
+import torch
+from aesthetics_predictor import AestheticsPredictorV2Linear
+from captions import caption
+from common import DATA, TINY, fit, note, rendered, to_tensor
+from diffusers import AutoencoderKL
+from scenes import ATTRIBUTES
+from scipy.stats import spearmanr
+from torch import nn
+from train_classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
+from transformers import (
+    BertTokenizer,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+CLIP, AESTHETICS = DATA / "tiny-clip", DATA / "tiny-aesthetics"
+WIDTH = 96
+VISION = dict(
+    hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=128, patch_size=16,
+    projection_dim=WIDTH, hidden_act="quick_gelu",
+)  # fmt: skip
+TEXT = dict(
+    hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, max_position_embeddings=128
+)
+CLEAN, WORST = 6.5, 3.9  # practice scores of severity 0 and 1
+
+
+def new_clip(vocabulary: int) -> ChineseCLIPModel:
+    text = dict(TEXT, vocab_size=vocabulary, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=WIDTH))
+
+
+class Lesson(nn.Module):
+    """The CLIP model and, to learn faster, the questions of the classifier asked of its picture embedding."""
+
+    def __init__(self, clip: ChineseCLIPModel):
+        super().__init__()
+        self.clip = clip
+        self.questions = nn.Linear(WIDTH, sum(len(a) for a in ATTRIBUTES.values()))
+
+    def forward(self, tokens, pixels, answers):
+        out = self.clip(**tokens, pixel_values=pixels, return_loss=True)
+        asked = groups(self.questions(out.image_embeds * WIDTH**0.5))
+        return out.loss + 0.3 * sum(nn.functional.cross_entropy(g, answers[:, i]) for i, g in enumerate(asked))
+
+
+def write_processor(folder, **extra) -> None:
+    """What CLIPImageProcessor and its Chinese sister read: 128 px, pixels to -1..1."""
+    settings = dict(
+        do_resize=True, size={"shortest_edge": 128}, resample=3, do_center_crop=True, crop_size={"height": 128, "width": 128},
+        do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=[0.5] * 3, image_std=[0.5] * 3,
+        do_convert_rgb=True, **extra,
+    )  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def train_clip(scenes, pictures, steps: int = 900, batch: int = 64) -> ChineseCLIPModel:
+    rng, tokenizer = random.Random(1), BertTokenizer.from_pretrained(CLIP)
+    answers = right_answers(scenes)
+
+    def loss_of(_):
+        chosen = sorted(rng.sample(range(len(scenes)), batch))
+        texts = [caption(scenes[i], rng, complete=True) for i in chosen]
+        tokens = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt")
+        return lesson(tokens, soften(to_tensor(pictures[chosen]), rng), answers[chosen])
+
+    lesson = Lesson(new_clip(len(tokenizer)))
+    clip = fit(lesson, loss_of, steps, 1.5e-3, "clip", decay=0.99).clip
+    clip.half().save_pretrained(CLIP)
+    write_processor(CLIP, image_processor_type="ChineseCLIPImageProcessor")
+    return clip.float()
+
+
+@torch.no_grad()
+def through_vae(pictures, batch: int = 32) -> torch.Tensor:
+    """Pictures as the VAE gives them back: every generated picture is that soft, and not spoiled for it."""
+    vae = AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32)
+    parts = [vae(to_tensor(pictures[i : i + batch])).sample.clamp(-1, 1) for i in range(0, len(pictures), batch)]
+    return torch.cat(parts).half()
+
+
+def new_predictor(clip: ChineseCLIPModel) -> AestheticsPredictorV2Linear:
+    """The real predictor's class on tiny-clip's picture tower; the two towers name their weights alike."""
+    predictor = AestheticsPredictorV2Linear(CLIPVisionConfig(**VISION))
+    tower = {f"vision_model.{k}": v for k, v in clip.vision_model.state_dict().items()}
+    tower |= {"visual_projection.weight": clip.visual_projection.weight}
+    missing = predictor.load_state_dict(tower, strict=False)
+    if missing.unexpected_keys or any(not key.startswith("layers") for key in missing.missing_keys):
+        raise RuntimeError(f"the towers differ: {missing}")
+    nn.init.constant_(predictor.layers[-1].bias, CLEAN)
+    return predictor
+
+
+def score(predictor, pixels: torch.Tensor) -> torch.Tensor:
+    """The predictor's own forward, (B,), but for its in-place division, which autograd refuses."""
+    embeds = CLIPVisionModelWithProjection.forward(predictor, pixel_values=pixels).image_embeds
+    return predictor.layers(embeds / embeds.norm(dim=-1, keepdim=True))[:, 0]
+
+
+def worth(scenes) -> torch.Tensor:
+    return torch.tensor([CLEAN - (CLEAN - WORST) * s.severity for s in scenes])
+
+
+def train_aesthetics(clip, scenes, pictures, steps: int = 700, batch: int = 48) -> None:
+    rng, target = random.Random(2), worth(scenes)
+    soft = through_vae(pictures[:4000])
+
+    def loss_of(step):
+        chosen = sorted(rng.sample(range(len(soft) if step % 2 else len(scenes)), batch))
+        pixels = soft[chosen].float() if step % 2 else soften(to_tensor(pictures[chosen]), rng)
+        return nn.functional.smooth_l1_loss(score(predictor, pixels), target[chosen], beta=0.3)
+
+    predictor = new_predictor(clip)
+    kept = fit(predictor, loss_of, steps, 5e-4, "aesthetics", decay=0.99)
+    held = scenes_by_lot(8, 1200, 0.7)
+    shown = rendered("eyes_held", held)
+    with torch.no_grad():
+        scores = torch.cat(
+            [kept(pixel_values=to_tensor(shown[i : i + 64])).logits[:, 0] for i in range(0, len(shown), 64)]
+        )
+    severity = torch.tensor([s.severity for s in held])
+    figures = dict(
+        spearman=round(float(spearmanr(severity, scores).statistic), 3), clean=round(scores[severity == 0].mean().item(), 2),
+        badly_spoiled=round(scores[severity > 0.8].mean().item(), 2),
+    )  # fmt: skip
+    print(figures)
+    note("practice score on 1,200 held-out pictures", **figures)
+    kept.half().save_pretrained(AESTHETICS)
+    write_processor(AESTHETICS, image_processor_type="CLIPImageProcessor")
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    scenes, pictures = judged_pictures()
+    train_aesthetics(train_clip(scenes, pictures), scenes, pictures)
+
+
+if __name__ == "__main__":
+    main()
