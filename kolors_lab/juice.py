@@ -1,0 +1,381 @@
+"""Juicing: a raw folder of pictures and captions becomes a clean one, with a reason for everything left out.
+
+Each picture is opened once before; then Data-Juicer runs the operators of a recipe, one after another. Left to itself,
+it replaces a whole batch by nothing when one picture in it cannot be read, and reports success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import multiprocessing
+import os
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from .dataset import Example, open_image, read_examples
+from .errors import DataError, check_number
+from .files import writing
+from .models import Preset, get_preset, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from PIL import Image
+
+    Row = dict[str, Any]  # index and file name in the raw set, caption, the checked picture; Data-Juicer adds to it
+
+HASH_SIZE = 16  # 256 bits: the usual 64 call two scenes in one place the same
+MADE = {"train", "rejected.csv", "funnel.png", "recipe.yaml"}
+
+# Per operator: its name in the funnel, what is said of a picture it drops, the setting that loosens it.
+SPEECH = {
+    "image_shape_filter": ("size", "{image_width} x {image_height} px, needs {min_width} x {min_height}", "min_size"),
+    "image_aspect_ratio_filter": (
+        "aspect ratio",
+        "{aspect_ratios:.2f}, needs {min_ratio:g} to {max_ratio:g}",
+        "max_ratio",
+    ),
+    "image_sharpness_filter": ("sharpness", "{image_sharpness:.0f}, needs {min_sharpness:g}", "min_sharpness"),
+    "image_exact_deduplicator": ("exact duplicates", "the same picture as {twin}", "data"),
+    "image_near_deduplicator": ("near duplicates", "like {twin}, {bits} of 256 bits differ", "max_distance"),
+    "image_preset_score_filter": ("score", "{preset_score:.2f}, needs {min_score:g}", "min_score"),
+}
+HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "__dj__imagehash"}
+
+
+@dataclass(frozen=True)
+class JuiceConfig:
+    """Clean a picture set: drop what is unreadable, too small, too narrow, blurred or there twice."""
+
+    preset: str = "tiny"
+    """whose thresholds and set: "tiny", "kolors" or a folder that holds a KolorsPipeline"""
+    data: str | None = None
+    """raw folder with metadata.jsonl, metadata.csv or .txt captions; none: the preset's own set"""
+    out: str = "runs/clean"
+    """folder for the clean set; one that an earlier juice made is replaced"""
+    np: int = 1
+    """number of processes"""
+    min_size: int | None = None
+    """least width and height in px; none: the preset's"""
+    min_ratio: float | None = None
+    """least width / height; none: the preset's"""
+    max_ratio: float | None = None
+    """greatest width / height; none: the preset's"""
+    min_sharpness: float | None = None
+    """least variance of the Laplacian at the preset's picture size; none: the preset's; 0 keeps blurred pictures"""
+    max_distance: int = 16
+    """pictures whose perceptual hashes differ in at most so many of 256 bits are near duplicates; -1 keeps them"""
+    min_score: float | None = None
+    """least score of the preset's scorer, about 1 to 10; none: no scoring"""
+
+    def __post_init__(self):
+        check_number("np", self.np, 1, whole=True)
+        check_number("max_distance", self.max_distance, -1, HASH_SIZE**2, whole=True)
+        for field in ("min_size", "min_ratio", "max_ratio", "min_sharpness", "min_score"):
+            if getattr(self, field) is not None:
+                check_number(field, getattr(self, field), 0)
+
+
+@dataclass(frozen=True)
+class JuiceResult:
+    """`rejected`: (file in the raw folder, reason); `funnel`: (step, number of pictures left after it)."""
+
+    kept: int
+    rejected: list[tuple[str, str]]
+    funnel: list[tuple[str, int]]
+    out: Path
+
+
+def juice(config: JuiceConfig, on_step: Callable[[int, int], None] | None = None) -> JuiceResult:
+    """Clean `config.data` into `config.out`: train/NNNN.jpg, train/metadata.csv, rejected.csv, funnel.png, recipe.yaml.
+
+    NNNN is the picture's place in the raw set, from 0. All of it is written or nothing; equal for any `np`.
+    `on_step(done, total)` counts pictures checked and operators run. Raises DataError for a raw folder that cannot be
+    read, a set of which nothing is left, and an `out` that holds anything else than an untouched earlier juice.
+    """
+    preset = get_preset(config.preset)
+    data, out = Path(config.data or local_path(preset.dataset)), Path(config.out).absolute()
+    _check_replaceable(out)
+    examples, recipe = read_examples(data), make_recipe(config, preset, data)
+    total = len(examples) + len(recipe["process"])
+    tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
+    with writing(out), _workplace(out) as work:
+        made = work / "made"
+        rows, reasons = _check(examples, data, made / "train", tick)
+        funnel = [("raw", len(examples)), ("readable", len(rows))]
+        for done, (step, rows, dropped) in enumerate(run_recipe(recipe, rows), len(examples) + 1):  # noqa: B020
+            reasons |= dropped
+            funnel.append((step, len(rows)))
+            tick(done)
+        rejected = [reasons[index] for index in sorted(reasons)]
+        if not rows:
+            raise DataError(_nothing_left(data, funnel, rejected))
+        _write(made, rows, rejected, funnel, recipe)
+        _move(made, out, work)
+    return JuiceResult(len(rows), rejected, funnel, Path(config.out))
+
+
+# The recipe ----------------------------------------------------------------------------------------------------------
+
+
+def make_recipe(config: JuiceConfig, preset: Preset, data: Path) -> dict[str, Any]:
+    """The Data-Juicer recipe for these settings: the baseline's two filters, then sharpness, duplicates, score.
+
+    Sharpness goes before duplicates, so that of a picture and its blurred copy the sharp one stays.
+    """
+
+    def limit(field: str) -> float:
+        value = getattr(config, field)
+        return getattr(preset, field) if value is None else value
+
+    side, sharp = limit("min_size"), limit("min_sharpness")
+    ratio = {field: limit(field) for field in ("min_ratio", "max_ratio")}
+    process: list[dict[str, dict]] = [
+        {"image_shape_filter": {"min_width": side, "min_height": side, "any_or_all": "any"}},
+        {"image_aspect_ratio_filter": {**ratio, "any_or_all": "any"}},
+        {"image_sharpness_filter": {"size": preset.size, "min_sharpness": sharp}},
+        {"image_exact_deduplicator": {}},
+        {"image_near_deduplicator": {"max_distance": config.max_distance}},
+    ]
+    if config.min_score is not None:
+        process.append({"image_preset_score_filter": {"preset": config.preset, "min_score": config.min_score}})
+    return {
+        "project_name": "kolors_lab",
+        "dataset_path": str(data / "metadata.jsonl"),
+        "export_path": "juiced/metadata.jsonl",
+        "np": config.np,
+        "text_keys": "text",
+        "image_key": "image",
+        "skip_op_error": False,  # Data-Juicer's default, True, drops a batch of up to 1000 for one bad picture
+        "process": process,
+    }
+
+
+def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, list[Row], dict[int, tuple[str, str]]]]:
+    """Run the recipe's operators with Data-Juicer, one by one: step, rows left, {index: (file, reason)} of the dropped.
+
+    One at a time, because only the difference between before and after tells which operator dropped which picture.
+    Rows have `index`, `file`, `text` and `image`, a list with one path; their order is kept. An error in an operator
+    stops the run.
+    """
+    shared = {key: recipe[key] for key in ("image_key", "skip_op_error")}
+    # Data-Juicer's own guess at a good number of processes would overrule `np`; in one, none is started
+    parallel = recipe["np"] > 1 and "fork" in multiprocessing.get_all_start_methods()
+    shared |= {"auto_op_parallelism": False, "num_proc": recipe["np"] if parallel else None}
+    for entry in recipe["process"]:
+        [(name, settings)] = entry.items()
+        if not rows:
+            return
+        with _data_juicer() as (load_ops, Dataset):
+            [operator] = load_ops([{name: settings | shared | {"batch_mode": name not in HASHES}}])
+            measured = operator.run(Dataset.from_list(rows), reduce=False)
+            before, left = list(measured), list(measured.process([operator], open_monitor=False))
+        yield SPEECH[name][0], left, _reasons(name, settings, before, left)
+        rows = left
+
+
+@contextlib.contextmanager
+def _data_juicer() -> Iterator[tuple[Callable, type]]:
+    """Data-Juicer's `load_ops` and dataset class; its log, progress bars and pip installs are off meanwhile."""
+    with _process_kept():
+        import data_juicer
+        import datasets
+        from data_juicer.utils.lazy_loader import LazyLoader
+        from loguru import logger
+
+        with mock.patch.object(LazyLoader, "_install_package", _refuse):
+            from data_juicer.core.data import NestedDataset
+            from data_juicer.ops import load_ops
+
+            from . import juice_ops  # noqa: F401  registers our operators
+    bars = not datasets.are_progress_bars_disabled()
+    logger.disable(data_juicer.__name__)  # errors still come as exceptions
+    datasets.disable_progress_bars()
+    try:
+        with mock.patch.object(LazyLoader, "_install_package", _refuse):
+            yield load_ops, NestedDataset
+    finally:
+        logger.enable(data_juicer.__name__)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _process_kept() -> Iterator[None]:
+    """Undo what importing Data-Juicer does to the process: Pillow accepts truncated pictures, INFO is printed."""
+    from PIL import ImageFile
+
+    root = logging.getLogger()
+    level, handlers, lenient = root.level, root.handlers[:], ImageFile.LOAD_TRUNCATED_IMAGES
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+def _refuse(package: str, *_: Any) -> None:
+    """In place of Data-Juicer's own pip install, which would change the user's environment without a question."""
+    raise DataError(f"Data-Juicer needs the package {package}; install it with: pip install {package}")
+
+
+def _reasons(name: str, settings: dict, before: list[Row], left: list[Row]) -> dict[int, tuple[str, str]]:
+    """{index: (file, reason)} of the rows that the operator dropped."""
+    step, words, _ = SPEECH[name]
+    kept = {row["index"] for row in left}
+    reasons = {}
+    for row in before:
+        if row["index"] not in kept:
+            figures = settings | _twin(row, left, HASHES[name]) if name in HASHES else settings | _figures(row)
+            reasons[row["index"]] = (row["file"], f"{step}: {words.format(**figures)}")
+    return reasons
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    """What the filters measured; Data-Juicer's own keep a list, one figure per picture of a sample."""
+    return {key: value[0] if isinstance(value, list) else value for key, value in row["__dj__stats__"].items()}
+
+
+def _twin(row: Row, left: list[Row], key: str) -> dict[str, Any]:
+    nearest = min(left, key=lambda other: distance(row[key], other[key]))
+    return {"twin": nearest["file"], "bits": distance(row[key], nearest[key])}
+
+
+# Measures ------------------------------------------------------------------------------------------------------------
+
+
+def sharpness(image: Image.Image, size: int) -> float:
+    """Variance of the Laplacian (Pech-Pacheco et al., 2000) of the grey picture; 0 for a plain area, no upper end.
+
+    A picture whose shorter side exceeds `size` px is reduced to it first: blur that goes away so does no harm.
+    """
+    import numpy as np
+
+    grey = image.convert("L")
+    scale = size / min(grey.size)
+    if scale < 1:
+        grey = grey.resize((max(3, round(grey.width * scale)), max(3, round(grey.height * scale))))
+    g = np.pad(np.asarray(grey, dtype=np.float64), 1, mode="edge")
+    laplacian = g[:-2, 1:-1] + g[2:, 1:-1] + g[1:-1, :-2] + g[1:-1, 2:] - 4 * g[1:-1, 1:-1]
+    return float(laplacian.var())
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """The picture's pHash: 256 bits as 64 hex digits, one per low frequency; hardly moved by size and brightness."""
+    import imagehash
+
+    return str(imagehash.phash(image, hash_size=HASH_SIZE))
+
+
+def distance(one: str, other: str) -> int:
+    """Number of bits in which two hashes of equal length differ: 0 for like pictures, about half for unlike ones."""
+    return (int(one, 16) ^ int(other, 16)).bit_count()
+
+
+# Reading and writing -------------------------------------------------------------------------------------------------
+
+
+def _check(
+    examples: list[Example], data: Path, folder: Path, tick: Callable[[int], None]
+) -> tuple[list[Row], dict[int, tuple[str, str]]]:
+    """Open every picture and save what is sound to `folder` as RGB JPEG, upright; (rows, {index: (file, reason)})."""
+    folder.mkdir(parents=True)
+    rows, reasons = [], {}
+    for index, example in enumerate(examples):
+        name, file = _relative(example.image, data), folder / f"{index:04d}.jpg"
+        try:
+            if not example.text:
+                raise DataError(f"{example.image} has no caption")
+            # 4:4:4: line art loses its colours' edges in the usual 4:2:0
+            open_image(example.image).save(file, quality=95, subsampling=0)
+            rows.append({"index": index, "file": name, "text": example.text, "image": [str(file)]})
+        except DataError as error:
+            reasons[index] = (name, str(error).replace(str(example.image), "the picture", 1))
+        tick(index + 1)
+    return rows, reasons
+
+
+def _relative(image: Path, data: Path) -> str:
+    return Path(os.path.relpath(image, data)).as_posix()
+
+
+def _write(made: Path, rows: list[Row], rejected: list, funnel: list, recipe: dict) -> None:
+    """Complete the folder `made`, which so far holds every sound picture; recipe.yaml comes last (see `_untouched`)."""
+    import yaml
+
+    from .plots import funnel as draw
+
+    kept = {Path(row["image"][0]).name: row["text"] for row in rows}
+    for file in (made / "train").iterdir():
+        if file.name not in kept:
+            file.unlink()
+    _write_csv(made / "train" / "metadata.csv", ("file_name", "text"), kept.items())
+    _write_csv(made / "rejected.csv", ("file", "reason"), rejected)
+    draw(funnel).savefig(made / "funnel.png", dpi=100)
+    with (made / "recipe.yaml").open("w", encoding="utf-8") as stream:
+        stream.write(
+            "# Run by kolors-lab juice, after it had opened every picture. By hand: dj-process --config THIS\n"
+        )
+        yaml.safe_dump(recipe, stream, sort_keys=False, allow_unicode=True)
+
+
+def _write_csv(file: Path, columns: tuple[str, ...], rows: Any) -> None:
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:  # the BOM makes Excel read Chinese
+        writer = csv.writer(stream)
+        writer.writerows([columns, *rows])
+
+
+@contextlib.contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out`: moving from there into place is one rename on one disk."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".juice-", dir=out.parent, ignore_cleanup_errors=True) as work:
+        yield Path(work)
+
+
+def _check_replaceable(out: Path) -> None:
+    """DataError unless `out` is missing, empty, or what an earlier juice made and nobody edited."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"out = {out}: there is a file of this name; choose another folder")
+    names = {file.name for file in out.iterdir()}
+    if names and "recipe.yaml" not in names:
+        raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one")
+    if foreign := sorted(names - MADE):
+        raise DataError(f"out = {out}: holds {foreign[0]}, which juice did not make; move it or choose another folder")
+    captions = out / "train" / "metadata.csv"
+    if names and captions.is_file() and captions.stat().st_mtime_ns > (out / "recipe.yaml").stat().st_mtime_ns:
+        raise DataError(f"{captions} was edited after it was made; keep a copy elsewhere or choose another out folder")
+
+
+def _move(made: Path, out: Path, work: Path) -> None:
+    """Put `made` in the place of `out`; if that fails, `out` is as before."""
+    old = work / "old"
+    if out.exists():
+        out.replace(old)
+    try:
+        made.replace(out)
+    except OSError:
+        if old.exists():
+            old.replace(out)
+        raise
+
+
+def _nothing_left(data: Path, funnel: list[tuple[str, int]], rejected: list[tuple[str, str]]) -> str:
+    """The step that took the most, an example of it, and what to loosen."""
+    losses = {step: before - after for (_, before), (step, after) in pairwise(funnel)}
+    worst = max(losses, key=losses.get)
+    head = f"nothing is left of the {funnel[0][1]} pictures in {data}: {losses[worst]} went at the step '{worst}'"
+    loosen = {step: setting for step, _, setting in SPEECH.values()}.get(worst)
+    if not loosen:
+        return f"{head}, e.g. {rejected[0][0]}: {rejected[0][1]}"
+    file, reason = next(pair for pair in rejected if pair[1].startswith(f"{worst}: "))
+    return f"{head}, e.g. {file}: {reason.split(': ', 1)[1]}; change {loosen}"
