@@ -1,6 +1,5 @@
-# Everything a checkout can do; nothing is written outside it and the user's cache.
-# `make run` is the challenge's whole job on the embedded model, `make test` passes every test; both set up .venv first.
-# Paths in rules are relative, and tools run as `.venv/bin/python -m ...`, so that a space in the checkout's path is no trouble.
+# `make run` does the challenge's whole job on the embedded model, `make test` passes every test; both set up .venv first.
+# Nothing is written outside the checkout and the user's cache. Paths in rules are relative, and tools run as `.venv/bin/python -m ...`, so that a space in the checkout's path is no trouble.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -30,7 +29,7 @@ help:  ## these lines
 setup: $(STAMP)  ## make .venv from the lock
 
 $(STAMP):
-	$(eval FOUND := $(shell bash .ci/find_python $(PY) $(PYTHON)))
+	$(eval FOUND := $(shell bash .ci/find_python $(wildcard $(PY)) $(PYTHON)))
 	$(if $(filter ok:%,$(FOUND)),,$(error $(FOUND)))
 	@[ "$(FOUND)" = "ok:$(PY)" ] || $(FOUND:ok:%=%) -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) from $(LOCK); the first time takes a few minutes."
@@ -42,13 +41,20 @@ $(STAMP):
 run: $(STAMP)  ## the whole job on the embedded model -> runs/baseline/report.html
 	@$(PY) -m kolors_lab baseline --preset tiny --out runs/baseline
 
-test: test-unit test-notebooks  ## every test, the notebooks too
+test: export CUDA_VISIBLE_DEVICES =
+test: test-unit test-notebooks  ## every test, the notebooks too, on the CPU
+
+test-gpu: $(STAMP)  ## the same on CUDA
+	@if $(PY) -c 'import sys; from kolors_lab.models import pick_device; sys.exit(pick_device().type != "cuda")'; \
+	then $(MAKE) --no-print-directory test-unit test-notebooks; \
+	else echo "No CUDA device that computes: nothing was tested"; fi
 
 test-unit: $(STAMP)
 	@$(PY) -m pytest -q
 
+# --nbval compares each cell's output with the stored one; --nbval-current-env: this venv, whatever kernel a notebook names.
 test-notebooks: $(STAMP)
-	@$(PY) -m pytest -q --nbval notebooks
+	$(if $(wildcard notebooks/*.ipynb),@$(PY) -m pytest -q --nbval --nbval-current-env notebooks,)
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
 	@$(PY) data/make/bars.py
@@ -56,8 +62,23 @@ bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value 
 data: $(STAMP)  ## draw the sets and train the embedded models anew (hours)
 	@$(PY) data/make/build.py
 
+# One lock for every Python and system. What torch's CUDA builds need is left out: torch's own metadata names it where it is
+# wanted, and the CPU build where pip is set up with one must not bring it along. Torch itself is pinned exactly for that reason.
+COMPILE = $(PY) -m uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --extra make-data \
+	--no-annotate --no-header --quiet --upgrade --constraint /dev/stdin | grep -vE '^(nvidia-|cuda-|triton)'
+NEWER := torch==2.13.0
+OLDER := torch==2.13.0 transformers==4.57.6 diffusers==0.39.0 huggingface-hub==0.36.2
+
+lock: $(STAMP)  ## resolve both locks anew from pyproject.toml
+	@mkdir -p .cache
+	@set -o pipefail; printf '%s\n' $(NEWER) | $(COMPILE) > .cache/lock && mv .cache/lock requirements.lock
+	@set -o pipefail; printf '%s\n' $(OLDER) | $(COMPILE) > .cache/lock && mv .cache/lock requirements-older.lock
+
 lint: $(STAMP)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+wheel: $(STAMP)  ## dist/*.whl, the embedded models inside
+	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:  ## remove what make made, runs/ excepted
 	rm -rf .venv .venv-older .cache dist build .pytest_cache .ruff_cache
