@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -64,9 +65,10 @@ def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:
         return _fetch_first((preset.dataset,), _fetch_set, say)
     if config.what == "scorer":
         return _fetch_first((preset.scorer,), _fetch_model, say)
+    folder = _fetch_first((preset.model, *preset.model_fallbacks), _fetch_model, say)
     if preset.vae:
         _fetch_first((preset.vae,), _fetch_model, say)
-    return _fetch_first((preset.model, *preset.model_fallbacks), _fetch_model, say)
+    return folder
 
 
 def find(repo: str) -> Path | None:
@@ -82,6 +84,10 @@ def raw_folder(repo: str) -> Path:
     return cache_dir() / "kolors_lab" / repo.replace("/", "--")
 
 
+def _snapshot_folder(repo: str) -> Path:
+    return cache_dir() / "models" / repo.replace("/", "--") / "snapshots" / "master"
+
+
 def _fetch_first(repos: tuple[str, ...], fetch_one: Callable[[str, Say], Path], say: Say) -> Path:
     """Fetch the first of these ids that ModelScope knows."""
     from modelscope_hub import NotExistError
@@ -92,7 +98,7 @@ def _fetch_first(repos: tuple[str, ...], fetch_one: Callable[[str, Say], Path], 
             say(f"nothing to fetch: {Path(repo).name} " + ("ships with the package" if shipped else "is a folder here"))
             return Path(repo)
         try:
-            with _explained(repo):
+            with _explained(repo, by_hand=raw_folder(repo) if fetch_one is _fetch_set else _snapshot_folder(repo)):
                 return fetch_one(repo, say)
         except NotExistError:
             say(f"{repo} is not on ModelScope" + (", trying the next known id" if repo != repos[-1] else ""))
@@ -205,19 +211,20 @@ def _cached(repo: str, kind: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def _explained(repo: str) -> Iterator[None]:
+def _explained(repo: str, by_hand: Path) -> Iterator[None]:
     """Turn what the client raises into one line that says what to do; an unknown id (NotExistError) passes through."""
     from modelscope_hub import HubError, NotExistError
 
+    logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # it would say the same in many lines
     try:
         yield
     except NotExistError:
         raise
     except (HubError, OSError) as error:  # requests' errors are OSErrors
-        raise FetchError(_reason(repo, error)) from error
+        raise FetchError(_reason(repo, error, by_hand)) from error
 
 
-def _reason(repo: str, error: Exception) -> str:
+def _reason(repo: str, error: Exception, by_hand: Path) -> str:
     from modelscope_hub import AuthenticationError, FileIntegrityError, PermissionDeniedError
 
     name, cause = next(iter(getattr(error, "failed_files", {}).items()), (repo, error))
@@ -230,10 +237,9 @@ def _reason(repo: str, error: Exception) -> str:
         return f"{name} of {repo} arrives damaged (size or SHA-256 is wrong) and was removed: fetch again later"
     if getattr(cause, "errno", None) == errno.ENOSPC:
         return f"the disk of {cache_dir()} is full: make room or set MODELSCOPE_CACHE, then fetch again to go on"
-    by_hand = cache_dir() / "models" / repo.replace("/", "--") / "snapshots" / "master"
     if isinstance(cause, OSError):
         return (
-            f"cannot get {name} from ModelScope ({type(cause).__name__}): check the network and fetch again, it goes "
-            f"on where it stopped; without a network copy the folder of {repo} to {by_hand}, or use --preset FOLDER"
+            f"no connection to ModelScope for {name}: check the network and fetch again, it goes on where it stopped; "
+            f"without a network copy the folder of {repo} to {by_hand}"
         )
     return f"cannot get {name} from ModelScope: {str(cause).splitlines()[0]}"

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
@@ -151,12 +152,12 @@ def test_model_arrives_whole_and_without_copies(hub):
         "unet/diffusion_pytorch_model.bin",
     }
     assert (folder / UNET).read_bytes() == WEIGHTS
-    assert hub.downloads[-1][1] == "model_index.json"  # what makes it look whole comes last
+    assert [d[1] for d in hub.downloads if d[0] == MODEL][-1] == "model_index.json"  # what makes it look whole is last
     assert find(MODEL) == folder and find(VAE).is_dir()
-    assert said[1].startswith(f"{MODEL}: 1.0 MB in 6 files, 1.0 MB still to come; ") and "free in" in said[1]
+    assert said[0].startswith(f"{MODEL}: 1.0 MB in 6 files, 1.0 MB still to come; ") and "free in" in said[0]
     before = len(hub.downloads)
     assert fetch(FetchConfig(), said.append) == folder
-    assert len(hub.downloads) == before and "0.0 MB still to come" in said[-1]
+    assert len(hub.downloads) == before and "0.0 MB still to come" in said[-2]
 
 
 def test_cut_download_goes_on_where_it_stopped(hub):
@@ -171,7 +172,7 @@ def test_cut_download_goes_on_where_it_stopped(hub):
         (MODEL, UNET, f"bytes={len(WEIGHTS) // 2}-"),
     ]
     assert (folder / UNET).read_bytes() == WEIGHTS and find(MODEL) == folder
-    assert "0.5 MB still to come" in said[1]
+    assert "0.5 MB still to come" in said[0]
 
 
 def test_unknown_id_falls_back_to_the_next(hub):
@@ -184,14 +185,13 @@ def test_unknown_id_falls_back_to_the_next(hub):
         fetch(FetchConfig())
 
 
-def test_damaged_file_is_refused_and_removed(hub):
+def test_damaged_file_is_refused_and_removed(hub, tmp_path):
     hub.damaged = [UNET]
     with pytest.raises(FetchError, match=rf"{UNET} of {MODEL} arrives damaged .*SHA-256") as error:
         fetch(FetchConfig())
     assert "\n" not in str(error.value)
     assert find(MODEL) is None
-    cache = find(VAE).parents[2]
-    assert not list(cache.rglob("*fp16*")) and not list(cache.rglob("model_index.json"))
+    assert not list(tmp_path.rglob("*fp16*")) and not list(tmp_path.rglob("model_index.json"))
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -204,13 +204,19 @@ def test_refused_access_asks_for_a_token_and_shows_none(hub, status, monkeypatch
     assert "\n" not in str(error.value) and TOKEN not in f"{error.value}{output.out}{output.err}"
 
 
-def test_offline_says_so_in_one_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("what", "repo", "file"), [("model", MODEL, "model_index.json"), ("data", SET, "metadata.jsonl")]
+)
+def test_offline_says_in_one_line_what_to_do_and_that_helps(monkeypatch, capfd, what, repo, file):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(
-        FetchError, match=r"check the network .* copy the folder of lab/vae to .*--preset FOLDER"
-    ) as error:
-        fetch(FetchConfig())
-    assert "\n" not in str(error.value)
+    with pytest.raises(FetchError, match=f"check the network .* copy the folder of {repo} to ") as error:
+        fetch(FetchConfig(what=what))
+    assert "\n" not in str(error.value) and not capfd.readouterr().err
+    place = Path(str(error.value).split()[-1])
+    assert find(repo) is None
+    place.mkdir(parents=True)
+    (place / file).write_text("{}")
+    assert find(repo) == place
 
 
 def test_too_small_disk_is_refused_before_anything_is_fetched(hub, monkeypatch):
