@@ -1,5 +1,6 @@
 # `make run` does the challenge's whole job on the embedded model, `make test` passes every test; both set up .venv first.
-# Nothing is written outside the checkout and the user's cache. Paths in rules are relative, and tools run as `.venv/bin/python -m ...`, so that a space in the checkout's path is no trouble.
+# Nothing is written outside the checkout and the user's cache. Paths in rules are relative, and tools run as
+# `.venv/bin/python -m ...`, so that a space in the checkout's path is no trouble.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3 python3.12 python3.11 python3.13 python3.10
 # The scorer's classes. Its metadata demands torchvision and transformers < 5, its code neither.
 SCORER := simple-aesthetics-predictor==0.1.2
-# A venv is ready when it was made from these very files, in this very place.
+# -qq below: errors are shown, a mirror's warnings are not. A venv is ready when it was made from these files in this place.
 STAMP := $(VENV)/ready-$(shell (cat $(LOCK) pyproject.toml; echo "$(SCORER) $$PWD") | cksum | cut -d' ' -f1)
 
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
@@ -31,11 +32,11 @@ setup: $(STAMP)  ## make .venv from the lock
 $(STAMP):
 	$(eval FOUND := $(shell bash .ci/find_python $(wildcard $(PY)) $(PYTHON)))
 	$(if $(filter ok:%,$(FOUND)),,$(error $(FOUND)))
-	@[ "$(FOUND)" = "ok:$(PY)" ] || $(FOUND:ok:%=%) -m venv --clear $(VENV)
+	@[ "$(FOUND)" = "ok:$(PY)" ] || "$(FOUND:ok:%=%)" -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) from $(LOCK); the first time takes a few minutes."
-	@$(PY) -m pip install --quiet --requirement $(LOCK)
-	@$(PY) -m pip install --quiet --no-deps $(SCORER)
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(PY) -m pip install -qq --requirement $(LOCK)
+	@$(PY) -m pip install -qq --no-deps $(SCORER)
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
 
 run: $(STAMP)  ## the whole job on the embedded model -> runs/baseline/report.html

@@ -1,0 +1,201 @@
+"""What holds the repository together: packages, locks, READMEs, make, and a wheel that finds its data."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements.lock", "requirements-older.lock")
+READMES = ("README.md", "README.zh-CN.md")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def tracked() -> list[Path]:
+    """The files in git, as paths relative to the repository."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [Path(name) for name in names.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads(read("pyproject.toml"))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The project's wheel, built without fetching anything."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, str(ROOT)], check=True)
+    return next(folder.glob("kolors_lab-*.whl"))
+
+
+def locked(lock: str) -> dict[str, str]:
+    """Name and version of each package that a lock gives the running Python."""
+    lines = [Requirement(line) for line in read(lock).splitlines()]
+    return {line.name: str(line.specifier)[2:] for line in lines if not line.marker or line.marker.evaluate()}
+
+
+def test_environment_lists_what_pyproject_lists(project):
+    environment = yaml.safe_load(read("environment.yml"))["dependencies"]
+    needed = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["dev"]
+    assert environment[-1]["pip"] == needed
+    assert f"python{project['project']['requires-python']}" in environment
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_holds_names_versions_and_markers_only(lock):
+    for line in read(lock).splitlines():
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*( ; .+)?", line), line
+        assert not line.startswith(("torchvision", "nvidia-", "cuda-", "triton", "simple-aesthetics")), line
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_satisfies_every_dependency(lock, project):
+    extras = project["project"]["optional-dependencies"]
+    for text in project["project"]["dependencies"] + extras["dev"] + extras["make-data"]:
+        need = Requirement(text)
+        assert need.specifier.contains(locked(lock)[need.name]), text
+
+
+def test_locks_are_the_two_supported_lines():
+    assert locked(LOCKS[0])["transformers"].startswith("5.")
+    assert locked(LOCKS[1])["transformers"] == "4.57.6"
+
+
+def test_no_dependency_has_an_upper_bound(project):
+    """A cap could make pip replace the torch or transformers of a machine that works."""
+    for text in project["project"]["dependencies"]:
+        assert all(part.operator == ">=" for part in Requirement(text).specifier), text
+
+
+def commands(readme: str) -> list[str]:
+    """The lines of a README's bash blocks."""
+    return "\n".join(re.findall(r"^```bash\n(.*?)^```", read(readme), re.MULTILINE | re.DOTALL)).splitlines()
+
+
+def test_both_readmes_give_the_same_commands():
+    assert commands("README.md") == commands("README.zh-CN.md")
+
+
+def test_commands_of_the_readme_are_understood():
+    from kolors_lab.cli import make_parser
+
+    ours = [shlex.split(line)[1:] for line in commands("README.md") if line.startswith("kolors-lab ")]
+    assert {words[0] for words in ours} >= {"baseline", "juice", "train", "generate", "story", "score", "submit"}
+    for words in ours:
+        make_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_links_of_the_readme_lead_somewhere(readme):
+    for target in re.findall(r"\]\(([^)]+)\)", read(readme)):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "{'torch', 'diffusers', 'transformers', 'data_juicer', 'matplotlib', 'modelscope', 'ray'}"
+    code = f"import sys, kolors_lab, kolors_lab.cli; print(sorted({heavy} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_wheel_holds_every_file_of_its_data(wheel, project):
+    folders = [f for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] if f != "kolors_lab"]
+    data = {f"kolors_lab/{file.as_posix()}" for file in tracked() if file.as_posix().startswith(tuple(folders))}
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert data
+    assert data <= names
+    assert not any(name.startswith(("tests/", "data/", "kolors_lab/data/make/")) for name in names)
+
+
+def test_installed_wheel_finds_its_data(wheel, tmp_path):
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run(pip, check=True)
+    code = "from kolors_lab.models import data_dir; print(data_dir())"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": "site"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (tmp_path / run.stdout.strip()).resolve() == (tmp_path / "site/kolors_lab/data").resolve()
+    assert (tmp_path / "site/kolors_lab/data/stories/dream.csv").is_file()
+
+
+def test_no_file_is_too_large_for_git():
+    large = [str(file) for file in tracked() if (ROOT / file).stat().st_size > 15e6]
+    assert large == []
+
+
+def test_no_file_names_a_registry_or_somebodys_home():
+    # written apart, so that this file does not name them either
+    words = ("pypi.org", "pythonhosted", "download.pytorch", "--index-url", "/root/", "/home/", "/Users/")
+    for file in tracked():
+        if file.suffix in (".py", ".md", ".toml", ".yml", ".lock", ".ipynb", ".csv", ".json", ".j2", ""):
+            text = read(str(file))
+            assert not [word for word in words if word in text], file
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What make needs to set up a venv, in a folder with a space in its name."""
+    folder = tmp_path / "a check out"
+    (folder / ".ci").mkdir(parents=True)
+    for name in ("Makefile", ".ci/find_python", "pyproject.toml", *LOCKS):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("echo 3.8", ["is Python 3.8", "3.10, 3.11, 3.12 or 3.13"]),
+        ("echo 3.14", ["is Python 3.14"]),
+        ('case "$2" in *ensurepip*) exit 1;; esac; echo 3.11', ["has none", "apt-get install python3.11-venv"]),
+        ("exit 127", ["does not run"]),
+    ],
+)
+def test_make_says_in_one_line_what_is_wrong_with_python(checkout, body, words):
+    python = checkout / "python"
+    python.write_text(f"#!/bin/sh\n{body}\n")
+    python.chmod(0o755)
+    run = subprocess.run(["make", "run", "PYTHON=./python"], cwd=checkout, capture_output=True, text=True)
+    lines = (run.stdout + run.stderr).strip().splitlines()
+    assert run.returncode != 0
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in words), lines[0]
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_make_takes_the_first_python_that_fits(tmp_path):
+    for name, version in (("old", "3.8"), ("good", "3.12"), ("other", "3.11")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {version}\n")
+        (tmp_path / name).chmod(0o755)
+    names = [f"{tmp_path}/{name}" for name in ("missing", "old", "good", "other")]
+    run = subprocess.run(["bash", str(ROOT / ".ci/find_python"), *names], capture_output=True, text=True)
+    assert run.stdout.strip() == f"ok:{tmp_path}/good"
