@@ -15,8 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -65,10 +64,14 @@ class Unwell(Exception):
 
 def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> list[Check]:
     """Run all checks in order and return them; `say` is called with each as it is done. Only a bad preset raises."""
+    from unittest import mock
+
     from .models import get_preset
 
     preset, checks = get_preset(config.preset), []
-    with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder, _private_cache(folder):
+    with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder, mock.patch.dict(os.environ):
+        # of its own, so that the trial finds no examples encoded already and leaves none behind
+        os.environ["KOLORS_LAB_CACHE"] = str(Path(folder, "cache"))
         for name, check in _checks(config.preset, preset, Path(folder)).items():
             checks.append(_run(name, check))
             if say:
@@ -106,9 +109,6 @@ def _clean(text: str) -> str:
     for secret in (value for value in secrets if len(value) > 5):
         text = text.replace(secret, "***")
     return " ".join(text.replace(str(Path.home()), "~").split())[:400]
-
-
-# Machine -------------------------------------------------------------------------------------------------------------
 
 
 def _machine(preset: Preset) -> str:
@@ -149,9 +149,6 @@ def _disk() -> str:
 
 def _free(place: Path) -> int:
     return shutil.disk_usage(next(path for path in (place, *place.parents) if path.is_dir())).free
-
-
-# Packages ------------------------------------------------------------------------------------------------------------
 
 
 def _packages() -> str:
@@ -196,9 +193,6 @@ def _font() -> str:
     from .page import font
 
     return " ".join(font(12).getname())
-
-
-# Stages --------------------------------------------------------------------------------------------------------------
 
 
 def _weights(name: str, preset: Preset) -> str:
@@ -258,19 +252,6 @@ def _raw(preset: Preset, folder: Path) -> Path:
     rows = [{"text": "二次元，少女", "image": [f"train/{n}.png"]} for n in range(2)]
     (raw / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
     return raw
-
-
-@contextmanager
-def _private_cache(folder: str) -> Iterator[None]:
-    """Encoded examples go to `folder` meanwhile, so that the trial leaves nothing behind and finds nothing done."""
-    before = os.environ.get("KOLORS_LAB_CACHE")
-    os.environ["KOLORS_LAB_CACHE"] = os.path.join(folder, "cache")  # noqa: PTH118
-    try:
-        yield
-    finally:
-        os.environ.pop("KOLORS_LAB_CACHE")
-        if before is not None:
-            os.environ["KOLORS_LAB_CACHE"] = before
 
 
 def _measured(work: Callable[[], str]) -> str:
