@@ -30,11 +30,12 @@ def replacing(file: str | Path) -> Iterator[Path]:
     Makes the folder where needed. An OSError becomes a DataError.
     """
     file = Path(file)
-    temporary = file.with_name(f".{file.name[:80]}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = file.with_name(f".{file.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             temporary.replace(file)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there is none where even its folder could not be made
+            temporary.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -100,12 +101,21 @@ def pipe_folder(tmp_path_factory) -> Path:
     return make_pipeline(tmp_path_factory.mktemp("pipeline") / "random-kolors")
 
 
-@pytest.fixture
-def pipe(pipe_folder):
-    """A pipeline with random weights on the CPU, each test its own."""
+@pytest.fixture(scope="session")
+def loaded(pipe_folder):
+    """That pipeline, loaded once on the CPU; tests take `pipe`."""
     from kolors_lab.models import get_preset, load_pipeline
 
     return load_pipeline(get_preset(str(pipe_folder)), "cpu")
+
+
+@pytest.fixture
+def pipe(loaded):
+    """A pipeline with random weights on the CPU, each test its own."""
+    parts = {name: copy.deepcopy(part) for name, part in loaded.components.items()}
+    pipe = type(loaded)(**parts)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture
@@ -115,15 +125,11 @@ def pictures(tmp_path) -> Path:
 
     folder = tmp_path / "pictures"
     (folder / "train").mkdir(parents=True)
-    rows = []
+    gradient, rows = Image.linear_gradient("L").convert("RGB"), []
     for number, (color, size) in enumerate((("red", (128, 128)), ("green", (200, 150)), ("blue", (128, 256)))):
-        Image.linear_gradient("L").resize(size).convert("RGB").point(lambda v: v).save(
-            folder / "train" / f"{number}.png"
-        )
-        Image.blend(Image.open(folder / "train" / f"{number}.png"), Image.new("RGB", size, color), 0.5).save(
-            folder / "train" / f"{number}.png"
-        )
+        picture = Image.blend(gradient.resize(size), Image.new("RGB", size, color), 0.5)
+        picture.save(folder / "train" / f"{number}.png")
         rows.append({"text": "二次元，少女" if number else "白马", "image": [f"train/{number}.png"]})
-    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    (folder / "metadata.jsonl").write_text(lines + "\n", encoding="utf-8")
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder

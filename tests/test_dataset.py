@@ -1,0 +1,335 @@
+"""Reading picture-caption folders, opening pictures of every sort, encoding once."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFile, PngImagePlugin
+
+from kolors_lab import dataset
+from kolors_lab.dataset import Example, check_examples, crop, encode, open_image, read_examples
+from kolors_lab.errors import DataError
+
+
+def save(file, color="red", size=(20, 10), **options):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(file, **options)
+    return file
+
+
+def write_jsonl(folder, *rows):
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return folder
+
+
+# Reading a folder ----------------------------------------------------------------------------------------------------
+
+
+def test_jsonl_takes_a_list_of_one_path_and_a_string(tmp_path):
+    write_jsonl(tmp_path, {"text": "甲", "image": ["train/1.jpg"]}, "", {"text": "乙\u2028丙", "image": "2.jpg"})
+    expected = [Example(tmp_path / "train/1.jpg", "甲"), Example(tmp_path / "2.jpg", "乙\u2028丙")]
+    assert read_examples(tmp_path) == expected
+
+
+@pytest.mark.parametrize("where", [".", "train"])
+def test_csv_with_byte_order_mark_beside_the_pictures(tmp_path, where):
+    folder = tmp_path / where
+    folder.mkdir(exist_ok=True)
+    (folder / "metadata.csv").write_text('file_name,text\n1.jpg,"甲,乙"\n', encoding="utf-8-sig")
+    assert read_examples(tmp_path) == [Example(folder / "1.jpg", "甲,乙")]
+
+
+def test_csv_whose_paths_start_at_the_folder_above(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,text\ntrain/1.jpg,甲\n", encoding="utf-8")
+    assert read_examples(tmp_path) == [Example(tmp_path / "train/1.jpg", "甲")]
+
+
+def test_txt_captions_of_the_same_stem(tmp_path):
+    save(tmp_path / "一 张 图.png")
+    (tmp_path / "一 张 图.txt").write_text(" 白马\n", encoding="utf-8")
+    assert read_examples(tmp_path) == [Example(tmp_path / "一 张 图.png", "白马")]
+    check_examples(read_examples(tmp_path))
+
+
+@pytest.mark.parametrize("lonely", ["picture", "caption"])
+def test_txt_captions_that_do_not_match_are_named(tmp_path, lonely):
+    save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("白马", encoding="utf-8")
+    if lonely == "picture":
+        save(tmp_path / "lonely.png")
+    else:
+        (tmp_path / "lonely.txt").write_text("王子", encoding="utf-8")
+    with pytest.raises(DataError, match="lonely"):
+        check_examples(read_examples(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{broken", '{"text": "甲"}', '{"text": "甲", "image": []}', '{"text": 1, "image": "1.jpg"}', "[]", "[" * 100_000],
+)
+def test_a_malformed_jsonl_line_is_named(tmp_path, line):
+    write_jsonl(tmp_path, {"text": "甲", "image": "1.jpg"}, line)
+    with pytest.raises(DataError, match=r"metadata\.jsonl line 2") as error:
+        read_examples(tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["name,text\n1.jpg,甲\n", "file_name,text\n1.jpg,甲,乙\n", "file_name,text\n,甲\n"])
+def test_a_malformed_csv_line_is_named(tmp_path, text):
+    (tmp_path / "metadata.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"metadata\.csv line \d"):
+        read_examples(tmp_path)
+
+
+def test_metadata_that_is_not_utf8_says_how_to_save_it(tmp_path):
+    (tmp_path / "metadata.csv").write_bytes("file_name,text\n1.jpg,二次元\n".encode("gbk"))
+    with pytest.raises(DataError, match="UTF-8"):
+        read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "train/../../secret.png", "{absolute}", "link.png"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path, name):
+    secret = save(tmp_path / "secret.png")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(secret)
+    write_jsonl(folder, {"text": "甲", "image": name.format(absolute=secret)})
+    with pytest.raises(DataError, match=r"line 1.*outside"):
+        read_examples(folder)
+
+
+def test_a_picture_that_is_a_link_out_of_a_txt_folder_is_refused(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(save(tmp_path / "secret.png"))
+    (folder / "a.txt").write_text("甲", encoding="utf-8")
+    with pytest.raises(DataError, match="outside"):
+        read_examples(folder)
+
+
+def test_missing_and_empty_folders_are_named(tmp_path):
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(DataError, match=str(folder)):
+            read_examples(folder)
+    write_jsonl(tmp_path)
+    with pytest.raises(DataError, match="lists no pictures"):
+        read_examples(tmp_path)
+
+
+def test_check_examples_counts_the_faults_and_says_what_helps(tmp_path):
+    good = save(tmp_path / "good.png")
+    examples = [Example(good, "甲"), Example(good, ""), Example(tmp_path / "gone.png", "乙")]
+    with pytest.raises(DataError, match=r"good\.png has no caption, and 1 more like it.*juice"):
+        check_examples(examples)
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------
+
+
+def png(width, height):
+    """A PNG header that promises width x height grey pixels, and next to no data."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+def truncated(file):
+    save(file, size=(200, 200))
+    Image.effect_noise((200, 200), 90).save(file)
+    file.write_bytes(file.read_bytes()[:-3000])
+
+
+def text_bomb(file):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", "x" * 5_000_000, zip=True)
+    Image.new("RGB", (10, 10)).save(file, pnginfo=info)
+
+
+FAULTS = {
+    "zero bytes": (lambda file: file.write_bytes(b""), "empty"),
+    "text": (lambda file: file.write_text("no picture"), "no picture"),
+    "missing": (lambda file: None, "does not exist"),
+    "truncated": (truncated, "truncated"),
+    "bomb": (lambda file: file.write_bytes(png(50_000, 50_000)), "50000|bomb"),
+    "large bomb below Pillow's own limit": (lambda file: file.write_bytes(png(13_000, 13_000)), "13000"),
+    "text bomb": (text_bomb, "too large"),
+    "damaged": (lambda file: file.write_bytes(png(100, 100)), "cannot be read"),
+    "folder": (lambda file: file.mkdir(), "cannot be read"),
+    "PostScript": (lambda file: file.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "no picture"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_picture_is_one_line_that_names_it(tmp_path, fault):
+    make, words = FAULTS[fault]
+    suffix = ".png" if "bomb" in fault else ".jpg"
+    file = tmp_path / f"bad{suffix}"
+    make(file)
+    with pytest.raises(DataError, match=words) as error:
+        open_image(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_truncation_is_found_though_another_package_allows_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    truncated(tmp_path / "bad.jpg")
+    with pytest.raises(DataError, match="truncated"):
+        open_image(tmp_path / "bad.jpg")
+
+
+def colour(image):
+    return tuple(int(v) for v in np.asarray(image).reshape(-1, 3)[0])
+
+
+def test_the_content_decides_not_the_suffix(tmp_path):
+    save(tmp_path / "a.png", "blue")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert colour(open_image(tmp_path / "a.jpg")) == (0, 0, 255)
+
+
+def test_exif_orientation_turns_the_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert open_image(save(tmp_path / "a.jpg", size=(20, 10), exif=exif)).size == (10, 20)
+
+
+def test_sixteen_bit_grey_keeps_its_brightness(tmp_path):
+    Image.fromarray(np.full((4, 4), 32896, np.uint16)).save(tmp_path / "a.png")
+    assert colour(open_image(tmp_path / "a.png")) == (128, 128, 128)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.jpg")
+    red, green, _ = colour(open_image(tmp_path / "a.jpg"))
+    assert red < 30 < 200 < green
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    options = {"transparency": 0} if mode == "P" else {}
+    (Image.new("P", (4, 4), 0) if mode == "P" else image.convert(mode)).save(tmp_path / "a.png", **options)
+    assert colour(open_image(tmp_path / "a.png")) == (255, 255, 255)
+
+
+def test_an_animation_gives_its_first_frame(tmp_path):
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert colour(open_image(tmp_path / "a.gif")) == (255, 0, 0)
+
+
+def test_one_pixel_and_unicode_names(tmp_path):
+    assert open_image(save(tmp_path / "一 个 像素 é.png", size=(1, 1))).size == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "corner"), [((128, 128), (0, 0)), ((200, 150), (0, 21)), ((64, 256), (192, 0)), ((1, 9999), (639872, 0))]
+)
+def test_crop_is_the_centre_square_and_says_where_it_was(size, corner):
+    square, found = crop(Image.new("RGB", size), 128)
+    assert (square.size, found) == ((128, 128), corner)
+
+
+def test_crop_keeps_the_middle():
+    image = Image.new("RGB", (300, 100), "black")
+    image.paste("white", (100, 0, 200, 100))
+    assert np.asarray(crop(image, 50)[0]).min() == 255
+
+
+# Encoding ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_encode_gives_what_pipeline_and_vae_give(pipe, pictures, fresh_cache):
+    examples = read_examples(pictures)
+    data = encode(pipe, examples, 128)
+    assert data.latents.shape == (3, 4, 16, 16) and data.caption.tolist() == [0, 1, 1]
+    embeds, _, pooled, _ = pipe.encode_prompt(examples[2].text, "cpu", do_classifier_free_guidance=False)
+    batch = data.batch(torch.tensor([2]), "cpu")
+    torch.testing.assert_close(batch["prompt_embeds"], embeds)
+    torch.testing.assert_close(batch["pooled"], pooled)
+    square = np.asarray(crop(open_image(examples[2].image), 128)[0], dtype=np.float32) / 127.5 - 1
+    with torch.no_grad():
+        mean = pipe.vae.encode(torch.from_numpy(square).permute(2, 0, 1)[None]).latent_dist.mean
+    torch.testing.assert_close(batch["latents"], mean * pipe.vae.config.scaling_factor)
+
+
+def test_time_ids_are_original_size_crop_and_target(pipe, pictures, fresh_cache):
+    data = encode(pipe, read_examples(pictures), 128)
+    assert data.time_ids.tolist() == [
+        [128, 128, 0, 0, 128, 128], [150, 200, 0, 21, 128, 128], [256, 128, 64, 0, 128, 128]
+    ]  # fmt: skip
+
+
+def test_each_caption_is_encoded_once_and_nothing_twice(pipe, pictures, fresh_cache, monkeypatch):
+    calls = []
+    forward, vae_encode = pipe.encode_prompt, pipe.vae.encode
+    monkeypatch.setattr(pipe, "encode_prompt", lambda *a, **k: calls.append("text") or forward(*a, **k))
+    monkeypatch.setattr(pipe.vae, "encode", lambda *a, **k: calls.append("picture") or vae_encode(*a, **k))
+    steps = []
+    first = encode(pipe, read_examples(pictures), 128, on_step=lambda *step: steps.append(step))
+    assert sorted(calls) == ["picture"] * 3 + ["text"] * 2
+    assert steps == [(n, 5) for n in range(1, 6)]
+    calls.clear()
+    again = encode(pipe, read_examples(pictures), 128)
+    assert calls == []
+    assert torch.equal(first.latents, again.latents) and torch.equal(first.prompt_embeds, again.prompt_embeds)
+
+
+def test_another_picture_size_or_model_is_encoded_anew(pipe, pictures, fresh_cache):
+    examples = read_examples(pictures)
+    before = encode(pipe, examples, 128)
+    save(examples[0].image, "yellow", (128, 128))
+    assert not torch.equal(encode(pipe, examples, 128).latents, before.latents)
+    assert encode(pipe, examples, 64).latents.shape[-1] == 8
+    for part in (pipe.vae, pipe.text_encoder):
+        for parameter in part.parameters():
+            parameter.data += 0.01
+    after = encode(pipe, examples[1:], 128)
+    assert not torch.equal(after.latents, before.latents[1:])
+    assert not torch.equal(after.prompt_embeds[0], before.prompt_embeds[1])
+
+
+def test_a_damaged_cache_file_is_made_again(pipe, pictures, fresh_cache):
+    before = encode(pipe, read_examples(pictures), 128)
+    files = list(fresh_cache.rglob("*.safetensors"))
+    assert len(files) == 5 == len([file for file in fresh_cache.rglob("*") if file.is_file()])
+    for file in files:
+        file.write_bytes(file.read_bytes()[:40])
+    after = encode(pipe, read_examples(pictures), 128)
+    assert torch.equal(before.latents, after.latents) and torch.equal(before.pooled, after.pooled)
+
+
+def test_a_cache_that_cannot_be_written_is_named(pipe, pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"cannot write .*file"):
+        encode(pipe, read_examples(pictures), 128)
+
+
+def test_the_vae_works_in_float32_and_gets_its_type_back(pipe, pictures, fresh_cache):
+    pipe.to(torch.bfloat16)
+    data = encode(pipe, read_examples(pictures), 128)
+    assert (data.latents.dtype, data.prompt_embeds.dtype) == (torch.float32, torch.bfloat16)
+    assert {pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
+
+
+def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("KOLORS_LAB_CACHE")
+    monkeypatch.setattr(dataset.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert dataset.cache_dir() == tmp_path / "kolors_lab"

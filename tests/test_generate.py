@@ -1,0 +1,156 @@
+"""Pictures: what decides them, and the settings they carry."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolors_lab.errors import DataError, SettingError
+from kolors_lab.generate import GenerateConfig, generate, generate_file, infotext, read_settings, save_picture
+from kolors_lab.lora import add_lora, save_lora, unload_lora
+
+SETTINGS = {
+    "prompt": "白马\n夜空",
+    "negative_prompt": "模糊",
+    "seed": 3,
+    "steps": 2,
+    "cfg": 4.0,
+    "width": 64,
+    "height": 64,
+}
+
+
+def draw(pipe, prompt="白马", negative_prompt="", **settings):
+    settings = {"steps": 2, "width": 64, "height": 64} | settings
+    return np.asarray(generate(pipe, prompt, negative_prompt, **settings))
+
+
+def test_equal_calls_give_identical_pictures(pipe):
+    assert np.array_equal(draw(pipe, seed=7), draw(pipe, seed=7))
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": "王子"}, {"negative_prompt": "王子"}, {"seed": 1}, {"cfg": 9.0}, {"steps": 3}]
+)
+def test_every_setting_counts(pipe, change):
+    assert not np.array_equal(draw(pipe), draw(pipe, **change))
+
+
+def test_without_guidance_the_negative_prompt_does_not_count(pipe):
+    assert np.array_equal(draw(pipe, cfg=1.0), draw(pipe, negative_prompt="王子", cfg=1.0))
+
+
+def test_size_is_the_models_own_unless_asked_for(pipe):
+    assert generate(pipe, "白马", steps=1).size == (128, 128)
+    assert generate(pipe, "白马", steps=1, width=64, height=96).size == (64, 96)
+
+
+def test_on_step_counts_the_steps(pipe):
+    seen = []
+    draw(pipe, steps=3, on_step=lambda *step: seen.append(step))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0), ("steps", 1.5), ("cfg", -1.0), ("cfg", float("nan")), ("width", 100), ("height", 8),
+        ("seed", -1), ("lora_strength", float("nan")), ("lora_strength", float("inf")),
+    ],
+)  # fmt: skip
+def test_settings_check_themselves(field, value):
+    with pytest.raises(SettingError, match=rf"{field} = .*must be") as error:
+        GenerateConfig(**{field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_a_picture_carries_its_settings(tmp_path):
+    file = save_picture(Image.new("RGB", (64, 64)), tmp_path / "new" / "一.png", SETTINGS)
+    assert read_settings(file) == SETTINGS
+    assert [f.name for f in file.parent.iterdir()] == ["一.png"]
+
+
+def test_a_picture_says_that_a_model_made_it(tmp_path):
+    file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", SETTINGS)
+    with Image.open(file) as image:
+        assert "digitalsourcetype/trainedAlgorithmicMedia" in str(image.getxmp())
+        assert json.loads(image.getxmp()["xmpmeta"]["RDF"]["Description"]["AIGC"]) == {"Label": "1"}
+
+
+def test_infotext_is_the_web_uis_form():
+    settings = SETTINGS | {"model": "tiny", "lora": "my.safetensors:0123456789ab", "lora_strength": 0.8}
+    assert infotext(settings).split("\n") == [
+        "白马", "夜空 <lora:my:0.8>", "Negative prompt: 模糊",
+        "Steps: 2, CFG scale: 4.0, Seed: 3, Model: tiny, Sampler: Euler, Size: 64x64",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.webp"])
+def test_other_formats_are_refused(tmp_path, name):
+    with pytest.raises(SettingError, match=r"\.png"):
+        save_picture(Image.new("RGB", (8, 8)), tmp_path / name, SETTINGS)
+    with pytest.raises(SettingError, match=r"\.png"):
+        GenerateConfig(out=name)
+
+
+def test_a_full_disk_leaves_the_older_picture_whole(tmp_path, monkeypatch):
+    file = save_picture(Image.new("RGB", (8, 8), "red"), tmp_path / "a.png", SETTINGS)
+    before = file.read_bytes()
+
+    def full(self, file, *args, **options):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match=r"a\.png: No space left"):
+        save_picture(Image.new("RGB", (8, 8), "blue"), file, SETTINGS)
+    assert file.read_bytes() == before and [f.name for f in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("make", ["nothing", "plain", "text", "list"])
+def test_read_settings_refuses_what_carries_none(tmp_path, make):
+    file = tmp_path / "a.png"
+    if make == "plain":
+        Image.new("RGB", (8, 8)).save(file)
+    elif make == "text":
+        file.write_text("no picture")
+    elif make == "list":
+        save_picture(Image.new("RGB", (8, 8)), file, [1])  # as a stranger may write it
+    with pytest.raises(DataError, match=r"a\.png"):
+        read_settings(file)
+
+
+def test_generate_file_writes_what_its_own_settings_make_again(pipe, pipe_folder, tmp_path):
+    settings = {"preset": str(pipe_folder), "seed": 5, "steps": 2, "prompt": "王子"}
+    file = generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png")), pipe)
+    found = read_settings(file)
+    assert (found["model"], found["cfg"], found["width"], found["seed"]) == ("random-kolors", 4.0, 128, 5)
+    again = generate(pipe, **{key: value for key, value in found.items() if key != "model"})
+    assert np.array_equal(np.asarray(again), np.asarray(Image.open(file)))
+
+
+def test_generate_file_takes_a_lora_on_and_off_again(pipe, pipe_folder, tmp_path):
+    before = draw(pipe)
+    add_lora(pipe.unet, 4, 4.0, ("to_q", "to_v"), seed=0)
+    for parameter in pipe.unet.parameters():
+        if parameter.requires_grad:
+            parameter.data.fill_(0.1)
+    lora = save_lora(pipe.unet, tmp_path / "my.safetensors")
+    unload_lora(pipe)
+    settings = {"preset": str(pipe_folder), "steps": 1, "lora": str(lora)}
+    files = [
+        generate_file(GenerateConfig(**settings, lora_strength=strength, out=str(tmp_path / f"{strength}.png")), pipe)
+        for strength in (0.0, 1.0)
+    ]
+    assert not np.array_equal(*(np.asarray(Image.open(file)) for file in files))
+    assert read_settings(files[1])["lora"].startswith("my.safetensors:")
+    assert str(tmp_path) not in json.dumps(read_settings(files[1]))
+    assert np.array_equal(draw(pipe), before)
+
+
+def test_a_missing_lora_is_said_before_the_model_is_loaded(pipe_folder, tmp_path):
+    with pytest.raises(DataError, match="gone"):
+        generate_file(GenerateConfig(preset=str(pipe_folder), lora=str(tmp_path / "gone.safetensors")))

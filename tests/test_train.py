@@ -1,0 +1,196 @@
+"""Training: the right loss, the right files, nothing saved when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kolors_lab.dataset import encode, read_examples
+from kolors_lab.errors import DataError, ModelError, SettingError
+from kolors_lab.generate import generate
+from kolors_lab.lora import load_lora, read_lora
+from kolors_lab.train import TrainConfig, batches, draw, loss, train
+
+
+@pytest.fixture
+def run(pipe_folder, pipe, pictures, tmp_path):
+    """Train for two steps in a folder of the given name."""
+
+    def run(out="run", pipe=pipe, **settings):
+        settings = {"steps": 2, "batch_size": 2, "rank": 4, "lr_warmup_steps": 0, "data": str(pictures)} | settings
+        return train(TrainConfig(preset=str(pipe_folder), out=str(tmp_path / out), **settings), pipe)
+
+    return run
+
+
+def reference_loss(unet, noise_scheduler, batch, noise, timesteps, snr_gamma):
+    """Step by step as diffusers' examples/text_to_image/train_text_to_image_lora_sdxl.py computes it."""
+    from diffusers.training_utils import compute_snr
+    from torch.nn import functional
+
+    noisy = noise_scheduler.add_noise(batch["latents"], noise, timesteps)
+    conditions = {"time_ids": batch["time_ids"], "text_embeds": batch["pooled"]}
+    predicted = unet(noisy, timesteps, batch["prompt_embeds"], added_cond_kwargs=conditions, return_dict=False)[0]
+    if snr_gamma is None:
+        return functional.mse_loss(predicted.float(), noise.float(), reduction="mean")
+    snr = compute_snr(noise_scheduler, timesteps)
+    weights = torch.stack([snr, snr_gamma * torch.ones_like(timesteps)], dim=1).min(dim=1)[0] / snr
+    value = functional.mse_loss(predicted.float(), noise.float(), reduction="none")
+    return (value.mean(dim=list(range(1, len(value.shape)))) * weights).mean()
+
+
+@pytest.mark.parametrize("snr_gamma", [5.0, None])
+def test_loss_equals_that_of_diffusers_sdxl_training(pipe, pictures, snr_gamma):
+    from diffusers import DDPMScheduler
+
+    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    batch = encode(pipe, read_examples(pictures), 128).batch(torch.tensor([0, 1, 2]), "cpu")
+    noise = torch.randn(batch["latents"].shape, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor([3, 400, 1099])
+    with torch.no_grad():
+        ours = loss(pipe.unet, noise_scheduler, batch, noise, timesteps, snr_gamma)
+        theirs = reference_loss(pipe.unet, noise_scheduler, batch, noise, timesteps, snr_gamma)
+    assert abs(ours.item() - theirs.item()) < 1e-6
+
+
+def test_noise_is_added_along_kolors_own_1100_steps(pipe):
+    """The noise schedule from its formula, independent of any scheduler class."""
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    kept = np.cumprod(1 - np.linspace(0.00085**0.5, 0.014**0.5, 1100) ** 2)
+    assert len(scheduler) == 1100
+    x, noise, t = torch.ones(3, 4, 2, 2), torch.full((3, 4, 2, 2), 0.5), torch.tensor([0, 500, 1099])
+    expected = kept[t.numpy()] ** 0.5 + (1 - kept[t.numpy()]) ** 0.5 * 0.5
+    assert np.allclose(scheduler.add_noise(x, noise, t)[:, 0, 0, 0], expected, atol=1e-4)
+
+
+def test_every_example_of_a_batch_has_a_timestep_of_its_own():
+    noise, timesteps = draw(torch.Size([64, 4, 2, 2]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert noise.shape == (64, 4, 2, 2) and timesteps.shape == (64,)
+    assert len(timesteps.unique()) > 50 and 1000 < timesteps.max() < 1100 and timesteps.min() >= 0
+
+
+@pytest.mark.parametrize(("count", "size", "steps"), [(3, 2, 5), (5, 1, 3), (1, 4, 2), (7, 7, 2)])
+def test_every_example_comes_once_before_any_comes_again(count, size, steps):
+    found = list(batches(count, size, steps, torch.Generator().manual_seed(0)))
+    assert [len(index) for index in found] == [size] * steps
+    order = torch.cat(found).tolist()
+    for start in range(0, len(order), count):
+        part = order[start : start + count]
+        assert len(set(part)) == len(part)
+
+
+def test_a_run_leaves_lora_settings_and_one_line_of_metrics_per_step(run, tmp_path):
+    file = run(alpha=2.0)
+    assert sorted(f.name for f in file.parent.iterdir()) == ["config.json", "lora.safetensors", "metrics.jsonl"]
+    rows = [json.loads(line) for line in (file.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(set(row) == {"step", "loss", "learning_rate", "seconds"} for row in rows)
+    assert rows[1]["learning_rate"] < rows[0]["learning_rate"] == 1e-3  # a cosine from the preset's peak
+    config = json.loads((file.parent / "config.json").read_text(encoding="utf-8"))
+    assert (config["steps"], config["target_modules"][0], config["learning_rate"]) == (2, "to_q", 1e-3)
+    tensors, header = read_lora(file)
+    assert (header["rank"], header["alpha"], header["trigger_word"], header["examples"]) == ("4", "2.0", "二次元", "3")
+    assert str(tmp_path) not in json.dumps(header)
+    assert {key.rsplit(".", 3)[-3] for key in tensors} == {"to_q", "to_k", "to_v", "0"}
+
+
+def test_a_trained_lora_gives_the_same_picture_in_plain_diffusers(run, pipe, pipe_folder):
+    from diffusers import KolorsPipeline
+
+    file = run(alpha=2.0, learning_rate=0.05)
+    without = np.asarray(generate(pipe, "二次元，少女", steps=2))
+    load_lora(pipe, file)
+    ours = np.asarray(generate(pipe, "二次元，少女", steps=2))
+    plain = KolorsPipeline.from_pretrained(pipe_folder, torch_dtype=torch.float32)
+    plain.load_lora_weights(str(file.parent), weight_name=file.name)
+    theirs = np.asarray(generate(plain, "二次元，少女", steps=2))
+    assert np.array_equal(ours, theirs) and not np.array_equal(ours, without)
+
+
+def test_equal_seeds_give_the_same_lora_bit_for_bit(run):
+    first, second, other = run("a", seed=1), run("b", seed=1), run("c", seed=2)
+    assert first.read_bytes() == second.read_bytes()
+    tensors, others = load_file(first), load_file(other)
+    assert not all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
+def test_training_on_one_picture_brings_its_loss_down(run, pictures):
+    row = json.dumps({"text": "白马", "image": ["train/0.png"]}, ensure_ascii=False)
+    (pictures / "metadata.jsonl").write_text(row, encoding="utf-8")
+    file = run(steps=40, batch_size=4, learning_rate=1e-2, rank=16, target_modules=("to_q", "to_v", "conv1", "conv2"))
+    values = [json.loads(line)["loss"] for line in (file.parent / "metrics.jsonl").read_text().splitlines()]
+    assert np.mean(values[-10:]) < 0.9 * np.mean(values[:10])
+
+
+def test_a_pipeline_that_was_passed_in_comes_back_as_it_was(run, pipe):
+    before = np.asarray(generate(pipe, "白马", steps=2))
+    run()
+    assert np.array_equal(np.asarray(generate(pipe, "白马", steps=2)), before)
+
+
+def test_without_a_pipeline_the_presets_own_is_loaded_and_gives_the_same_lora(run):
+    assert run("a").read_bytes() == run("b", pipe=None).read_bytes()
+
+
+def test_a_loss_that_is_not_finite_stops_and_saves_nothing(run, pipe, tmp_path):
+    pipe.unet.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(ModelError, match="loss at step 1 is nan: nothing saved"):
+        run()
+    assert not list(tmp_path.rglob("lora.safetensors"))
+
+
+def test_an_older_lora_is_never_overwritten(run):
+    file = run()
+    before = file.read_bytes()
+    with pytest.raises(DataError, match="already holds"):
+        run(seed=5)
+    assert file.read_bytes() == before
+
+
+def test_a_run_that_was_cut_short_can_be_done_again(run, pipe, tmp_path, monkeypatch):
+    from kolors_lab import train as module
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "update", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (tmp_path / "run/lora.safetensors").exists()
+    assert run().exists()
+
+
+def test_a_set_that_cannot_be_used_stops_before_anything_is_written(run, pictures, tmp_path):
+    (pictures / "train/1.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.png is empty.*juice"):
+        run()
+    with pytest.raises(DataError, match="pictures and captions"):
+        run(data=str(tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"cannot write .*file"):
+        run("file/run")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0), ("rank", 0), ("rank", 2.5), ("alpha", 0.0), ("alpha", float("nan")), ("seed", -1),
+        ("batch_size", 0), ("learning_rate", -1e-4), ("learning_rate", float("inf")), ("snr_gamma", 0.0),
+        ("target_modules", ()), ("rank", "16"), ("rank", True),
+    ],
+)  # fmt: skip
+def test_settings_check_themselves(field, value):
+    with pytest.raises(SettingError, match=rf"{field} = .*must") as error:
+        TrainConfig(**{field: value})
+    assert "\n" not in str(error.value)
