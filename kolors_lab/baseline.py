@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import SettingError
+from .generate import check_sampling
 from .juice import JuiceConfig, juice
 from .models import get_preset, load_pipeline, local_path, pipeline_path
 from .page import make_page
@@ -55,6 +56,10 @@ class BaselineConfig:
     title: str | None = None
     """headline of the page and name of the submission; without it the story's name"""
 
+    def __post_init__(self):
+        TrainConfig(steps=self.steps, rank=self.rank, seed=self.seed)  # wrong values are found now, not after juicing
+        check_sampling(0, None, None, None, None, self.lora_strength)
+
 
 @dataclass(frozen=True)
 class BaselineResult:
@@ -85,6 +90,7 @@ class Run:
         self.scenes = read_story(self.story)  # a bad story is found before an hour of training, not after
         self.title = config.title or story_title(config.story)
         self.data = config.data or str(local_path(self.preset.dataset))
+        self.submission = SubmitConfig(config.out, team=config.team, title=self.title, preset=config.preset)
 
     @cached_property
     def pipe(self) -> KolorsPipeline:
@@ -146,8 +152,7 @@ class Run:
         return scores
 
     def submit(self) -> dict:
-        config = SubmitConfig(str(self.out), team=self.config.team, title=self.title, preset=self.config.preset)
-        return {"missing": submit(config, on_step=self.progress("submit"))}
+        return {"missing": submit(self.submission, on_step=self.progress("submit"))}
 
 
 def baseline(config: BaselineConfig, progress: Progress | None = None) -> BaselineResult:

@@ -6,6 +6,7 @@ Example: kolors-lab baseline --preset tiny --out runs/baseline
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import os
 import re
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = {  # name: (settings dataclass, function), both in the module of that name
     "baseline": ("BaselineConfig", "baseline"),
     "juice": ("JuiceConfig", "juice"),
@@ -61,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(str(error), WRONG)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error}; free some space or choose another place", WRONG)
+        hint = "; free some space or choose another place" if error.errno in NO_ROOM else ""
+        return _say(f"{where}{error.strerror or error}{hint}", WRONG)
 
 
 def run(argv: list[str]) -> int:

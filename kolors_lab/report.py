@@ -36,12 +36,12 @@ STEP_NAMES = {
 
 def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StoryScene], record: dict) -> Path:
     """Write `run/report.html` from the run's files and its record of steps (see `Steps`); pictures lie inside it."""
-    from jinja2 import Environment, PackageLoader
+    from jinja2 import Environment, FileSystemLoader
 
     results = {name: step["result"] for name, step in record.items()}
     metrics = read_metrics(run / "train" / "metrics.jsonl")
-    page = Environment(loader=PackageLoader("kolors_lab", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    html = page.get_template("report.html.j2").render(
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    html = templates.get_template("report.html.j2").render(
         title=title,
         preset=preset,
         gate=GATE,

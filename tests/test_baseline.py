@@ -1,0 +1,111 @@
+"""The whole way on models with random weights: every file is there, and a second run does only what changed."""
+
+import errno
+import json
+
+import pytest
+from helpers import make_set, make_story, use_stand_ins
+
+from kolors_lab import baseline as module
+from kolors_lab.baseline import BaselineConfig, baseline
+from kolors_lab.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def world(pipe_folder, tmp_path_factory):
+    """A finished run, its configuration and its result."""
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        use_stand_ins(patch, pipe_folder, folder / "stand-ins")
+        config = BaselineConfig(out=str(folder / "run"), story=str(make_story(folder / "my_story.csv")), rank=2)
+        stages = []
+        result = baseline(config, progress=lambda stage: stages.append(stage))
+        yield folder / "run", config, result, stages
+
+
+def test_every_file_of_the_run_is_there(world):
+    run, _, result, stages = world
+    panels = [f"{story}/panels/{n}.png" for story in ("base", "lora") for n in range(1, 9)]
+    files = ["config.json", "clean/train/metadata.csv", "train/lora.safetensors", "train/metrics.jsonl", "scores.json"]
+    files += ["base/page.png", "lora/page.png", "submission/README.md", "report.html"]
+    assert [f for f in files + panels if not (run / f).is_file()] == []
+    assert (result.kept, result.rejected) == (6, 0)
+    assert result.practice
+    assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit", "report"]
+
+
+def test_report_holds_everything_and_loads_nothing(world):
+    import re
+
+    html = world[1] and (world[0] / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']+|@import|url\((?!#)""", html)
+    assert html.count("data:image") == 1 + 6 + 16  # page, samples of the set, panels without and with the LoRA
+    for words in ("练习分", "my story", "二次元，少女，白马，7", "diffusers", "第8格", "<svg", "由 AI 生成"):
+        assert words in html
+
+
+def test_again_nothing_is_done(world, monkeypatch):
+    run, config, first, _ = world
+    for name in ("juice", "train", "load_pipeline", "load_scorer", "submit"):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("done already"))
+    before = {f: f.stat().st_mtime_ns for f in run.rglob("*.png")}
+    assert baseline(config) == first
+    assert before == {f: f.stat().st_mtime_ns for f in run.rglob("*.png")}
+
+
+def test_only_what_changed_is_done(world, monkeypatch, tmp_path):
+    run, config, first, _ = world
+    for name in ("juice", "train"):
+        monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("done already"))
+    (run / "lora" / "panels" / "3.png").unlink()
+    stages = []
+    again = baseline(config, progress=lambda stage: stages.append(stage))
+    assert stages == ["lora", "report"]  # the same panel comes out, so its score stands
+    assert again.lora_score == first.lora_score
+
+
+def test_the_users_own_lora_stays(world, monkeypatch):
+    run, config, _, _ = world
+    file = run / "train" / "lora.safetensors"
+    monkeypatch.setattr(module, "train", lambda *a, **k: pytest.fail("fed by hand"))
+    monkeypatch.setattr(module, "tell", lambda *a, **k: (_ for _ in ()).throw(DataError("told again")))
+    before = file.read_bytes()
+    file.write_bytes(before + b" ")
+    with pytest.raises(DataError, match="told again"):
+        baseline(config)
+    file.write_bytes(before)
+
+
+@pytest.fixture
+def tiny(monkeypatch, pipe_folder, tmp_path):
+    return use_stand_ins(monkeypatch, pipe_folder, tmp_path / "stand-ins")
+
+
+def test_a_bad_story_is_found_before_anything_is_done(tiny, tmp_path):
+    story = make_story(tmp_path / "s.csv", 0)
+    with pytest.raises(DataError, match="no scenes"):
+        baseline(BaselineConfig(out=str(tmp_path / "run"), story=str(story)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_filtered_to_nothing(tiny, tmp_path):
+    data = make_set(tmp_path / "small", 2, side=40)
+    with pytest.raises(DataError):
+        baseline(BaselineConfig(out=str(tmp_path / "run"), data=str(data)))
+    assert not (tmp_path / "run" / "clean").exists()
+
+
+def test_a_full_disk_in_training_can_be_taken_up_again(tiny, tmp_path, monkeypatch):
+    config = BaselineConfig(out=str(tmp_path / "run"), story=str(make_story(tmp_path / "s.csv", 1)))
+    train = module.train
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "train", full)
+    with pytest.raises(OSError, match="No space"):
+        baseline(config)
+    assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["juice"]
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "juice", lambda *a, **k: pytest.fail("done already"))
+    assert baseline(config).report.is_file()

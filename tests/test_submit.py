@@ -1,0 +1,116 @@
+"""The folder to hand in: whole, ours, and honest about what is missing."""
+
+import csv
+import errno
+import shutil
+
+import pytest
+import yaml
+from helpers import use_stand_ins
+from PIL import Image
+
+from kolors_lab import submit as module
+from kolors_lab.errors import DataError, SettingError
+from kolors_lab.generate import save_picture
+from kolors_lab.submit import SubmitConfig, missing, submit
+
+
+def make_run(folder, pipe, count=8):
+    """What a baseline leaves behind, without drawing: a LoRA and panels with settings."""
+    from kolors_lab.lora import add_lora, save_lora, unload_lora
+
+    add_lora(pipe.unet, 2, 2.0, ("to_q",), 0)
+    save_lora(pipe.unet, folder / "train" / "lora.safetensors", {"trigger_word": "二次元", "settings": '{"steps": 3}'})
+    unload_lora(pipe)
+    for n in range(1, count + 1):
+        settings = {"prompt": f"二次元，{n}", "negative_prompt": "a|b", "seed": n, "steps": 2, "cfg": 4.0}
+        settings |= {"width": 64, "height": 64, "model": "tiny", "scene": f"第{n}格", "lora_strength": 1.0}
+        save_picture(Image.new("RGB", (64, 64), (n * 20, 0, 0)), folder / "lora" / "panels" / f"{n}.png", settings)
+    return folder
+
+
+@pytest.fixture
+def run(monkeypatch, pipe_folder, pipe, tmp_path):
+    use_stand_ins(monkeypatch, pipe_folder, tmp_path / "stand-ins")
+    return make_run(tmp_path / "run", pipe)
+
+
+def test_what_is_in_the_folder(run):
+    submit(SubmitConfig(str(run), team="星光", title="梦"))
+    folder = run / "submission"
+    names = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    panels = {f"images/{n}.png" for n in range(1, 9)}
+    lora = "星光-可图Kolors训练-梦.safetensors"
+    assert names == panels | {lora, "README.md", "prompts.csv", "page.png", "submission.json"}
+    with (folder / "prompts.csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["image"], r["prompt"], r["seed"]) for r in rows][7] == ("images/8.png", "二次元，8", "8")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["trigger_words"] == ["二次元"]
+    assert front["base_model"] == ["Kwai-Kolors/Kolors"]
+    assert "# 星光-可图Kolors训练-梦" in text
+    assert "练习分" in text
+
+
+def test_a_complete_one_lacks_only_the_real_score(run):
+    assert len(left := submit(SubmitConfig(str(run), team="星光"))) == 1
+    assert "练习分" in left[0]
+
+
+def test_what_is_missing_is_said(run):
+    (run / "lora" / "panels" / "8.png").unlink()
+    left = "\n".join(submit(SubmitConfig(str(run))))
+    assert "队伍名称" in left
+    assert "7 pictures" in left
+    folder = run / "submission"
+    next(folder.glob("*.safetensors")).unlink()
+    (folder / "page.png").unlink()
+    (folder / "images" / "7.png").unlink()
+    left = "\n".join(missing(folder))
+    assert all(word in left for word in ("LoRA", "page.png", "6 pictures", "other pictures"))
+    assert "no submission" in missing(run)[0]
+
+
+def test_a_score_below_the_gate_is_said(monkeypatch, pipe_folder, pipe, tmp_path):
+    use_stand_ins(monkeypatch, pipe_folder, tmp_path / "stand-ins", level=3.0)
+    left = submit(SubmitConfig(str(make_run(tmp_path / "run", pipe)), team="星光"))
+    assert any("below the gate of 6" in line for line in left)
+
+
+def test_again_replaces_ours_but_never_the_users(run):
+    config = SubmitConfig(str(run), team="星光")
+    submit(config)
+    submit(config)
+    card = run / "submission" / "README.md"
+    card.write_text("my own words", encoding="utf-8")
+    with pytest.raises(DataError, match=r"README\.md was changed by hand"):
+        submit(config)
+    assert card.read_text(encoding="utf-8") == "my own words"
+    own = run.parent / "own"
+    own.mkdir()
+    (own / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="other files"):
+        submit(SubmitConfig(str(run), out=str(own)))
+    assert [f.name for f in own.iterdir()] == ["thesis.txt"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "_prompts", full)
+    with pytest.raises(DataError, match="No space left"):
+        submit(SubmitConfig(str(run), team="星光"))
+    assert sorted(f.name for f in run.iterdir()) == ["lora", "train"]
+
+
+def test_runs_without_lora_or_panels(run):
+    with pytest.raises(SettingError, match="team"):
+        SubmitConfig(str(run), team="a/b")
+    (run / "train" / "lora.safetensors").unlink()
+    with pytest.raises(DataError, match="LoRA"):
+        submit(SubmitConfig(str(run)))
+    shutil.rmtree(run)
+    with pytest.raises(DataError):
+        submit(SubmitConfig(str(run)))
