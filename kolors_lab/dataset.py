@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")  # none that starts another program, as EPS does
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that starts another program, as EPS does
 MAX_PIXELS = 2**27  # 134 megapixels: more than a camera takes; a decompression bomb beyond
 MAX_TOKENS = 256  # of a Kolors prompt, its prefix included
 

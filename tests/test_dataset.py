@@ -242,7 +242,7 @@ def test_crop_is_the_centre_square_and_says_where_it_was(size, corner):
 def test_crop_keeps_the_middle():
     image = Image.new("RGB", (300, 100), "black")
     image.paste("white", (100, 0, 200, 100))
-    assert np.asarray(crop(image, 50)[0]).min() == 255
+    assert np.asarray(crop(image, 50)[0])[:, 5:-5].min() == 255
 
 
 # Encoding ------------------------------------------------------------------------------------------------------------
