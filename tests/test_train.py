@@ -171,7 +171,7 @@ def test_a_set_that_cannot_be_used_stops_before_anything_is_written(run, picture
     (pictures / "train/1.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"1\.png is empty.*juice"):
         run()
-    with pytest.raises(DataError, match="pictures and captions"):
+    with pytest.raises(DataError, match="no metadata"):
         run(data=str(tmp_path))
     assert not (tmp_path / "run").exists()
 
