@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3 python3.12 python3.11 python3.13 python3.10
 # The scorer's classes. Its metadata demands torchvision and transformers < 5, its code neither.
 SCORER := simple-aesthetics-predictor==0.1.2
-# -qq below: errors are shown, a mirror's warnings are not. A venv is ready when it was made from these files in this place.
+# A venv is ready when it was made from these files in this place.
 STAMP := $(VENV)/ready-$(shell (cat $(LOCK) pyproject.toml; echo "$(SCORER) $$PWD") | cksum | cut -d' ' -f1)
 
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
@@ -29,12 +29,15 @@ help:  ## these lines
 
 setup: $(STAMP)  ## make .venv from the lock
 
+# -qq: errors are shown, a mirror's warnings are not. --no-compile: what is never imported is never compiled.
+# --no-build-isolation: the four packages that have no wheel are built with the locked setuptools, not the newest.
 $(STAMP):
 	$(eval FOUND := $(shell bash .ci/find_python $(wildcard $(PY)) $(PYTHON)))
 	$(if $(filter ok:%,$(FOUND)),,$(error $(FOUND)))
 	@[ "$(FOUND)" = "ok:$(PY)" ] || "$(FOUND:ok:%=%)" -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) from $(LOCK); the first time takes a few minutes."
-	@$(PY) -m pip install -qq --requirement $(LOCK)
+	@$(PY) -m pip install -qq $$(grep '^setuptools==' $(LOCK))
+	@$(PY) -m pip install -qq --no-compile --use-pep517 --no-build-isolation --requirement $(LOCK)
 	@$(PY) -m pip install -qq --no-deps $(SCORER)
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/ready-* && touch $@
