@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scenes import Scene
+from torch.optim import _muon
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 DATA = Path(__file__).resolve().parent.parent
@@ -40,41 +41,95 @@ def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def fit(
-    model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, weight_decay: float = 0.01, report=None
-):
-    """AdamW on a one-cycle schedule with a moving average of the weights; returns the averaged model.
+def as_matrix(kernel: torch.Tensor) -> torch.Tensor:
+    """A matrix or (out, in, h, w) kernel as (out, rest); for a channels-last kernel the order that needs no copy."""
+    return kernel.permute(0, 2, 3, 1).flatten(1) if kernel.ndim == 4 else kernel
+
+
+def orthogonal(grad: torch.Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> torch.Tensor:
+    """The nearest (semi-)orthogonal matrix, by Muon's Newton-Schulz iteration, in float32.
+
+    Torch's own computes in bfloat16, which costs a CPU without it more than the whole training step.
+    """
+    a, b, c = coefficients
+    wide = grad if len(grad) <= grad.shape[1] else grad.T
+    wide = wide / wide.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = wide @ wide.T
+        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    return wide if len(grad) <= grad.shape[1] else wide.T
+
+
+_muon._zeropower_via_newtonschulz = orthogonal
+
+
+class Optimizer:
+    """AdamW on a one-cycle schedule; and Muon (Jordan et al. 2024) on the same for the parameters in `hidden`, if any.
+
+    Torch's Muon takes matrices only, so the kernels of the channels-last model are handed to it as views.
+    """
+
+    def __init__(self, model, lr: float, steps: int, hidden: list[torch.nn.Parameter], weight_decay: float = 0.01):
+        self.pairs = [(p, torch.nn.Parameter(as_matrix(p.data))) for p in hidden]
+        if any(p.data_ptr() != matrix.data_ptr() for p, matrix in self.pairs):
+            raise ValueError("the model must be channels-last: a copied kernel would never be trained")
+        chosen = {id(p) for p in hidden}
+        rest = [p for p in model.parameters() if id(p) not in chosen]
+        self.optimizers = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)]
+        if hidden:
+            matrices = [matrix for _, matrix in self.pairs]
+            muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+            self.optimizers.insert(0, muon)
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR
+        self.schedules = [
+            one_cycle(o, lr, total_steps=steps, pct_start=0.1, final_div_factor=100, cycle_momentum=False)
+            for o in self.optimizers
+        ]
+
+    def step(self) -> None:
+        for parameter, matrix in self.pairs:
+            matrix.grad = None if parameter.grad is None else as_matrix(parameter.grad)
+        for part in (*self.optimizers, *self.schedules):
+            part.step()
+
+    def state(self) -> list[dict]:
+        return [part.state_dict() for part in (*self.optimizers, *self.schedules)]
+
+    def load(self, state: list[dict]) -> None:
+        for part, kept in zip((*self.optimizers, *self.schedules), state, strict=True):
+            part.load_state_dict(kept)
+
+
+def fit(model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, report=None, hidden=()):
+    """Train on a one-cycle schedule with a moving average of the weights; returns the averaged model.
 
     `loss_of(step)` draws a batch and returns its loss. Every 500 steps the state is kept in build/<name>.pt, so that
     a killed run goes on where it was; `report(step, averaged)` is called then too.
     """
     model.train()
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=steps, pct_start=0.1, final_div_factor=100
-    )
+    optimizer = Optimizer(model, lr, steps, list(hidden))
     file, first = BUILD / f"{name}.pt", 0
     if file.exists():
         state = torch.load(file, weights_only=True)
         first = state["step"]
-        for part, key in ((model, "model"), (averaged, "averaged"), (optimizer, "optimizer"), (schedule, "schedule")):
-            part.load_state_dict(state[key])
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load(state["optimizer"])
     start, recent = time.time(), []
     for step in range(first, steps):
         loss = loss_of(step)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
         averaged.update_parameters(model)
         recent = [*recent[-99:], loss.item()]
         if (step + 1) % 100 == 0:
             print(f"{name} {step + 1}/{steps} loss {np.mean(recent):.4f} {time.time() - start:.0f}s", flush=True)
         if (step + 1) % 500 == 0 or step + 1 == steps:
-            torch.save({"step": step + 1, "model": model.state_dict(), "averaged": averaged.state_dict(),
-                        "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, file)  # fmt: skip
+            kept = {"model": model.state_dict(), "averaged": averaged.state_dict(), "optimizer": optimizer.state()}
+            torch.save({"step": step + 1, **kept}, file)
             if report:
                 report(step + 1, averaged.module)
     return averaged.module.eval()

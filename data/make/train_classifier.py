@@ -70,7 +70,7 @@ def scenes_by_lot(seed: int, count: int, spoiled: float):
     return [random_scene(rng, STYLES, spoiled) for _ in range(count)]
 
 
-def judged_pictures(count: int = 14_000):
+def judged_pictures(count: int = 10_000):
     """What the classifier and the eyes learn from: every style, a third of the pictures spoiled."""
     scenes = scenes_by_lot(5, count, 0.35)
     return scenes, rendered("judged", scenes)
