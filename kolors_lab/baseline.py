@@ -144,9 +144,9 @@ class Run:
         return {"panels": [p.name for p in panels]}
 
     def score(self) -> dict:
-        scorer, scores = load_scorer(self.preset), {}
+        scorer, scores, on_step = load_scorer(self.preset), {}, self.progress("score")
         for name in ("base", "lora"):
-            result = score_folder(self.preset, self.out / name / "panels", scorer, on_step=self.progress("score"))
+            result = score_folder(self.preset, self.out / name / "panels", scorer, on_step)
             scores[name] = asdict(result) | {"mean": result.mean, "passed": result.passed}
         write_json(self.out / "scores.json", scores)
         return scores

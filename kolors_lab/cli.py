@@ -34,6 +34,7 @@ COMMANDS = {  # name: (settings dataclass, function), both in the module of that
     "submit": ("SubmitConfig", "submit"),
     "fetch": ("FetchConfig", "fetch"),
     "doctor": ("DoctorConfig", "doctor"),
+    "course": ("CourseConfig", "course"),
 }
 POSITIONAL = ("folder", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
@@ -50,9 +51,9 @@ TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl+C."""
-    for stream in (sys.stdout, sys.stderr):  # Chinese text also where the locale is C
+    for stream in (sys.stdout, sys.stderr):  # Chinese text and file names also where the locale is C
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         return run(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
@@ -258,4 +259,5 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "submit": _submit,
     "fetch": _path,
     "doctor": _doctor,
+    "course": _path,
 }

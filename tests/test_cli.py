@@ -60,7 +60,7 @@ def test_help_explains_every_option(name, capsys):
         (["paint"], "paint"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(argv, said, capsys, tmp_path, monkeypatch, pipe_folder):
+def test_bad_input_is_one_line_and_exit_code_2(argv, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(argv) == 2
     assert said in failure(capsys)
