@@ -1,0 +1,74 @@
+"""One-call checks of the notebooks' exercises: what is still missing, in a learner's words, Chinese and English."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from .errors import DataError
+from .generate import read_settings
+from .story import StoryScene, read_story
+from .submit import PANELS
+
+
+class Verdict(str):
+    """Text that a notebook shows as it is, without quotes; empty faults make it say well done."""
+
+    __slots__ = ()
+
+    def __new__(cls, faults: Sequence[str]):
+        lines = [f"{n}. {fault}" for n, fault in enumerate(faults, 1)]
+        return super().__new__(cls, "\n".join(["还差一点 Not yet:", *lines]) if lines else "做对了！ Well done.")
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def check_picture(file: str | Path, words: Sequence[str], seed: int) -> Verdict:
+    """Notebook 00: a PNG whose prompt holds each of `words` and that was drawn from `seed`."""
+    try:
+        settings = read_settings(file)
+    except DataError as error:
+        return Verdict([f"读不到图片的设置 the settings cannot be read: {error}"])
+    faults = [f"提示词里没有“{word}” the prompt lacks {word}" for word in words if word not in settings["prompt"]]
+    if settings["seed"] != seed:
+        faults.append(f"种子是 {settings['seed']}，要用 {seed} the seed is {settings['seed']}, it should be {seed}")
+    return Verdict(faults)
+
+
+def check_story(file: str | Path, trigger: str = "二次元") -> Verdict:
+    """Notebook 01: a story to hand in: eight scenes, each with caption, trigger word and negative prompt, one hero."""
+    try:
+        scenes = read_story(file)
+    except DataError as error:
+        return Verdict([f"故事读不出来 the story cannot be read: {error}"])
+    faults = []
+    if len(scenes) < PANELS:
+        faults.append(f"只有 {len(scenes)} 格，至少要 {PANELS} 格 {len(scenes)} scenes, at least {PANELS} are needed")
+    for n, scene in enumerate(scenes, 1):
+        faults += _scene_faults(n, scene, trigger)
+    if len({scene.prompt for scene in scenes}) < len(scenes):
+        faults.append("有两格的提示词一样 two scenes have the same prompt")
+    if not _hero(scenes, trigger):
+        faults.append("没有哪个说主角的词组在多数格里重复 no words for the hero recur in most of the scenes")
+    return Verdict(faults)
+
+
+def _scene_faults(n: int, scene: StoryScene, trigger: str) -> list[str]:
+    faults = {
+        f"第 {n} 格没有标题 scene {n} has no caption": not scene.scene,
+        f"第 {n} 格缺少触发词“{trigger}” scene {n} lacks the trigger word {trigger}": trigger not in scene.prompt,
+        f"第 {n} 格没有反向提示词 scene {n} has no negative prompt": not scene.negative_prompt,
+    }
+    return [fault for fault, here in faults.items() if here]
+
+
+def _hero(scenes: Sequence[StoryScene], trigger: str) -> str:
+    """The phrase, between commas and not the trigger word, that most prompts share, such as the hero; "" if none."""
+    phrases: Counter[str] = Counter()
+    for scene in scenes:
+        phrases.update({part.strip() for part in re.split("[，,、。；]", scene.prompt)} - {trigger, ""})
+    [(phrase, count)] = phrases.most_common(1) or [("", 0)]
+    return phrase if count > len(scenes) / 2 else ""

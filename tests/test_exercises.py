@@ -1,0 +1,90 @@
+"""The checks of the exercises: what they say to wrong answers, and that the folded solutions satisfy them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kolors_lab.exercises import check_picture, check_story
+from kolors_lab.generate import save_picture
+from kolors_lab.models import data_dir
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def solution(name: str) -> str:
+    """The code of the first folded solution of a notebook."""
+    notebook = json.loads(next(NOTEBOOKS.glob(f"{name}*.ipynb")).read_text(encoding="utf-8"))
+    text = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
+    return re.search(r"<details>.*?```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_picture_that_is_right(tmp_path):
+    file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "夜空下的白马", "seed": 7})
+    assert repr(check_picture(file, ("白马", "夜空"), 7)) == "做对了！ Well done."
+
+
+def test_picture_with_two_faults(tmp_path):
+    file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "白马", "seed": 0})
+    said = check_picture(file, ("白马", "夜空"), 7)
+    assert "1. 提示词里没有“夜空”" in said
+    assert "2. 种子是 0，要用 7" in said
+
+
+def test_picture_that_is_not_there(tmp_path):
+    assert "does not exist" in check_picture(tmp_path / "a.png", ("白马",), 7)
+
+
+def test_solution_of_notebook_00_asks_for_what_the_check_wants(tmp_path):
+    from kolors_lab.generate import GenerateConfig, picture_settings
+    from kolors_lab.models import get_preset
+
+    names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path}
+    exec(solution("00"), names)
+    settings = picture_settings(names["attempt"], get_preset("tiny"))
+    file = save_picture(Image.new("RGB", (8, 8)), names["attempt"].out, settings)
+    assert "Well done" in check_picture(file, ("白马", "夜空"), 7)
+
+
+@pytest.fixture
+def story(tmp_path):
+    """Write a story, here with one change, and check it."""
+    right = solution("01").split('"""')[1]
+
+    def check(old: str = "", new: str = "") -> str:
+        assert old in right
+        (tmp_path / "story.csv").write_text(right.replace(old, new, 1), encoding="utf-8")
+        return check_story(tmp_path / "story.csv")
+
+    return check
+
+
+def test_solution_of_notebook_01_is_a_story(story):
+    assert "Well done" in story()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("困了,", ",", "scene 2 has no caption"),
+        ("困了,二次元，", "困了,", "scene 2 lacks the trigger word 二次元"),
+        ("遇见白马,二次元，一匹白马，站在桃花小路上，全身,模糊，低对比度,3\n", "", "7 scenes, at least 8"),
+        ("模糊，低对比度,4", ",4", "scene 5 has no negative prompt"),
+        ("seed\n", "\n", "cannot be read"),
+    ],
+)
+def test_story_with_a_fault(story, old, new, said):
+    assert said in story(old, new)
+    assert story(old, new).count("\n") == 1
+
+
+def test_story_without_a_hero(tmp_path):
+    rows = [f"{n},二次元，少女{n}，舞台{n},模糊,{n}" for n in range(8)]
+    (tmp_path / "s.csv").write_text("\n".join(["scene,prompt,negative_prompt,seed", *rows]), encoding="utf-8")
+    assert "hero" in check_story(tmp_path / "s.csv")
+
+
+def test_the_bundled_story_in_one_style_passes_but_for_the_word_of_another():
+    assert "Well done" not in check_story(data_dir() / "stories" / "dream.csv")
