@@ -1,6 +1,6 @@
 """Draw data/anime_raw: a raw picture set of the style the base has never seen, with the dirt that real sets have.
 
-`python data/make/raw_set.py [FOLDER]`; the layout is the baseline's, metadata.jsonl with `text` and `image`, train/*.jpg.
+`python data/make/raw_set.py [FOLDER]`. The layout is the baseline's: metadata.jsonl (`text`, `image`) and train/*.jpg.
 The set does not say which of its pictures are dirty; `expected` does, for the tests.
 """
 
@@ -37,8 +37,8 @@ ODD_SIZES = {"size": ((64, 64), (96, 72), (80, 112)), "aspect ratio": ((304, 132
 CARD = """# anime_raw: a raw picture set to clean and train on
 
 {count} records of 二次元 pictures with captions, most of them Chinese, in the baseline's raw layout: `metadata.jsonl`
-(`text`, `image`: a list with one path) and `train/*.jpg`. {clean} of them are sound, {dirty} are not; `kolors-lab juice`
-tells which:
+(`text`, `image`: a list with one path) and `train/*.jpg`. {clean} of them are sound, {dirty} are not, and
+`kolors-lab juice` tells which:
 
 {kinds}
 
@@ -112,11 +112,10 @@ def _bytes(record: Record, number: int) -> bytes:
     image = render(record.scene, *record.size)
     if record.kind == "sharpness":
         image = image.filter(ImageFilter.GaussianBlur(2 + number % 3 * 0.5))
-    if record.kind == "near duplicates":
-        width, height = image.size
-        image = (image.resize((width * 5 // 4, height * 5 // 4)), ImageEnhance.Brightness(image).enhance(1.06))[
-            number % 2
-        ]
+    if record.kind == "near duplicates" and number % 2:
+        image = ImageEnhance.Brightness(image).enhance(1.06)
+    elif record.kind == "near duplicates":
+        image = image.resize((image.width * 5 // 4, image.height * 5 // 4))
     jpeg = _jpeg(image, 60 if record.kind == "near duplicates" else 90)
     return {"empty file": b"", "truncated": jpeg[: len(jpeg) * 3 // 5]}.get(record.kind, jpeg)
 
