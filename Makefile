@@ -22,7 +22,7 @@ export JUPYTER_RUNTIME_DIR := $(CURDIR)/.cache/jupyter/runtime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup run test test-unit test-notebooks test-gpu bars data lock lint wheel clean
+.PHONY: help setup run test test-unit test-notebooks test-gpu notebooks bars data lock lint wheel clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,8 +57,12 @@ test-unit: $(STAMP)
 	@$(PY) -m pytest -q
 
 # --nbval compares each cell's output with the stored one; --nbval-current-env: this venv, whatever kernel a notebook names.
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
 test-notebooks: $(STAMP)
-	$(if $(wildcard notebooks/*.ipynb),@$(PY) -m pytest -q --nbval --nbval-current-env notebooks,)
+	$(if $(wildcard notebooks/*.ipynb),@$(PY) -m pytest -q $(NBVAL) notebooks,)
+
+notebooks: $(STAMP)  ## run the notebooks and store their outputs
+	@$(PY) .ci/store_notebooks.py
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
 	@$(PY) data/make/bars.py
