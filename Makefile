@@ -57,11 +57,13 @@ test-unit: $(STAMP)
 	@$(PY) -m pytest -q
 
 # --nbval compares each cell's output with the stored one; --nbval-current-env: this venv, whatever kernel a notebook names.
-NBVAL := --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg
+# Copies, so that every notebook begins in an empty folder and a learner's own notebooks/runs stays as it is.
 test-notebooks: $(STAMP)
-	$(if $(wildcard notebooks/*.ipynb),@$(PY) -m pytest -q $(NBVAL) notebooks,)
+	@rm -rf .cache/notebooks && mkdir -p .cache/notebooks && cp notebooks/*.ipynb .cache/notebooks
+	@$(PY) -m pytest -q --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg .cache/notebooks
 
-notebooks: $(STAMP)  ## run the notebooks and store their outputs
+notebooks: export CUDA_VISIBLE_DEVICES =
+notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store their outputs
 	@$(PY) .ci/store_notebooks.py
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
