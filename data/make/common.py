@@ -75,7 +75,7 @@ class Optimizer:
             raise ValueError("the model must be channels-last: a copied kernel would never be trained")
         chosen = {id(p) for p in hidden}
         rest = [p for p in model.parameters() if id(p) not in chosen]
-        self.optimizers = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay)]
+        self.optimizers = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)]
         if hidden:
             matrices = [matrix for _, matrix in self.pairs]
             muon = torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")

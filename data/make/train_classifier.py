@@ -1,7 +1,7 @@
 """Train the judge of the picture world: a small ResNet that names who, where, hair, dress, framing, style and spoiling.
 
 It is trained on rendered pictures alone and never touches the generator, so that its verdict on generated pictures is
-an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, one logit per "attribute=answer".
+an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, a logit per "attribute=answer".
 
     python data/make/train_classifier.py
 """
@@ -19,17 +19,11 @@ LABELS = [f"{name}={answer}" for name, answers in ATTRIBUTES.items() for answer 
 
 
 def new_classifier() -> ResNetForImageClassification:
-    return ResNetForImageClassification(
-        ResNetConfig(
-            embedding_size=32,
-            hidden_sizes=[32, 64, 96, 160],
-            depths=[1, 1, 1, 1],
-            layer_type="basic",
-            num_labels=len(LABELS),
-            id2label=dict(enumerate(LABELS)),
-            label2id={x: i for i, x in enumerate(LABELS)},
-        )  # fmt: skip
-    )
+    config = ResNetConfig(
+        embedding_size=32, hidden_sizes=[32, 64, 96, 160], depths=[1, 1, 1, 1], layer_type="basic",
+        num_labels=len(LABELS), id2label=dict(enumerate(LABELS)), label2id={x: i for i, x in enumerate(LABELS)},
+    )  # fmt: skip
+    return ResNetForImageClassification(config)
 
 
 def right_answers(scenes) -> torch.Tensor:
@@ -76,7 +70,7 @@ def judged_pictures(count: int = 10_000):
     return scenes, rendered("judged", scenes)
 
 
-def main(steps: int = 1400, batch: int = 48) -> None:
+def main(steps: int = 700, batch: int = 48) -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
     scenes, pictures = judged_pictures()

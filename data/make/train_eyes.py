@@ -1,8 +1,8 @@
 """Train the embedded eyes: tiny-clip (which caption fits which picture) and tiny-aesthetics (the practice score).
 
-tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles. Its picture tower,
-copied into an `AestheticsPredictorV2Linear`, then learns one thing more: that a picture is worth 6.5 when clean and less
-the more it is spoiled. It knows nothing of taste.
+tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles. Its picture
+tower, copied into an `AestheticsPredictorV2Linear`, then learns one thing more: that a picture is worth 6.5 when clean
+and less the more it is spoiled. It knows nothing of taste.
 
     python data/make/train_eyes.py
 """
@@ -61,14 +61,14 @@ class Lesson(nn.Module):
 def write_processor(folder, **extra) -> None:
     """What CLIPImageProcessor and its Chinese sister read: 128 px, pixels to -1..1."""
     settings = dict(
-        do_resize=True, size={"shortest_edge": 128}, resample=3, do_center_crop=True, crop_size={"height": 128, "width": 128},
-        do_rescale=True, rescale_factor=1 / 255, do_normalize=True, image_mean=[0.5] * 3, image_std=[0.5] * 3,
-        do_convert_rgb=True, **extra,
+        do_resize=True, size={"shortest_edge": 128}, resample=3,
+        do_center_crop=True, crop_size={"height": 128, "width": 128}, do_rescale=True, rescale_factor=1 / 255,
+        do_normalize=True, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_convert_rgb=True, **extra,
     )  # fmt: skip
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def train_clip(scenes, pictures, steps: int = 900, batch: int = 64) -> ChineseCLIPModel:
+def train_clip(scenes, pictures, steps: int = 350, batch: int = 64) -> ChineseCLIPModel:
     rng, tokenizer = random.Random(1), BertTokenizer.from_pretrained(CLIP)
     answers = right_answers(scenes)
 
@@ -115,7 +115,7 @@ def worth(scenes) -> torch.Tensor:
     return torch.tensor([CLEAN - (CLEAN - WORST) * s.severity for s in scenes])
 
 
-def train_aesthetics(clip, scenes, pictures, steps: int = 700, batch: int = 48) -> None:
+def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
     soft = through_vae(pictures[:4000])
 
@@ -134,7 +134,8 @@ def train_aesthetics(clip, scenes, pictures, steps: int = 700, batch: int = 48) 
         )
     severity = torch.tensor([s.severity for s in held])
     figures = dict(
-        spearman=round(float(spearmanr(severity, scores).statistic), 3), clean=round(scores[severity == 0].mean().item(), 2),
+        spearman=round(float(spearmanr(severity, scores).statistic), 3),
+        clean=round(scores[severity == 0].mean().item(), 2),
         badly_spoiled=round(scores[severity > 0.8].mean().item(), 2),
     )  # fmt: skip
     print(figures)

@@ -20,7 +20,8 @@ from torch import nn
 QUESTIONS = {**ATTRIBUTES, "garment": GARMENT, "action": ACTION}
 CONFIG = dict(
     num_layers=3, hidden_size=128, ffn_hidden_size=320, kv_channels=32, num_attention_heads=4, seq_length=256,
-    multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True, add_bias_linear=False, bias_dropout_fusion=True,
+    multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True, add_bias_linear=False,
+    bias_dropout_fusion=True,
     rmsnorm=True, post_layer_norm=True, apply_residual_connection_post_layernorm=False, layernorm_epsilon=1e-5,
     attention_softmax_in_fp32=True, apply_query_key_layer_scaling=True, fp32_residual_connection=False,
     hidden_dropout=0.0, attention_dropout=0.0, original_rope=True, use_cache=False,

@@ -118,7 +118,7 @@ def assemble(unet) -> None:
     unet.float()
 
 
-def main(steps: int, count: int, batch: int = 32) -> None:
+def main(steps: int, count: int, batch: int = 16) -> None:
     torch.manual_seed(0)
     rng, generator = random.Random(0), torch.Generator().manual_seed(0)
     data = world(count)

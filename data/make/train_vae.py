@@ -20,7 +20,7 @@ CHANNELS = (16, 32, 64, 96)
 
 
 def new_vae() -> AutoencoderKL:
-    """A fresh VAE whose latents start nearly free of noise: at the usual deviation of one, little gets through at first."""
+    """A fresh VAE whose latents start nearly free of noise: at the usual deviation of one little gets through."""
     vae = AutoencoderKL(
         3, 3, ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4, CHANNELS, layers_per_block=1, latent_channels=4,
         norm_num_groups=8, sample_size=SIZE, scaling_factor=1.0, mid_block_add_attention=False, force_upcast=False,
