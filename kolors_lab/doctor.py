@@ -137,7 +137,7 @@ def _gpu() -> str:
 
 def _disk() -> str:
     from .dataset import cache_dir
-    from .fetch import cache_dir as weights_dir
+    from .hub import cache_dir as weights_dir
 
     places = {"here": Path.cwd(), "cache": cache_dir(), "ModelScope's cache": weights_dir()}
     free = {name: _free(place) for name, place in places.items()}

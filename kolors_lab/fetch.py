@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FetchError, SettingError
 from .files import replacing
+from .hub import INDEXES, cache_dir, cached, raw_folder
 from .models import data_dir, get_preset
 
 if TYPE_CHECKING:
     from modelscope_hub import FileInfo
 
 KINDS = ("model", "data", "scorer")
-INDEXES = ("model_index.json", "config.json")  # the file that makes a folder a model: it is fetched last
 SMALL = ("*.json", "*.txt", "*.model")
 # a repository often holds the same weights several times; of each folder the first of these that is there is enough
 WEIGHTS = ("*.fp16*.safetensors", "diffusion_pytorch_model*.safetensors", "model*.safetensors", "*.safetensors")
@@ -69,19 +69,6 @@ def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:
     if preset.vae:
         _fetch_first((preset.vae,), _fetch_model, say)
     return folder
-
-
-def find(repo: str) -> Path | None:
-    """The folder to which a ModelScope id was fetched, if all of it arrived; a raw picture set counts as well."""
-    if (raw_folder(repo) / "metadata.jsonl").is_file():
-        return raw_folder(repo)
-    folder = _cached(repo, "model")
-    return folder if folder and any((folder / index).is_file() for index in INDEXES) else None
-
-
-def raw_folder(repo: str) -> Path:
-    """Where the raw layout of a data set is written: `train/N.jpg` and metadata.jsonl (`text`, `image`: [path])."""
-    return cache_dir() / "kolors_lab" / repo.replace("/", "--")
 
 
 def _snapshot_folder(repo: str) -> Path:
@@ -176,7 +163,7 @@ def _write_raw(rows: Iterable[dict[str, Any]], folder: Path) -> None:
 
 def _check_room(repo: str, kind: str, files: list[FileInfo], copies: int, say: Say) -> None:
     """Say size and free disk; refuse if `copies` times what is still to come does not fit."""
-    total, cache, here = sum(file.size for file in files), cache_dir(), _cached(repo, kind)
+    total, cache, here = sum(file.size for file in files), cache_dir(), cached(repo, kind)
     left = total - sum(_arrived(here / file.path) for file in files) if here else total
     free = shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.is_dir())).free
     say(f"{repo}: {_gb(total)} in {len(files)} files, {_gb(left)} still to come; {_gb(free)} free in {cache}")
@@ -193,21 +180,6 @@ def _arrived(file: Path) -> int:
 
 def _gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.1f} MB"
-
-
-def cache_dir() -> Path:
-    from modelscope_hub import HubConfig
-
-    return HubConfig().cache_dir
-
-
-def _cached(repo: str, kind: str) -> Path | None:
-    from modelscope import snapshot_download
-    from modelscope_hub import HubError
-
-    with contextlib.suppress(HubError, ValueError, OSError):
-        return Path(snapshot_download(repo, repo_type=kind, local_files_only=True))
-    return None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import FetchError, ModelError, SettingError, check_number
+from .hub import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,12 +145,9 @@ def local_path(id_or_folder: str) -> Path:
     missing = f"{id_or_folder} is not on this machine: run `kolors-lab fetch` for this preset, or give a folder"
     if Path(id_or_folder).is_absolute() or id_or_folder.count("/") != 1:
         raise FetchError(f"the folder {missing.split(' is ')[0]} does not exist")
-    try:
-        from modelscope import snapshot_download
-
-        return Path(snapshot_download(id_or_folder, local_files_only=True))
-    except Exception as error:  # which one it raises changes from version to version
-        raise FetchError(missing) from error
+    if folder := find(id_or_folder):
+        return folder
+    raise FetchError(missing)
 
 
 def pipeline_path(preset: Preset) -> Path:

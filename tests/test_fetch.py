@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from kolors_lab.errors import FetchError, SettingError
-from kolors_lab.fetch import FetchConfig, fetch, find
+from kolors_lab.fetch import FetchConfig, fetch
+from kolors_lab.hub import find
 
 pytest.importorskip("modelscope")
 
