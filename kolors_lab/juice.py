@@ -183,25 +183,24 @@ def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, l
 @contextlib.contextmanager
 def _data_juicer() -> Iterator[tuple[Callable, type]]:
     """Data-Juicer's `load_ops` and dataset class; its log, progress bars and pip installs are off meanwhile."""
-    with _process_kept():
-        import data_juicer
-        import datasets
-        from data_juicer.utils.lazy_loader import LazyLoader
-        from loguru import logger
+    import datasets
+    from loguru import logger
 
-        with mock.patch.object(LazyLoader, "_install_package", _refuse):
-            from data_juicer.core.data import NestedDataset
-            from data_juicer.ops import load_ops
-
-            from . import juice_ops  # noqa: F401  registers our operators
     bars = not datasets.are_progress_bars_disabled()
-    logger.disable(data_juicer.__name__)  # errors still come as exceptions
     datasets.disable_progress_bars()
+    logger.disable("data_juicer")  # errors still come as exceptions
     try:
-        with mock.patch.object(LazyLoader, "_install_package", _refuse):
+        with _process_kept():
+            from data_juicer.utils.lazy_loader import LazyLoader
+        with mock.patch.object(LazyLoader, "_install_package", staticmethod(_refuse)):
+            with _process_kept():
+                from data_juicer.core.data import NestedDataset
+                from data_juicer.ops import load_ops
+
+                from . import juice_ops  # noqa: F401  registers our operators
             yield load_ops, NestedDataset
     finally:
-        logger.enable(data_juicer.__name__)
+        logger.enable("data_juicer")
         if bars:
             datasets.enable_progress_bars()
 

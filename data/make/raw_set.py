@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import shutil
 import sys
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ COPIES = ("exact duplicates", "near duplicates")
 ODD_SIZES = {"size": ((64, 64), (96, 72), (80, 112)), "aspect ratio": ((304, 132), (132, 288))}
 CARD = """# anime_raw: a raw picture set to clean and train on
 
-{count} records of 二次元 pictures with captions, most of them Chinese, in the baseline's raw layout: `metadata.jsonl`
+{count} records of 二次元 pictures with Chinese captions, in the baseline's raw layout: `metadata.jsonl`
 (`text`, `image`: a list with one path) and `train/*.jpg`. {clean} of them are sound, {dirty} are not, and
 `kolors-lab juice` tells which:
 
@@ -97,9 +98,9 @@ def make(folder: Path) -> None:
 
 
 def _caption(record: Record, rng: random.Random) -> str:
-    """A complete caption that names the style by the word the LoRA is called with."""
+    """A complete Chinese caption that names the style by the LoRA's trigger word, without made-up words."""
     text = caption(record.scene, rng, complete=True)
-    while "二次元" not in text:
+    while "二次元" not in text or re.search("[a-z]", text):
         text = caption(record.scene, rng, complete=True)
     return "" if record.kind == "no caption" else text
 
