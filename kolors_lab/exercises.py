@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from .dataset import open_image, read_examples
 from .errors import DataError
 from .generate import read_settings
+from .juice import distance, perceptual_hash, sharpness
 from .story import StoryScene, read_story
 from .submit import PANELS
 
@@ -72,3 +74,36 @@ def _hero(scenes: Sequence[StoryScene], trigger: str) -> str:
         phrases.update({part.strip() for part in re.split("[，,、。；]", scene.prompt)} - {trigger, ""})
     [(phrase, count)] = phrases.most_common(1) or [("", 0)]
     return phrase if count > len(scenes) / 2 else ""
+
+
+def check_set(
+    folder: str | Path, min_size: int, min_ratio: float, max_ratio: float, trigger: str = "二次元", at_least: int = 20
+) -> Verdict:
+    """Notebook 02: `at_least` pictures within the limits, sharp, no two alike, each caption with the trigger word."""
+    try:
+        examples = read_examples(folder)
+        images = [open_image(example.image) for example in examples]
+    except DataError as error:
+        return Verdict([f"这一套读不出来 the set cannot be read: {error}"])
+    hashes = [perceptual_hash(image) for image in images]
+    broken = {
+        f"有一边不到 {min_size} 像素 have a side under {min_size} px": [min(i.size) < min_size for i in images],
+        f"宽高比不在 {min_ratio} 到 {max_ratio} 之间 have an aspect ratio outside {min_ratio} to {max_ratio}": [
+            not min_ratio <= i.width / i.height <= max_ratio for i in images
+        ],
+        "是糊的 are blurred": [sharpness(image, min_size) < 100 for image in images],
+        "和前面的某一张几乎一样 are nearly the same as an earlier one": [
+            any(distance(code, other) <= 16 for other in hashes[:n]) for n, code in enumerate(hashes)
+        ],
+        f"的描述里没有“{trigger}” have a caption without {trigger}": [trigger not in e.text for e in examples],
+    }
+    faults = [
+        f"{sum(marks)} 张{words}: {examples[marks.index(True)].image.name}"
+        for words, marks in broken.items()
+        if any(marks)
+    ]
+    if len(examples) < at_least:
+        faults.append(
+            f"只有 {len(examples)} 张，至少要 {at_least} 张 {len(examples)} pictures, at least {at_least} are needed"
+        )
+    return Verdict(faults)

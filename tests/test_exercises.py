@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers import make_set
 from PIL import Image
 
-from kolors_lab.exercises import check_picture, check_story
+from kolors_lab.exercises import check_picture, check_set, check_story
 from kolors_lab.generate import save_picture
 from kolors_lab.models import data_dir
 
@@ -88,3 +89,30 @@ def test_story_without_a_hero(tmp_path):
 
 def test_the_bundled_story_in_one_style_passes_but_for_the_word_of_another():
     assert "Well done" not in check_story(data_dir() / "stories" / "dream.csv")
+
+
+def test_set_that_is_right(tmp_path):
+    folder = make_set(tmp_path / "set", count=20)
+    assert repr(check_set(folder, 128, 0.5, 2)) == "做对了！ Well done."
+
+
+def test_set_with_every_fault(tmp_path):
+    folder = make_set(tmp_path / "set", count=5, side=160)
+    pictures = folder / "train"
+    Image.open(pictures / "0.png").save(pictures / "1.png")
+    Image.new("RGB", (160, 160), "white").save(pictures / "2.png")
+    Image.open(pictures / "3.png").resize((300, 150)).save(pictures / "3.png")
+    said = check_set(folder, 155, 0.5, 1.5, trigger="水墨")
+    for words in (
+        "1 张有一边不到 155 像素 have a side under 155 px: 3.png",
+        "1 张宽高比不在 0.5 到 1.5 之间",
+        "1 张是糊的 are blurred: 2.png",
+        "1 张和前面的某一张几乎一样 are nearly the same as an earlier one: 1.png",
+        "5 张的描述里没有“水墨”",
+        "只有 5 张，至少要 20 张",
+    ):
+        assert words in said
+
+
+def test_set_that_is_not_there(tmp_path):
+    assert "does not exist" in check_set(tmp_path / "set", 128, 0.5, 2)
