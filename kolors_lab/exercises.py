@@ -93,7 +93,7 @@ def check_set(
         ],
         "是糊的 are blurred": [sharpness(image, min_size) < 100 for image in images],
         "和前面的某一张几乎一样 are nearly the same as an earlier one": [
-            any(distance(code, other) <= 16 for other in hashes[:n]) for n, code in enumerate(hashes)
+            any(distance(code, other) <= 12 for other in hashes[:n]) for n, code in enumerate(hashes)
         ],
         f"的描述里没有“{trigger}” have a caption without {trigger}": [trigger not in e.text for e in examples],
     }

@@ -69,7 +69,7 @@ class JuiceConfig:
     """greatest width / height; none: the preset's"""
     min_sharpness: float | None = None
     """least variance of the Laplacian at the preset's picture size; none: the preset's; 0 keeps blurred pictures"""
-    max_distance: int = 16
+    max_distance: int = 12
     """pictures whose perceptual hashes differ in at most so many of 256 bits are near duplicates; -1 keeps them"""
     min_score: float | None = None
     """least score of the preset's scorer, about 1 to 10; none: no scoring"""

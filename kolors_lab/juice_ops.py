@@ -58,7 +58,7 @@ class ImageExactDeduplicator(DocumentDeduplicator):
 class ImageNearDeduplicator(Deduplicator):
     """Keep pictures whose `juice.perceptual_hash` differs in more than `max_distance` bits from all kept before."""
 
-    def __init__(self, max_distance: int = 16, *args, **kwargs):
+    def __init__(self, max_distance: int = 12, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.max_distance = max_distance
 

@@ -183,7 +183,7 @@ def test_recipe_says_what_was_done(juiced):
     recipe = yaml.safe_load((juiced[0].out / "recipe.yaml").read_text(encoding="utf-8"))
     assert recipe["skip_op_error"] is False
     assert {"image_shape_filter": {"min_width": 128, "min_height": 128, "any_or_all": "any"}} in recipe["process"]
-    assert {"image_near_deduplicator": {"max_distance": 16}} in recipe["process"]
+    assert {"image_near_deduplicator": {"max_distance": 12}} in recipe["process"]
 
 
 def test_thresholds_are_the_user_s(raw, tmp_path):
@@ -320,7 +320,7 @@ def test_sharpness_falls_with_blur_and_does_not_ask_for_size():
     assert blurred == sorted(blurred, reverse=True)
     assert blurred[0] > 1000
     assert blurred[-1] < 100
-    assert sharpness(image, 128) == pytest.approx(sharpness(image.resize((128, 128)), 128))
+    assert sharpness(image, 128) == pytest.approx(sharpness(image.resize((128, 128)), 128), rel=0.01)
     assert sharpness(Image.new("RGB", (1, 1)), 128) == 0
 
 

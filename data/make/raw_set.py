@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class Record:
 def plan() -> list[Record]:
     """All records in order; a copy comes after its original, since juice keeps the first of two."""
     rng = random.Random(SEED)
-    scenes = training_scenes(SEED, CLEAN + sum(DIRT.values()), (UNSEEN_STYLE,))
+    scenes = _scenes(CLEAN + sum(DIRT.values()))
     # the story's heroine, purple-haired, is in many of them
     scenes = [replace(s, hair_color="purple") if s.has_girl and rng.random() < 0.4 else s for s in scenes]
     records = [Record(scene, rng.choice(SIZES)) for scene in scenes[:CLEAN]]
@@ -75,6 +76,17 @@ def plan() -> list[Record]:
                 record, first = Record(next(fresh), sizes[number % len(sizes)], kind), 0
             records.insert(rng.randint(first, len(records)), record)
     return records
+
+
+def _scenes(count: int) -> list[Scene]:
+    """Scenes of the unseen style; of those that no girl's hair and dress tell apart, two of each at most."""
+    scenes, seen = [], Counter()
+    for scene in training_scenes(SEED, 2 * count, (UNSEEN_STYLE,)):
+        words = (scene.who, scene.place, scene.framing)
+        seen[words] += 1
+        if scene.has_girl or seen[words] <= 2:
+            scenes.append(scene)
+    return scenes[:count]
 
 
 def expected() -> dict[str, str]:
