@@ -149,7 +149,7 @@ def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32
     import torch
     from transformers import AutoModelForImageClassification
 
-    model = AutoModelForImageClassification.from_pretrained(local_path(preset.classifier)).eval()
+    model = AutoModelForImageClassification.from_pretrained(local_path(preset.classifier)).float().eval()
     labels = [model.config.id2label[i].split("=", 1) for i in range(len(model.config.id2label))]
     answers: list[dict[str, str]] = []
     for start in range(0, len(images), batch_size):
