@@ -79,7 +79,7 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
             f"scorer: {error}; install it with: pip install --no-deps simple-aesthetics-predictor==0.1.2"
         ) from error
     try:
-        model = AestheticsPredictorV2Linear.from_pretrained(folder).to(device).eval()
+        model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
         processor = CLIPImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
