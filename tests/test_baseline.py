@@ -31,7 +31,7 @@ def test_every_file_of_the_run_is_there(world):
     assert [f for f in files + panels if not (run / f).is_file()] == []
     assert (result.kept, result.rejected) == (6, 0)
     assert result.practice
-    assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit", "report"]
+    assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit"]
 
 
 def test_report_holds_everything_and_loads_nothing(world):
@@ -60,7 +60,7 @@ def test_only_what_changed_is_done(world, monkeypatch, tmp_path):
     (run / "lora" / "panels" / "3.png").unlink()
     stages = []
     again = baseline(config, progress=lambda stage: stages.append(stage))
-    assert stages == ["lora", "report"]  # the same panel comes out, so its score stands
+    assert stages == ["lora"]  # the same panel comes out, so its score stands
     assert again.lora_score == first.lora_score
 
 
