@@ -36,6 +36,14 @@ def rendered(name: str, scenes: list[Scene]) -> np.ndarray:
     return np.load(file, mmap_mode="r")
 
 
+def kept(name: str, make):
+    """What `make()` returns (tensors), made once and kept in build/."""
+    file = BUILD / name
+    if not file.exists():
+        torch.save(make(), file)
+    return torch.load(file, weights_only=True)
+
+
 def to_tensor(pictures: np.ndarray) -> torch.Tensor:
     """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in -1..1."""
     return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1

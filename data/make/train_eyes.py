@@ -13,7 +13,7 @@ import random
 import torch
 from aesthetics_predictor import AestheticsPredictorV2Linear
 from captions import caption
-from common import DATA, TINY, fit, note, rendered, to_tensor
+from common import DATA, TINY, fit, kept, note, rendered, to_tensor
 from diffusers import AutoencoderKL
 from scenes import ATTRIBUTES
 from scipy.stats import spearmanr
@@ -101,6 +101,10 @@ def new_predictor(clip: ChineseCLIPModel) -> AestheticsPredictorV2Linear:
     missing = predictor.load_state_dict(tower, strict=False)
     if missing.unexpected_keys or any(not key.startswith("layers") for key in missing.missing_keys):
         raise RuntimeError(f"the towers differ: {missing}")
+    for layer in predictor.layers:
+        if isinstance(layer, nn.Linear):  # the usual start would pass on a twentieth of the embedding's differences
+            nn.init.orthogonal_(layer.weight, gain=2)
+            nn.init.zeros_(layer.bias)
     nn.init.constant_(predictor.layers[-1].bias, CLEAN)
     return predictor
 
@@ -117,7 +121,7 @@ def worth(scenes) -> torch.Tensor:
 
 def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
-    soft = through_vae(pictures[:4000])
+    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:1200]))
 
     def loss_of(step):
         chosen = sorted(rng.sample(range(len(soft) if step % 2 else len(scenes)), batch))
@@ -125,12 +129,12 @@ def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) 
         return nn.functional.smooth_l1_loss(score(predictor, pixels), target[chosen], beta=0.3)
 
     predictor = new_predictor(clip)
-    kept = fit(predictor, loss_of, steps, 5e-4, "aesthetics", decay=0.99)
+    trained = fit(predictor, loss_of, steps, 1e-3, "aesthetics", decay=0.99)
     held = scenes_by_lot(8, 1200, 0.7)
     shown = rendered("eyes_held", held)
     with torch.no_grad():
         scores = torch.cat(
-            [kept(pixel_values=to_tensor(shown[i : i + 64])).logits[:, 0] for i in range(0, len(shown), 64)]
+            [trained(pixel_values=to_tensor(shown[i : i + 64])).logits[:, 0] for i in range(0, len(shown), 64)]
         )
     severity = torch.tensor([s.severity for s in held])
     figures = dict(
@@ -140,7 +144,7 @@ def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) 
     )  # fmt: skip
     print(figures)
     note("practice score on 1,200 held-out pictures", **figures)
-    kept.half().save_pretrained(AESTHETICS)
+    trained.half().save_pretrained(AESTHETICS)
     write_processor(AESTHETICS, image_processor_type="CLIPImageProcessor")
 
 

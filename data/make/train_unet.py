@@ -14,7 +14,7 @@ import random
 
 import torch
 from captions import caption
-from common import BUILD, TINY, fit, note, rendered
+from common import TINY, fit, kept, note, rendered
 from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
@@ -66,14 +66,7 @@ def embed(tokenizer, encoder, texts: list[str], batch: int = 64) -> dict[str, to
 def world(count: int):
     """Latents of `count` scenes and the embeddings of their captions (index 0: the empty one), kept in build/."""
     scenes = training_scenes(4, count, spoiled=0.12)
-    return {**_kept("unet_text.pt", lambda: _captions(scenes)), **_kept("unet_latents.pt", lambda: _latents(scenes))}
-
-
-def _kept(name: str, make):
-    file = BUILD / name
-    if not file.exists():
-        torch.save(make(), file)
-    return torch.load(file, weights_only=True)
+    return {**kept("unet_text.pt", lambda: _captions(scenes)), **kept("unet_latents.pt", lambda: _latents(scenes))}
 
 
 def _captions(scenes):
@@ -131,9 +124,9 @@ def main(steps: int, count: int, batch: int = 16) -> None:
         text[torch.rand(batch, generator=generator) < DROPOUT] = 0
         return min_snr_loss(unet, noise_scheduler, data, picture, text, generator)
 
-    kept = fit(unet, loss_of, steps, 1e-3, "unet", report=lambda step, averaged: assemble(averaged))
-    assemble(kept)
-    note("unet", steps=steps, batch=batch, pictures=count, parameters=sum(p.numel() for p in kept.parameters()))
+    trained = fit(unet, loss_of, steps, 1e-3, "unet", 0.995, report=lambda step, averaged: assemble(averaged))
+    assemble(trained)
+    note("unet", steps=steps, batch=batch, pictures=count, parameters=sum(p.numel() for p in trained.parameters()))
 
 
 if __name__ == "__main__":
