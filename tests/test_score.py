@@ -43,6 +43,16 @@ def test_mean_is_that_of_the_seeds_function(preset, tmp_path):
     assert result.mean == pytest.approx(sum(expected) / 9, abs=1e-5)
 
 
+def test_files_in_half_precision_are_computed_in_float32(preset, tmp_path):
+    from dataclasses import replace
+
+    scorer = load_scorer(preset)
+    scorer.model.half().save_pretrained(tmp_path)
+    scorer.processor.save_pretrained(tmp_path)
+    again = load_scorer(replace(preset, scorer=str(tmp_path)))
+    assert math.isfinite(score_images(again, [Image.linear_gradient("L")])[0])
+
+
 def test_grey_palette_and_transparent_pictures_have_scores(preset):
     images = [Image.new(mode, (40, 40)) for mode in ("L", "P", "RGBA", "1", "CMYK")]
     assert all(math.isfinite(score) for score in score_images(load_scorer(preset), images, batch_size=2))
