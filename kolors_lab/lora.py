@@ -171,5 +171,5 @@ def _compare(file: Path, tensors: dict[str, torch.Tensor], unet: UNet2DCondition
 
 def unload_lora(pipe: KolorsPipeline) -> None:
     """Take any LoRA off the pipeline; nothing happens where there is none."""
-    if getattr(pipe.unet, "peft_config", None):
+    if pipe.unet._hf_peft_config_loaded:  # also where adding one was cut short
         pipe.unload_lora_weights()

@@ -204,6 +204,8 @@ def load_pipeline(
             pipe = _from_pretrained(folder, vae, dtype)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
+    for part in _parts(pipe):
+        part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for
     pipe.set_progress_bar_config(disable=True)
     place(pipe, device)
     return pipe
@@ -238,14 +240,17 @@ def _variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
+def _parts(pipe: KolorsPipeline) -> list[torch.nn.Module]:
+    return [part for part in (pipe.text_encoder, pipe.unet, pipe.vae) if part is not None]
+
+
 def place(pipe: KolorsPipeline, device: torch.device | str) -> None:
     """Put the pipeline on `device` for sampling: whole if it fits, else each part only while it works."""
     import torch
 
     device = torch.device(device)
     pipe.remove_all_hooks()
-    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
-    size = sum(parameter.nbytes for part in parts for parameter in part.parameters())
+    size = sum(parameter.nbytes for part in _parts(pipe) for parameter in part.parameters())
     if device.type == "cuda" and _must_offload(size, pipe.unet.config.sample_size * 8, device):
         pipe.to("cpu")
         pipe.enable_model_cpu_offload(device=device)

@@ -108,6 +108,8 @@ def test_a_trained_lora_gives_the_same_picture_in_plain_diffusers(run, pipe, pip
     load_lora(pipe, file)
     ours = np.asarray(generate(pipe, "二次元，少女", steps=2))
     plain = KolorsPipeline.from_pretrained(pipe_folder, torch_dtype=torch.float32)
+    for part in (plain.text_encoder, plain.unet, plain.vae):
+        part.requires_grad_(False)  # CPU kernels round otherwise where gradients are asked for
     plain.load_lora_weights(str(file.parent), weight_name=file.name)
     theirs = np.asarray(generate(plain, "二次元，少女", steps=2))
     assert np.array_equal(ours, theirs) and not np.array_equal(ours, without)
