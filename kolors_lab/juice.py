@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import logging
 import multiprocessing
 import os
 import tempfile
@@ -16,12 +15,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from .dataset import Example, open_image, read_examples
 from .errors import DataError, check_number
 from .files import writing
 from .models import Preset, get_preset, local_path
+from .quiet import data_juicer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -172,57 +171,12 @@ def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, l
         [(name, settings)] = entry.items()
         if not rows:
             return
-        with _data_juicer() as (load_ops, Dataset):
+        with data_juicer() as (load_ops, Dataset):
             [operator] = load_ops([{name: settings | shared | {"batch_mode": name not in HASHES}}])
             measured = operator.run(Dataset.from_list(rows), reduce=False)
             before, left = list(measured), list(measured.process([operator], open_monitor=False))
         yield SPEECH[name][0], left, _reasons(name, settings, before, left)
         rows = left
-
-
-@contextlib.contextmanager
-def _data_juicer() -> Iterator[tuple[Callable, type]]:
-    """Data-Juicer's `load_ops` and dataset class; its log, progress bars and pip installs are off meanwhile."""
-    import datasets
-    from loguru import logger
-
-    bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    logger.disable("data_juicer")  # errors still come as exceptions
-    try:
-        with _process_kept():
-            from data_juicer.utils.lazy_loader import LazyLoader
-        with mock.patch.object(LazyLoader, "_install_package", staticmethod(_refuse)):
-            with _process_kept():
-                from data_juicer.core.data import NestedDataset
-                from data_juicer.ops import load_ops
-
-                from . import juice_ops  # noqa: F401  registers our operators
-            yield load_ops, NestedDataset
-    finally:
-        logger.enable("data_juicer")
-        if bars:
-            datasets.enable_progress_bars()
-
-
-@contextlib.contextmanager
-def _process_kept() -> Iterator[None]:
-    """Undo what importing Data-Juicer does to the process: Pillow accepts truncated pictures, INFO is printed."""
-    from PIL import ImageFile
-
-    root = logging.getLogger()
-    level, handlers, lenient = root.level, root.handlers[:], ImageFile.LOAD_TRUNCATED_IMAGES
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-
-
-def _refuse(package: str, *_: Any) -> None:
-    """In place of Data-Juicer's own pip install, which would change the user's environment without a question."""
-    raise DataError(f"Data-Juicer needs the package {package}; install it with: pip install {package}")
 
 
 def _reasons(name: str, settings: dict, before: list[Row], left: list[Row]) -> dict[int, tuple[str, str]]:

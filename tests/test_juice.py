@@ -168,11 +168,11 @@ def test_data_juicer_alone_drops_every_picture_for_one_bad_one(tmp_path):
 def test_packages_are_never_installed_at_run_time(monkeypatch):
     from data_juicer.utils.lazy_loader import LazyLoader
 
-    from kolors_lab.juice import _data_juicer
+    from kolors_lab.quiet import data_juicer
 
     calls = []
     monkeypatch.setattr("subprocess.check_call", lambda command: calls.append(command))
-    with _data_juicer(), pytest.raises(DataError, match="needs the package imagededup; install it with: pip install"):
+    with data_juicer(), pytest.raises(DataError, match="needs the package imagededup; install it with: pip install"):
         LazyLoader._install_package("imagededup")
     assert calls == []
 
