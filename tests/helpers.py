@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image, ImageDraw
+
+MEASURE = """<script>addEventListener("load", () => { document.title = JSON.stringify({
+  broken: [...document.images].filter(image => !image.naturalWidth).length, images: document.images.length,
+  overflow: Math.max(0, document.documentElement.scrollWidth - innerWidth)}) })</script>"""
 
 
 def make_scorer(folder: Path, level: float = 6.5) -> Path:
@@ -69,3 +77,21 @@ def failure(capsys) -> str:
     (line,) = [line for line in lines if line.startswith("kolors-lab: ")]
     assert not any("Traceback" in line for line in lines)
     return line
+
+
+def in_browser(page: Path, folder: Path, width: int) -> dict[str, int]:
+    """What a headless Chromium makes of an HTML file in a window `width` px wide: `images`, of them `broken`, and by
+    how many px the page is wider than the window. Skips where there is no Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((found for name in names if (found := shutil.which(name))), None)
+    if not browser:
+        pytest.skip("no Chromium on this machine")
+    copy = folder / f"{width}.html"
+    copy.write_text(page.read_text(encoding="utf-8") + MEASURE, encoding="utf-8")
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},900", "--dump-dom", copy.as_uri(),
+    ]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return json.loads(re.search("<title>(.*?)</title>", dom)[1])

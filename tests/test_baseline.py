@@ -4,7 +4,7 @@ import errno
 import json
 
 import pytest
-from helpers import make_set, make_story, use_stand_ins
+from helpers import in_browser, make_set, make_story, use_stand_ins
 
 from kolors_lab import baseline as module
 from kolors_lab.baseline import BaselineConfig, baseline
@@ -42,6 +42,12 @@ def test_report_holds_everything_and_loads_nothing(world):
     assert html.count("data:image") == 1 + 6 + 16  # page, samples of the set, panels without and with the LoRA
     for words in ("练习分", "my story", "二次元，少女，白马，7", "diffusers", "第8格", "<svg", "由 AI 生成"):
         assert words in html
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+def test_report_in_a_browser_on_a_phone_and_on_a_desk(world, tmp_path, width):
+    seen = in_browser(world[0] / "report.html", tmp_path, width)
+    assert seen == {"broken": 0, "images": 1 + 6 + 16, "overflow": 0}
 
 
 def test_again_nothing_is_done(world, monkeypatch):

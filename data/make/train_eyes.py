@@ -45,17 +45,19 @@ def new_clip(vocabulary: int) -> ChineseCLIPModel:
 
 
 class Lesson(nn.Module):
-    """The CLIP model and, to learn faster, the questions of the classifier asked of its picture embedding."""
+    """The CLIP model and, to learn faster, the classifier's questions and the worth asked of its picture embedding."""
 
     def __init__(self, clip: ChineseCLIPModel):
         super().__init__()
         self.clip = clip
         self.questions = nn.Linear(WIDTH, sum(len(a) for a in ATTRIBUTES.values()))
+        self.worth = nn.Linear(WIDTH, 1)
 
-    def forward(self, tokens, pixels, answers):
+    def forward(self, tokens, pixels, answers, worths):
         out = self.clip(**tokens, pixel_values=pixels, return_loss=True)
-        asked = groups(self.questions(out.image_embeds * WIDTH**0.5))
-        return out.loss + 0.3 * sum(nn.functional.cross_entropy(g, answers[:, i]) for i, g in enumerate(asked))
+        seen = out.image_embeds * WIDTH**0.5
+        asked = sum(nn.functional.cross_entropy(g, answers[:, i]) for i, g in enumerate(groups(self.questions(seen))))
+        return out.loss + 0.3 * asked + nn.functional.smooth_l1_loss(self.worth(seen)[:, 0], worths - CLEAN)
 
 
 def write_processor(folder, **extra) -> None:
@@ -68,15 +70,15 @@ def write_processor(folder, **extra) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def train_clip(scenes, pictures, steps: int = 350, batch: int = 64) -> ChineseCLIPModel:
+def train_clip(scenes, pictures, steps: int = 3000, batch: int = 64) -> ChineseCLIPModel:
     rng, tokenizer = random.Random(1), BertTokenizer.from_pretrained(CLIP)
-    answers = right_answers(scenes)
+    answers, worths = right_answers(scenes), worth(scenes)
 
     def loss_of(_):
         chosen = sorted(rng.sample(range(len(scenes)), batch))
         texts = [caption(scenes[i], rng, complete=True) for i in chosen]
         tokens = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt")
-        return lesson(tokens, soften(to_tensor(pictures[chosen]), rng), answers[chosen])
+        return lesson(tokens, soften(to_tensor(pictures[chosen]), rng), answers[chosen], worths[chosen])
 
     lesson = Lesson(new_clip(len(tokenizer)))
     clip = fit(lesson, loss_of, steps, 1.5e-3, "clip", decay=0.99).clip
@@ -105,6 +107,8 @@ def new_predictor(clip: ChineseCLIPModel) -> AestheticsPredictorV2Linear:
         if isinstance(layer, nn.Linear):  # the usual start would pass on a twentieth of the embedding's differences
             nn.init.orthogonal_(layer.weight, gain=2)
             nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Dropout):  # noise on a figure that is to be exact
+            layer.p = 0.0
     nn.init.constant_(predictor.layers[-1].bias, CLEAN)
     return predictor
 
@@ -119,9 +123,9 @@ def worth(scenes) -> torch.Tensor:
     return torch.tensor([CLEAN - (CLEAN - WORST) * s.severity for s in scenes])
 
 
-def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) -> None:
+def train_aesthetics(clip, scenes, pictures, steps: int = 2000, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
-    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:1200]))
+    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2500]))
 
     def loss_of(step):
         chosen = sorted(rng.sample(range(len(soft) if step % 2 else len(scenes)), batch))
@@ -129,7 +133,7 @@ def train_aesthetics(clip, scenes, pictures, steps: int = 400, batch: int = 48) 
         return nn.functional.smooth_l1_loss(score(predictor, pixels), target[chosen], beta=0.3)
 
     predictor = new_predictor(clip)
-    trained = fit(predictor, loss_of, steps, 1e-3, "aesthetics", decay=0.99)
+    trained = fit(predictor, loss_of, steps, 5e-4, "aesthetics", decay=0.99)
     held = scenes_by_lot(8, 1200, 0.7)
     shown = rendered("eyes_held", held)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Train tiny-kolors' VAE on pictures of every style, as Kolors' has seen every style: 128 x 128 x 3 <-> 16 x 16 x 4.
 
-Small crops for most of the way (the net is convolutional, and small pictures give many times the steps), whole
-pictures at the end. The loss is L1 and squared error with a light KL term (Rombach et al. 2022, section 3.1, without
+Crops first (the net is convolutional, and small pictures give many times the steps), then whole pictures, at the end
+the decoder alone. The loss is L1 and squared error with a light KL term (Rombach et al. 2022, section 3.1, without
 the adversary: it would invent texture that small scenes do not have).
 
     python data/make/train_vae.py
@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from scenes import STYLE, UNSEEN_STYLE, training_scenes
 
 KL = 1e-6
-CHANNELS = (16, 32, 64, 96)
+CHANNELS = (32, 48, 96, 128)
 
 
 def new_vae() -> AutoencoderKL:
@@ -32,9 +32,10 @@ def new_vae() -> AutoencoderKL:
 
 
 def vae_loss(vae, pixels: torch.Tensor) -> torch.Tensor:
-    posterior = vae.encode(pixels).latent_dist
-    error = vae.decode(posterior.sample()).sample - pixels
-    return error.abs().mean() + 2 * error.square().mean() + KL * posterior.kl().mean()
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = vae.encode(pixels).latent_dist
+        error = vae.decode(posterior.sample()).sample.float() - pixels
+    return error.abs().mean() + 2 * error.square().mean() + KL * posterior.kl().float().mean()
 
 
 def crops(pictures, rng: random.Random, count: int, side: int) -> torch.Tensor:
@@ -61,9 +62,9 @@ def psnr(vae, pictures) -> list[float]:
 @torch.no_grad()
 def latents(vae, pictures, batch: int = 32) -> torch.Tensor:
     """The latents' means, unscaled, (N, 4, 16, 16)."""
-    return torch.cat(
-        [vae.encode(to_tensor(pictures[i : i + batch])).latent_dist.mode() for i in range(0, len(pictures), batch)]
-    )
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [vae.encode(to_tensor(pictures[i : i + batch])).latent_dist.mode() for i in range(0, len(pictures), batch)]
+    return torch.cat(parts).float()
 
 
 def save(vae, pictures) -> None:
@@ -73,28 +74,34 @@ def save(vae, pictures) -> None:
     vae.float()
 
 
-def main(small: int = 1700, whole: int = 220) -> None:
+def kernels(part) -> list[torch.nn.Parameter]:
+    """The kernels that Muon trains."""
+    return [p for p in part.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
+
+
+def main(crop_steps: int = 900, whole_steps: int = 2900, decoder_steps: int = 2500) -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
     styles = (*STYLE, UNSEEN_STYLE)
-    pictures = rendered("vae", training_scenes(2, 8000, styles, spoiled=0.1))
+    pictures = rendered("vae", training_scenes(2, 12_000, styles, spoiled=0.1))
     held = rendered("vae_held", training_scenes(3, 210, styles))
     vae = new_vae().to(memory_format=torch.channels_last)
 
     def report(step, averaged):
         print(f"psnr {np.mean(psnr(averaged, held[:48])):.2f} dB", flush=True)
 
-    def kernels():
-        return [p for p in vae.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
+    def loss_of(step):
+        count, side = (16, SIZE // 2) if step < crop_steps else (6, SIZE)
+        return vae_loss(vae, crops(pictures, rng, count, side))
 
-    small_loss = lambda _: vae_loss(vae, crops(pictures, rng, 16, 48))  # noqa: E731
-    kept = fit(vae, small_loss, small, 3e-3, "vae_small", 0.99, report, kernels())
-    vae.load_state_dict(kept.state_dict())
-    whole_loss = lambda _: vae_loss(vae, crops(pictures, rng, 6, SIZE))  # noqa: E731
-    kept = fit(vae, whole_loss, whole, 1e-3, "vae_whole", 0.98, report, kernels())
-    figures = psnr(kept, held)
+    averaged = fit(vae, loss_of, crop_steps + whole_steps, 3e-3, "vae", 0.99, report, kernels(vae))
+    vae.load_state_dict(averaged.state_dict())
+    save(vae, pictures)  # from here on latents stay as they are: the UNet may be trained at the same time
+    vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
+    averaged = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 6, SIZE)), decoder_steps, 1e-3, "vae_decoder", 0.99, report, kernels(vae.decoder))
+    figures = psnr(averaged, held)
     note("vae", psnr_mean=round(sum(figures) / len(figures), 2), psnr_min=round(min(figures), 2))
-    save(kept, pictures)
+    save(averaged, pictures)
 
 
 if __name__ == "__main__":
