@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,8 @@ from .juice import JuiceConfig, juice
 from .models import get_preset, load_pipeline, local_path, pipeline_path
 from .page import make_page
 from .report import mean_loss, read_metrics, write_report
-from .score import load_scorer, score_folder
-from .steps import Steps, fingerprint, write_json
+from .score import find_scorer, load_scorer, score_folder
+from .steps import Steps, fingerprint, write_config, write_json
 from .story import read_story, story_file, story_title, tell
 from .submit import PLACEHOLDER, SubmitConfig, submit
 from .train import TrainConfig, train
@@ -89,7 +90,8 @@ class Run:
         self.story = story_file(config.story)
         self.scenes = read_story(self.story)  # a bad story is found before an hour of training, not after
         self.title = config.title or story_title(config.story)
-        self.data = config.data or str(local_path(self.preset.dataset))
+        self.scorer = find_scorer(self.preset)  # likewise
+        self.data = config.data or str(local_path(self.preset.dataset, "data"))
         self.submission = SubmitConfig(config.out, team=config.team, title=self.title, preset=config.preset)
 
     @cached_property
@@ -113,10 +115,10 @@ class Run:
         drawn = {"lora": fingerprint(self.lora_file), "strength": c.lora_strength, **story}
         results["lora"] = do("lora", drawn, ["lora"], lambda: self.tell("lora"))
         panels = {name: fingerprint(out / name) for name in ("base", "lora")}
-        judged = {"scorer": fingerprint(local_path(self.preset.scorer)), **panels, **preset}
+        judged = {"scorer": fingerprint(self.scorer), **panels, **preset}
         results["score"] = do("score", judged, ["scores.json"], self.score)
         handed = {"team": c.team, "title": self.title, **drawn, **judged}
-        results["submit"] = do("submit", handed, ["submission"], self.submit)
+        results["submit"] = do("submit", handed, ["submission"], self.submit, True)
         return results
 
     def juice(self) -> dict:
@@ -127,7 +129,8 @@ class Run:
     def train(self) -> dict:
         c, folder = self.config, self.out / "train"
         if self.lora_file.exists():  # of other settings; hours of training are not thrown away
-            self.lora_file.replace(folder / "lora.previous.safetensors")
+            spare = (folder / f"lora.previous-{n}.safetensors" for n in count(1))
+            self.lora_file.replace(next(file for file in spare if not file.exists()))
         config = TrainConfig(
             preset=c.preset, data=str(self.out / "clean"), out=str(folder), steps=c.steps, seed=c.seed, rank=c.rank
         )
@@ -158,8 +161,8 @@ class Run:
 def baseline(config: BaselineConfig, progress: Progress | None = None) -> BaselineResult:
     """Do every step that is not done yet. Errors of the steps pass through; what was finished before stays."""
     run = Run(config, progress)
-    write_json(run.out / "config.json", asdict(config))
     steps = Steps(run.out)
+    write_config(run.out / "config.json", config)
     results = run.work(steps)
     report = write_report(run.out, run.preset, run.title, run.scenes, steps.record)
     return BaselineResult(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that starts another program, as EPS does
+MAX_SIDE = 65_500  # px, JPEG's limit: a longer picture could not be written back
 MAX_PIXELS = 2**27  # 134 megapixels: more than a camera takes; a decompression bomb beyond
 MAX_TOKENS = 256  # of a Kolors prompt, its prefix included
 
@@ -166,8 +167,8 @@ def open_image(file: str | Path) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's bomb warning and broken EXIF: judged here, not printed
             with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(f"{file} has {image.width} x {image.height} px, more than can be read safely")
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                    raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:

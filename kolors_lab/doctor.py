@@ -64,14 +64,10 @@ class Unwell(Exception):
 
 def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> list[Check]:
     """Run all checks in order and return them; `say` is called with each as it is done. Only a bad preset raises."""
-    from unittest import mock
-
     from .models import get_preset
 
     preset, checks = get_preset(config.preset), []
-    with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder, mock.patch.dict(os.environ):
-        # of its own, so that the trial finds no examples encoded already and leaves none behind
-        os.environ["KOLORS_LAB_CACHE"] = str(Path(folder, "cache"))
+    with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder:
         for name, check in _checks(config.preset, preset, Path(folder)).items():
             checks.append(_run(name, check))
             if say:
@@ -81,6 +77,10 @@ def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> 
 
 def _checks(name: str, preset: Preset, folder: Path) -> dict[str, Callable[[], str]]:
     stages = {"juice": _juice, "train": _train, "generate": _generate, "score": _score}
+
+    def measured(stage: str) -> Callable[[], str]:
+        return lambda: _measured(lambda: stages[stage](name, preset, folder), folder)
+
     return {
         "machine": lambda: _machine(preset),
         "gpu": _gpu,
@@ -89,7 +89,7 @@ def _checks(name: str, preset: Preset, folder: Path) -> dict[str, Callable[[], s
         "conflicts": _conflicts,
         "font": _font,
         "weights": lambda: _weights(name, preset),
-        **{stage: lambda work=work: _measured(lambda: work(name, preset, folder)) for stage, work in stages.items()},
+        **{stage: measured(stage) for stage in stages},
     }
 
 
@@ -199,12 +199,14 @@ def _weights(name: str, preset: Preset) -> str:
     from .models import local_path, memory_plan, pick_device, pick_dtype
 
     try:
-        for repo in filter(None, (preset.vae, preset.scorer)):
-            local_path(repo)
+        for part, repo in (("model", preset.vae), ("scorer", preset.scorer), ("data", preset.dataset)):
+            if repo:
+                local_path(repo, part)
         return memory_plan(preset, device := pick_device(), pick_dtype(device))
     except Exception as error:
         fetch = f"kolors-lab fetch --preset {name}"
-        raise Unwell(str(error), f"{fetch} model; {fetch} scorer (for the embedded ones: restore data/)") from error
+        hint = f"{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)"
+        raise Unwell(str(error), hint) from error
 
 
 def _juice(name: str, preset: Preset, folder: Path) -> str:
@@ -254,8 +256,10 @@ def _raw(preset: Preset, folder: Path) -> Path:
     return raw
 
 
-def _measured(work: Callable[[], str]) -> str:
+def _measured(work: Callable[[], str], folder: Path) -> str:
     """What `work` returns, with its seconds and the most memory taken meanwhile, looked at ten times a second."""
+    from unittest import mock
+
     import psutil
     import torch
 
@@ -273,7 +277,9 @@ def _measured(work: Callable[[], str]) -> str:
         torch.cuda.reset_peak_memory_stats()
     watcher.start()
     try:
-        detail = work()
+        # a cache of its own, so that the trial finds no examples encoded already and leaves none behind
+        with mock.patch.dict(os.environ, KOLORS_LAB_CACHE=str(folder / "cache")):
+            detail = work()
     finally:
         done.set()
         watcher.join()

@@ -209,6 +209,8 @@ def _reason(repo: str, error: Exception, by_hand: Path) -> str:
         return f"{name} of {repo} arrives damaged (size or SHA-256 is wrong) and was removed: fetch again later"
     if getattr(cause, "errno", None) == errno.ENOSPC:
         return f"the disk of {cache_dir()} is full: make room or set MODELSCOPE_CACHE, then fetch again to go on"
+    if isinstance(cause, OSError) and cause.filename:
+        return f"{cause.filename} cannot be written ({cause.strerror}): set MODELSCOPE_CACHE to a folder of yours"
     if isinstance(cause, OSError):
         return (
             f"no connection to ModelScope for {name}: check the network and fetch again, it goes on where it stopped; "

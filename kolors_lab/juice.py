@@ -38,7 +38,7 @@ SPEECH = {
     "image_aspect_ratio_filter": (
         "aspect ratio",
         "{aspect_ratios:.2f}, needs {min_ratio:g} to {max_ratio:g}",
-        "max_ratio",
+        "min_ratio or max_ratio",
     ),
     "image_sharpness_filter": ("sharpness", "{image_sharpness:.0f}, needs {min_sharpness:g}", "min_sharpness"),
     "image_exact_deduplicator": ("exact duplicates", "the same picture as {twin}", "data"),
@@ -99,7 +99,7 @@ def juice(config: JuiceConfig, on_step: Callable[[int, int], None] | None = None
     read, a set of which nothing is left, and an `out` that holds anything else than an untouched earlier juice.
     """
     preset = get_preset(config.preset)
-    data, out = Path(config.data or local_path(preset.dataset)), Path(config.out).absolute()
+    data, out = Path(config.data or local_path(preset.dataset, "data")), Path(config.out).absolute()
     _check_replaceable(out)
     examples, recipe = read_examples(data), make_recipe(config, preset, data)
     total = len(examples) + len(recipe["process"])
@@ -273,9 +273,7 @@ def _write(made: Path, rows: list[Row], rejected: list, funnel: list, recipe: di
     _write_csv(made / "rejected.csv", ("file", "reason"), rejected)
     draw(funnel).savefig(made / "funnel.png", dpi=100)
     with (made / "recipe.yaml").open("w", encoding="utf-8") as stream:
-        stream.write(
-            "# Run by kolors-lab juice, after it had opened every picture. By hand: dj-process --config THIS\n"
-        )
+        stream.write("# What kolors-lab juice ran, after it had opened every picture\n")
         yaml.safe_dump(recipe, stream, sort_keys=False, allow_unicode=True)
 
 
@@ -304,9 +302,10 @@ def _check_replaceable(out: Path) -> None:
         raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one")
     if foreign := sorted(names - MADE):
         raise DataError(f"out = {out}: holds {foreign[0]}, which juice did not make; move it or choose another folder")
-    captions = out / "train" / "metadata.csv"
-    if names and captions.is_file() and captions.stat().st_mtime_ns > (out / "recipe.yaml").stat().st_mtime_ns:
-        raise DataError(f"{captions} was edited after it was made; keep a copy elsewhere or choose another out folder")
+    made = (out / "recipe.yaml").stat().st_mtime_ns if names else 0  # written last
+    for file in sorted(out.rglob("[!.]*")):
+        if file.is_file() and file.stat().st_mtime_ns > made:
+            raise DataError(f"{file} was edited after it was made; keep a copy elsewhere or choose another out folder")
 
 
 def _move(made: Path, out: Path, work: Path) -> None:

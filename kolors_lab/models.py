@@ -138,11 +138,14 @@ def get_preset(name: str) -> Preset:
     )
 
 
-def local_path(id_or_folder: str) -> Path:
-    """A folder as it is; for a ModelScope id the folder it was downloaded to. FetchError if it is not there."""
+def local_path(id_or_folder: str, part: str = "model") -> Path:
+    """A folder as it is; for a ModelScope id the folder it was downloaded to.
+
+    FetchError if it is not there, naming the `part` (model, data, scorer) to fetch.
+    """
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
-    missing = f"{id_or_folder} is not on this machine: run `kolors-lab fetch` for this preset, or give a folder"
+    missing = f"{id_or_folder} is not on this machine: run `kolors-lab fetch {part}` for this preset, or give a folder"
     if Path(id_or_folder).is_absolute() or id_or_folder.count("/") != 1:
         raise FetchError(f"the folder {missing.split(' is ')[0]} does not exist")
     if folder := find(id_or_folder):
@@ -194,6 +197,7 @@ def load_pipeline(
     Raises FetchError where the weights are not on this machine, ModelError where they cannot be read.
     """
     import torch
+    from safetensors import SafetensorError
 
     device = torch.device(device) if device else pick_device()
     dtype = dtype or pick_dtype(device)
@@ -202,7 +206,7 @@ def load_pipeline(
     try:
         with _quiet():
             pipe = _from_pretrained(folder, vae, dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
     for part in _parts(pipe):
         part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PAPER, INK, SOFT, ACCENT = "#fbf7f0", "#2b2622", "#8b8178", "#c8553d"
 FOOT = "由 AI 生成 · AI-generated · kolors_lab"
-BREAK_AFTER = "，。、；：！？,.;:!? "  # where a caption's line may end best
 NEVER_FIRST = "，。、；：！？”’）》」』…,.;:!?)"  # a line never begins with these (避头尾)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,20 +69,24 @@ def passes(mean: float) -> bool:
     return not math.isnan(mean) and mean >= GATE
 
 
+def find_scorer(preset: Preset) -> Path:
+    """The folder of the preset's scorer. FetchError if it is not here, ModelError if its package is not installed."""
+    if not find_spec("aesthetics_predictor"):
+        raise ModelError("the scorer's package is missing: pip install --no-deps simple-aesthetics-predictor==0.1.2")
+    return local_path(preset.scorer, "scorer")
+
+
 def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
     """The preset's `AestheticsPredictorV2Linear` in fp32. ModelError if the folder holds no such model."""
-    folder, device = local_path(preset.scorer), device or pick_device()
-    try:
-        from aesthetics_predictor import AestheticsPredictorV2Linear
-        from transformers import CLIPImageProcessor
-    except ImportError as error:
-        raise ModelError(
-            f"scorer: {error}; install it with: pip install --no-deps simple-aesthetics-predictor==0.1.2"
-        ) from error
+    folder, device = find_scorer(preset), device or pick_device()
+    from aesthetics_predictor import AestheticsPredictorV2Linear
+    from safetensors import SafetensorError
+    from transformers import CLIPImageProcessor
+
     try:
         model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
         processor = CLIPImageProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: no aesthetics predictor can be loaded from it: {reason}") from error
     return Scorer(model, processor, device)

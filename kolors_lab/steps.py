@@ -7,9 +7,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .errors import DataError
 from .files import replacing
 
 SAMPLE = 1 << 20  # bytes read from each end of a large file: a new training changes every weight, so ends are enough
@@ -20,9 +22,11 @@ def fingerprint(path: str | Path) -> str:
     root, digest = Path(path), hashlib.sha256()
     if not root.exists():
         return "none"
-    files = sorted(f for f in root.rglob("*") if f.is_file()) if root.is_dir() else [root]
-    for file in files:
-        digest.update(f"{file.relative_to(root) if file != root else ''} {file.stat().st_size}\n".encode())
+    files = {f.relative_to(root): f for f in sorted(root.rglob("*")) if f.is_file()} if root.is_dir() else {"": root}
+    for name, file in files.items():
+        if any(part.startswith(".") for part in Path(name).parts):  # what file browsers and editors leave behind
+            continue
+        digest.update(f"{name} {file.stat().st_size}\n".encode())
         digest.update(_ends(file))
     return digest.hexdigest()[:16]
 
@@ -40,6 +44,19 @@ def write_json(file: Path, content: Any) -> None:
     """Write `content` as UTF-8 JSON, whole or not at all. DataError where it cannot be written."""
     with replacing(file) as part:
         part.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def write_config(file: Path, config: Any) -> None:
+    """Write a settings dataclass as JSON. DataError, and the file stays, if it holds anything but such settings."""
+    content = asdict(config)
+    if file.exists():
+        try:
+            ours = set(json.loads(file.read_text(encoding="utf-8"))) == set(content)
+        except (OSError, ValueError, TypeError):
+            ours = False
+        if not ours:
+            raise DataError(f"{file} was not made by this step, so it stays; choose another out folder")
+    write_json(file, content)
 
 
 class Steps:

@@ -124,13 +124,15 @@ def tell(
         folder / f"{n}.png": asdict(scene) | picture_settings(_config(scene, **common), preset) | model
         for n, scene in enumerate(scenes, 1)
     }
-    stale = _stale(folder, wanted)
+    stale, page = _stale(folder, wanted), folder.parent / "page.png"
+    if page.exists() and _settings(page) is None:
+        raise DataError(f"{page}: it is not a page of ours, so it stays; choose another folder with --out")
     missing = [file for file in wanted if file in stale or not file.exists()]
     with _drawing(pipe if missing else None, lora, lora_strength) as artist:
         for file in stale:  # only now, when model and LoRA are known to be good
             file.unlink()
         if missing or stale:
-            (folder.parent / "page.png").unlink(missing_ok=True)
+            page.unlink(missing_ok=True)
         for done, file in enumerate(wanted, 1):
             if file in missing:
                 _draw(artist, wanted[file], file)

@@ -6,12 +6,13 @@ pictures with their prompts, and a page of eight; a mean aesthetic score below 6
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .errors import DataError, KolorsLabError, SettingError
@@ -37,16 +38,18 @@ class SubmitConfig:
     """folder of a run: its LoRA, its panels and its page"""
     out: str | None = None
     """folder to write; without it RUN/submission"""
-    team: str = PLACEHOLDER
-    """your team's name, the first part of the model's name on ModelScope"""
-    title: str = "偶像少女养成日记"
-    """the story's title, the last part of the model's name"""
+    team: str | None = None
+    """your team's name, the first part of the model's name on ModelScope; without it the run's"""
+    title: str | None = None
+    """the story's title, the last part of the model's name; without it the headline of the run's page"""
     preset: str | None = None
-    """whose scorer: without it that of the preset which drew the panels"""
+    """whose scorer; without it that of the preset which drew the panels"""
 
     def __post_init__(self):
         for field in ("team", "title"):
             value = getattr(self, field)
+            if value is None:
+                continue
             if not value.strip() or set(value) & set('/\\:*?"<>|\n'):
                 raise SettingError(f'{field}={value!r}: it becomes part of a file name; leave out / \\ : * ? " < > |')
 
@@ -64,6 +67,7 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
 
     DataError if the run holds no LoRA or no panels, or if the folder in the way is not an earlier submission.
     """
+    config = from_run(config)
     lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "a LoRA; train one first")
     panels = _panels(_find(config.run, ("lora/panels", "panels"), "panels; tell a story first"))
     _check_ours(config.folder)
@@ -73,7 +77,8 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     try:
         with writing(config.folder):
             _images(part / "images", panels)
-            result = score_folder(get_preset(config.preset or settings[0]["model"]), part / "images", on_step=on_step)
+            preset = get_preset(config.preset or settings[0]["model"])
+            result = score_folder(preset, part / "images", on_step=on_step)
             _fill(part, config, lora, panels, settings, result)
             if config.folder.exists():
                 shutil.rmtree(config.folder)
@@ -81,6 +86,22 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return missing(config.folder)
+
+
+def from_run(config: SubmitConfig) -> SubmitConfig:
+    """The config with what it leaves open taken from the run: its config.json and its page's headline."""
+    run, known, title = Path(config.run), {}, None
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    for page in (run / "lora/page.png", run / "page.png"):
+        with contextlib.suppress(DataError):
+            title = title or read_settings(page)["page"]
+    return replace(
+        config,
+        team=config.team or known.get("team") or PLACEHOLDER,
+        title=config.title or title or run.resolve().name,
+        preset=config.preset or known.get("preset"),
+    )
 
 
 def missing(folder: str | Path) -> list[str]:
@@ -154,10 +175,10 @@ def _check_ours(folder: Path) -> None:
     try:
         files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{folder}: it holds other files, which stay; choose a new folder with --out") from None
+        raise DataError(f"{folder}: it holds other files, which stay; move it away or choose another folder") from None
     for name, mark in _marks(folder).items():
         if files.get(name) != mark:
-            raise DataError(f"{folder}: {name} was changed by hand, so it stays; choose a new folder with --out")
+            raise DataError(f"{folder}: {name} was changed by hand, so it stays; move the folder away to make it anew")
 
 
 def _marks(folder: Path) -> dict[str, str]:
@@ -179,7 +200,7 @@ def _fill(
     make_page(panels, [s.get("scene", "") for s in settings], part / "page.png", config.title)
     _prompts(part / "prompts.csv", panels, settings)
     _, header = read_lora(lora)
-    (part / "README.md").write_text(card(config, settings, header, result), encoding="utf-8")
+    (part / "README.md").write_text(card(config, panels, settings, header, result), encoding="utf-8")
     mark = {"name": config.name, "score": asdict(result) | {"mean": result.mean}, "files": _marks(part)}
     write_json(part / MARK, mark)
 
@@ -193,7 +214,9 @@ def _prompts(file: Path, panels: list[Path], settings: list[dict]) -> None:
             table.writerow((f"images/{panel.name}", *(s.get(column, "") for column in columns)))
 
 
-def card(config: SubmitConfig, settings: list[dict], header: dict[str, str], result: ScoreResult) -> str:
+def card(
+    config: SubmitConfig, panels: list[Path], settings: list[dict], header: dict[str, str], result: ScoreResult
+) -> str:
     """The model card in ModelScope's form: front matter, then what it is, how to use it, how it was made."""
     kind = (
         "练习分 practice score（与审美无关 it knows nothing of taste）" if result.practice else "美学分 aesthetic score"
@@ -202,8 +225,9 @@ def card(config: SubmitConfig, settings: list[dict], header: dict[str, str], res
     trained = {"rank": header.get("rank"), "alpha": header.get("alpha"), "pictures": header.get("examples")}
     trained |= json.loads(header.get("settings", "{}"))
     rows = "\n".join(
-        f"| {n} | ![{n}](images/{n}.png) | {_cell(s['prompt'])} | {_cell(s['negative_prompt'])} | {s['seed']} |"
-        for n, s in enumerate(settings, 1)
+        f"| {panel.stem} | ![{panel.stem}](images/{panel.name}) "
+        f"| {_cell(s['prompt'])} | {_cell(s['negative_prompt'])} | {s['seed']} |"
+        for panel, s in zip(panels, settings, strict=True)
     )
     first = settings[0]
     training = "\n".join(f"| {key} | {_cell(value)} |" for key, value in trained.items() if value is not None)

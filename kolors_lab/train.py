@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from .dataset import check_examples, encode, read_examples
 from .errors import DataError, ModelError, SettingError, check_number
-from .files import replacing, writing
+from .files import writing
 from .lora import add_lora, save_lora, unload_lora
 from .models import get_preset, load_pipeline, local_path, pick_device, pick_dtype, place
+from .steps import write_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,13 +108,13 @@ def train(
     ModelError for a loss that is not finite; nothing is saved then.
     """
     preset = get_preset(config.preset)
+    examples = read_examples(config.data or local_path(preset.dataset, "data"))
     config = resolve(config, preset)
     out = Path(config.out)
     if (out / "lora.safetensors").exists():
         raise DataError(f"{out} already holds a lora.safetensors; choose another folder or move it away")
-    examples = read_examples(local_path(config.data))
     check_examples(examples)
-    _write_json(out / "config.json", asdict(config))
+    write_config(out / "config.json", config)
 
     device = pick_device()
     borrowed = pipe is not None
@@ -134,11 +135,6 @@ def train(
         if borrowed:
             unload_lora(pipe)
             place(pipe, device)
-
-
-def _write_json(file: Path, content: dict) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:

@@ -2,13 +2,16 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 from helpers import in_browser, make_set, make_story, use_stand_ins
 
 from kolors_lab import baseline as module
+from kolors_lab import models
 from kolors_lab.baseline import BaselineConfig, baseline
-from kolors_lab.errors import DataError
+from kolors_lab.errors import DataError, FetchError
+from kolors_lab.steps import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,20 @@ def test_a_bad_story_is_found_before_anything_is_done(tiny, tmp_path):
     with pytest.raises(DataError, match="no scenes"):
         baseline(BaselineConfig(out=str(tmp_path / "run"), story=str(story)))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_scorer_is_found_before_anything_is_done(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(models.PRESETS, "tiny", lambda: replace(tiny, scorer="some/scorer"))
+    with pytest.raises(FetchError, match="kolors-lab fetch scorer"):
+        baseline(BaselineConfig(out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_browser_leaves_behind_changes_nothing(tmp_path):
+    (tmp_path / "a").write_text("a")
+    before = fingerprint(tmp_path)
+    (tmp_path / ".DS_Store").write_text("x")
+    assert fingerprint(tmp_path) == before
 
 
 def test_a_set_filtered_to_nothing(tiny, tmp_path):

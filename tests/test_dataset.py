@@ -161,6 +161,7 @@ FAULTS = {
     "truncated": (truncated, "truncated"),
     "bomb": (lambda file: file.write_bytes(png(50_000, 50_000)), "50000|bomb"),
     "large bomb below Pillow's own limit": (lambda file: file.write_bytes(png(13_000, 13_000)), "13000"),
+    "longer than a JPEG can be": (lambda file: file.write_bytes(png(8, 65_600)), "65600"),
     "text bomb": (text_bomb, "too large"),
     "damaged": (lambda file: file.write_bytes(png(100, 100)), "cannot be read"),
     "folder": (lambda file: file.mkdir(), "cannot be read"),

@@ -105,6 +105,15 @@ def test_full_disk(monkeypatch):
     assert not check.ok and "KOLORS_LAB_CACHE" in check.hint
 
 
+def test_free_space_is_that_of_the_users_own_cache(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "_free", lambda place: asked.append(place) or 10**12)
+    only(monkeypatch, "disk")
+    doctor(DoctorConfig())
+    assert tmp_path in asked
+
+
 def test_table_shows_neither_home_nor_secrets(monkeypatch):
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-0123-secret")
 

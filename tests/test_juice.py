@@ -255,6 +255,15 @@ def test_captions_edited_by_hand_are_never_replaced(tmp_path):
     assert "姑娘" in captions.read_text(encoding="utf-8-sig")
 
 
+def test_pictures_retouched_or_added_by_hand_are_never_lost(tmp_path):
+    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
+    mine = juice(config).out / "train/mine.jpg"
+    mine.write_bytes(jpeg(drawing(40)))
+    with pytest.raises(DataError, match=r"mine\.jpg was edited"):
+        juice(config)
+    assert mine.exists()
+
+
 def test_failure_leaves_the_earlier_set(tmp_path, monkeypatch):
     config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
     before = files(juice(config).out)

@@ -94,8 +94,9 @@ def test_load_pipeline_takes_weights_that_are_there_as_fp16_only(copy):
     assert load_pipeline(get_preset(str(copy)), "cpu").unet.dtype == torch.float32
 
 
-def test_damaged_weights_are_a_model_error(copy):
-    weights = copy / "unet/diffusion_pytorch_model.safetensors"
+@pytest.mark.parametrize("file", ["unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"])
+def test_damaged_weights_are_a_model_error(copy, file):
+    weights = copy / file
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_pipeline(get_preset(str(copy)), "cpu")

@@ -94,6 +94,13 @@ def test_the_users_own_picture_stays(preset, pipe, tmp_path):
     assert (tmp_path / "panels" / "1.png").read_bytes() == before
 
 
+def test_the_users_own_page_stays(preset, pipe, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "page.png")
+    with pytest.raises(DataError, match=r"page\.png"):
+        tell(pipe, scenes(1), tmp_path, preset)
+    assert Image.open(tmp_path / "page.png").size == (8, 8)
+
+
 def test_a_bad_lora_costs_no_panel(preset, pipe, tmp_path):
     panels = tell(pipe, scenes(2), tmp_path / "out", preset)
     (tmp_path / "bad.safetensors").write_bytes(b"no LoRA")

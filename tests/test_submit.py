@@ -12,6 +12,7 @@ from PIL import Image
 from kolors_lab import submit as module
 from kolors_lab.errors import DataError, SettingError
 from kolors_lab.generate import save_picture
+from kolors_lab.page import make_page
 from kolors_lab.submit import SubmitConfig, missing, submit
 
 
@@ -70,6 +71,18 @@ def test_what_is_missing_is_said(run):
     left = "\n".join(missing(folder))
     assert all(word in left for word in ("LoRA", "page.png", "6 pictures", "other pictures"))
     assert "no submission" in missing(run)[0]
+
+
+def test_what_is_not_said_is_taken_from_the_run(run):
+    make_page([run / "lora/panels/1.png"], ["一"], run / "lora/page.png", "梦")
+    (run / "config.json").write_text('{"team": "星光", "preset": "tiny"}', encoding="utf-8")
+    (run / "lora/panels/3.png").unlink()
+    submit(SubmitConfig(str(run)))
+    assert (run / "submission/星光-可图Kolors训练-梦.safetensors").is_file()
+    rows = (run / "submission/README.md").read_text(encoding="utf-8")
+    assert "![4](images/4.png) | 二次元，4 |" in rows and "images/3.png" not in rows
+    submit(SubmitConfig(str(run), out=str(run / "mine"), title="另一个"))
+    assert (run / "mine/星光-可图Kolors训练-另一个.safetensors").is_file()
 
 
 def test_a_score_below_the_gate_is_said(monkeypatch, pipe_folder, pipe, tmp_path):

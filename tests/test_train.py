@@ -155,6 +155,14 @@ def test_an_older_lora_is_never_overwritten(run):
     assert file.read_bytes() == before
 
 
+def test_somebody_elses_config_is_never_overwritten(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text('{"team": "mine"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"config\.json was not made by this step"):
+        run()
+    assert (tmp_path / "run/config.json").read_text(encoding="utf-8") == '{"team": "mine"}'
+
+
 def test_a_run_that_was_cut_short_can_be_done_again(run, pipe, tmp_path, monkeypatch):
     from kolors_lab import train as module
 
@@ -175,6 +183,8 @@ def test_a_set_that_cannot_be_used_stops_before_anything_is_written(run, picture
         run()
     with pytest.raises(DataError, match="no metadata"):
         run(data=str(tmp_path))
+    with pytest.raises(DataError, match="runs/none does not exist"):  # not taken for a ModelScope id
+        run(data="runs/none")
     assert not (tmp_path / "run").exists()
 
 

@@ -111,7 +111,7 @@ def assemble(unet) -> None:
     unet.float()
 
 
-def main(steps: int, count: int, batch: int = 16) -> None:
+def main(steps: int, count: int, batch: int = 24) -> None:
     torch.manual_seed(0)
     rng, generator = random.Random(0), torch.Generator().manual_seed(0)
     data = world(count)
@@ -131,7 +131,7 @@ def main(steps: int, count: int, batch: int = 16) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--count", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, default=4600)
+    parser.add_argument("--count", type=int, default=12_000)
     arguments = parser.parse_args()
     main(arguments.steps, arguments.count)

@@ -63,7 +63,8 @@ def psnr(vae, pictures) -> list[float]:
 def latents(vae, pictures, batch: int = 32) -> torch.Tensor:
     """The latents' means, unscaled, (N, 4, 16, 16)."""
     with torch.autocast("cpu", torch.bfloat16):
-        parts = [vae.encode(to_tensor(pictures[i : i + batch])).latent_dist.mode() for i in range(0, len(pictures), batch)]
+        batches = (to_tensor(pictures[i : i + batch]) for i in range(0, len(pictures), batch))
+        parts = [vae.encode(pixels).latent_dist.mode() for pixels in batches]
     return torch.cat(parts).float()
 
 
@@ -98,7 +99,8 @@ def main(crop_steps: int = 900, whole_steps: int = 2900, decoder_steps: int = 25
     vae.load_state_dict(averaged.state_dict())
     save(vae, pictures)  # from here on latents stay as they are: the UNet may be trained at the same time
     vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
-    averaged = fit(vae, lambda _: vae_loss(vae, crops(pictures, rng, 6, SIZE)), decoder_steps, 1e-3, "vae_decoder", 0.99, report, kernels(vae.decoder))
+    whole = lambda _: vae_loss(vae, crops(pictures, rng, 6, SIZE))  # noqa: E731
+    averaged = fit(vae, whole, decoder_steps, 1e-3, "vae_decoder", 0.99, report, kernels(vae.decoder))
     figures = psnr(averaged, held)
     note("vae", psnr_mean=round(sum(figures) / len(figures), 2), psnr_min=round(min(figures), 2))
     save(averaged, pictures)
