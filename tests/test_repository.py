@@ -151,6 +151,12 @@ def test_no_file_is_too_large_for_git():
     assert large == []
 
 
+def test_no_model_says_where_it_was_made():
+    for file in tracked():
+        if file.suffix == ".json" and file.parts[0] == "data":
+            assert not re.search(r'"(/|[A-Z]:)[^"]*/[^"]*"|"\w*name_or_path"', read(str(file))), file
+
+
 def test_no_file_names_a_registry_or_somebodys_home():
     words = re.compile(r"pypi[.]org|[p]ythonhosted|download[.]pytorch|--[i]ndex-url|/(root|home|Users)/\w")
     for file in tracked():

@@ -143,6 +143,15 @@ def fit(model, loss_of, steps: int, lr: float, name: str, decay: float = 0.999, 
     return averaged.module.eval()
 
 
+def forget_places(folder: Path) -> None:
+    """Take out of the configurations below `folder` where on this machine their parts were loaded from."""
+    for file in folder.rglob("*.json"):
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if known := {"_name_or_path", "name_or_path", "is_local", "local_files_only"} & set(config):
+            kept = {key: value for key, value in config.items() if key not in known}
+            file.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def note(name: str, **figures) -> None:
     """Keep what a script measured in data/make/build/figures.json, for the cards."""
     file = BUILD / "figures.json"

@@ -14,7 +14,7 @@ import random
 
 import torch
 from captions import caption
-from common import TINY, fit, kept, note, rendered
+from common import TINY, fit, forget_places, kept, note, rendered
 from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
@@ -108,6 +108,7 @@ def assemble(unet) -> None:
         scheduler=EulerDiscreteScheduler(**SCHEDULE),
     )
     pipe.save_pretrained(TINY, max_shard_size="13MB")
+    forget_places(TINY)
     unet.float()
 
 

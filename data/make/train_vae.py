@@ -11,7 +11,7 @@ import random
 
 import numpy as np
 import torch
-from common import SIZE, TINY, fit, note, rendered, to_tensor
+from common import SIZE, TINY, fit, forget_places, note, rendered, to_tensor
 from diffusers import AutoencoderKL
 from scenes import STYLE, UNSEEN_STYLE, training_scenes
 
@@ -72,6 +72,7 @@ def save(vae, pictures) -> None:
     """Scale latents to variance one, as the noise schedule expects, and save in half precision."""
     vae.register_to_config(scaling_factor=round(1 / latents(vae, pictures[:500]).std().item(), 5))
     vae.half().save_pretrained(TINY / "vae")
+    forget_places(TINY / "vae")
     vae.float()
 
 
