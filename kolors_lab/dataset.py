@@ -49,7 +49,9 @@ def read_examples(folder: str | Path) -> list[Example]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"the folder {folder} does not exist; give one that holds pictures and captions")
+        raise DataError(
+            f"the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it"
+        )
     readers = {"metadata.jsonl": _read_jsonl, "metadata.csv": _read_csv}
     for place in (folder, folder / "train"):
         for name, reader in readers.items():

@@ -14,6 +14,8 @@ from .juice import distance, perceptual_hash, sharpness
 from .story import StoryScene, read_story
 from .submit import PANELS
 
+NO_HERO = ("", "全身", "上半身", "半身", "特写", "古风", "水墨画", "动漫", "日系动漫", "高清")
+
 
 class Verdict(str):
     """Text that a notebook shows as it is, without quotes; empty faults make it say well done."""
@@ -68,10 +70,10 @@ def _scene_faults(n: int, scene: StoryScene, trigger: str) -> list[str]:
 
 
 def _hero(scenes: Sequence[StoryScene], trigger: str) -> str:
-    """The phrase, between commas and not the trigger word, that most prompts share, such as the hero; "" if none."""
+    """The phrase between commas that most prompts share and that is no word for style or framing; "" if none."""
     phrases: Counter[str] = Counter()
     for scene in scenes:
-        phrases.update({part.strip() for part in re.split("[，,、。；]", scene.prompt)} - {trigger, ""})
+        phrases.update({part.strip() for part in re.split("[，,、。；]", scene.prompt)} - {trigger, *NO_HERO})
     [(phrase, count)] = phrases.most_common(1) or [("", 0)]
     return phrase if count > len(scenes) / 2 else ""
 

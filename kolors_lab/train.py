@@ -22,7 +22,7 @@ from .dataset import check_examples, encode, read_examples
 from .errors import DataError, ModelError, SettingError, check_number
 from .files import writing
 from .lora import add_lora, save_lora, unload_lora
-from .models import get_preset, load_pipeline, local_path, pick_device, pick_dtype, place
+from .models import get_preset, load_pipeline, pick_device, pick_dtype, place
 from .steps import write_config
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TrainConfig:
 
     Args:
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
-        data: the folder of pictures and captions; none: the preset's own set
+        data: the folder of pictures and captions, such as juice makes
         out: the folder for lora.safetensors, config.json and metrics.jsonl
         steps: training steps; none: the preset's
         seed: equal seeds give equal LoRAs
@@ -56,7 +56,7 @@ class TrainConfig:
     """
 
     preset: str = "tiny"
-    data: str | None = None
+    data: str = "runs/clean"
     out: str = "runs/train"
     steps: int | None = None
     seed: int = 0
@@ -87,7 +87,6 @@ def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
     """The config with the preset's values where it says None."""
     return replace(
         config,
-        data=config.data or preset.dataset,
         steps=config.steps or preset.train_steps,
         batch_size=config.batch_size or preset.batch_size,
         learning_rate=config.learning_rate or preset.learning_rate,
@@ -108,7 +107,7 @@ def train(
     ModelError for a loss that is not finite; nothing is saved then.
     """
     preset = get_preset(config.preset)
-    examples = read_examples(config.data or local_path(preset.dataset, "data"))
+    examples = read_examples(config.data)
     config = resolve(config, preset)
     out = Path(config.out)
     if (out / "lora.safetensors").exists():
