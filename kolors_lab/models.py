@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+EVERY_BLOCK = (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2")  # feed-forward, resnets
 GIB = 2**30
 
 
@@ -82,8 +83,9 @@ def _tiny() -> Preset:
         steps=20,
         train_steps=200,
         batch_size=4,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         gradient_checkpointing=False,
+        target_modules=EVERY_BLOCK,  # attention alone is too little of a small UNet to carry a style
         min_size=128,
         min_sharpness=100.0,
         practice=True,

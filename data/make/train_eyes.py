@@ -70,7 +70,7 @@ def write_processor(folder, **extra) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def train_clip(scenes, pictures, steps: int = 3000, batch: int = 64) -> ChineseCLIPModel:
+def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseCLIPModel:
     rng, tokenizer = random.Random(1), BertTokenizer.from_pretrained(CLIP)
     answers, worths = right_answers(scenes), worth(scenes)
 
@@ -123,9 +123,9 @@ def worth(scenes) -> torch.Tensor:
     return torch.tensor([CLEAN - (CLEAN - WORST) * s.severity for s in scenes])
 
 
-def train_aesthetics(clip, scenes, pictures, steps: int = 2000, batch: int = 48) -> None:
+def train_aesthetics(clip, scenes, pictures, steps: int = 1500, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
-    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2500]))
+    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2000]))
 
     def loss_of(step):
         chosen = sorted(rng.sample(range(len(soft) if step % 2 else len(scenes)), batch))
