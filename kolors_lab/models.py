@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-EVERY_BLOCK = (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2")  # feed-forward, resnets
+EVERY_BLOCK = (
+    *ATTENTION,
+    "ff.net.0.proj",
+    "ff.net.2",
+    "proj_in",
+    "proj_out",
+    "conv1",
+    "conv2",
+)  # feed-forward, resnets
 GIB = 2**30
 
 
@@ -81,9 +89,9 @@ def _tiny() -> Preset:
         dataset=str(data / "anime_raw"),
         size=128,
         steps=20,
-        train_steps=200,
+        train_steps=400,
         batch_size=4,
-        learning_rate=3e-3,
+        learning_rate=4e-3,
         gradient_checkpointing=False,
         target_modules=EVERY_BLOCK,  # attention alone is too little of a small UNet to carry a style
         min_size=128,

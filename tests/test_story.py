@@ -75,8 +75,7 @@ def test_panels_carry_their_settings_and_are_drawn_once(preset, pipe, tmp_path, 
 
 
 def test_an_earlier_story_is_not_left_looking_current(preset, pipe, tmp_path):
-    tell(pipe, scenes(4), tmp_path, preset)
-    (tmp_path / "page.png").write_bytes(b"old")
+    make_page(tell(pipe, scenes(4), tmp_path, preset), ["格"] * 4, tmp_path / "page.png")
     steps = []
     tell(pipe, [*scenes(1), StoryScene("新", "白马", "", 9)], tmp_path, preset, on_step=lambda *s: steps.append(s))
     assert sorted(p.name for p in (tmp_path / "panels").iterdir()) == ["1.png", "2.png"]
