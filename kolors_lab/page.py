@@ -47,14 +47,19 @@ class Layout:
         return self.margin + column * step, self.margin + self.head + row * (self.panel + self.caption)
 
 
+def font_file() -> Path:
+    """The bundled Chinese font. DataError if it is missing."""
+    files = sorted(f for f in (data_dir() / "fonts").glob("*") if f.suffix in (".ttf", ".otf"))
+    if not files:
+        raise DataError(f"{data_dir() / 'fonts'}: no font in it; restore the folder from the repository")
+    return files[0]
+
+
 def font(size: int) -> FreeTypeFont:
     """The bundled Chinese font at `size` px. DataError if it is missing."""
     from PIL import ImageFont
 
-    files = sorted(f for f in (data_dir() / "fonts").glob("*") if f.suffix in (".ttf", ".otf"))
-    if not files:
-        raise DataError(f"{data_dir() / 'fonts'}: no font in it; restore the folder from the repository")
-    return ImageFont.truetype(str(files[0]), size)
+    return ImageFont.truetype(str(font_file()), size)
 
 
 def wrap(text: str, face: FreeTypeFont, width: float, lines: int) -> list[str]:

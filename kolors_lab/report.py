@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from .dataset import open_image
 from .files import replacing
+from .page import font_file
 from .score import GATE
 
 if TYPE_CHECKING:
@@ -41,26 +42,28 @@ def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StorySc
     results = {name: step["result"] for name, step in record.items()}
     metrics = read_metrics(run / "train" / "metrics.jsonl")
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    html = templates.get_template("report.html.j2").render(
-        title=title,
-        preset=preset,
-        gate=GATE,
-        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        page=embed(run / "lora" / "page.png", 1700),
-        juice=results["juice"],
-        samples=[embed(f, 160) for f in _spread(sorted((run / "clean" / "train").glob("*.jpg")), 8)],
-        loss=mean_loss(metrics),
-        steps=metrics[-1]["step"],
-        curve=loss_svg(metrics),
-        panels=list(_panels(run, scenes, results["score"])),
-        score=results["score"],
-        missing=results["submit"]["missing"],
-        settings=json.loads((run / "config.json").read_text(encoding="utf-8")),
-        times=[(label, record[name]["seconds"]) for name, label in STEP_NAMES.items()],
-        seconds=sum(step["seconds"] for step in record.values()),
-        versions=versions(),
-        machine=machine(),
-    )
+    template = templates.get_template("report.html.j2")
+    content = {
+        "title": title,
+        "preset": preset,
+        "gate": GATE,
+        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "page": embed(run / "lora" / "page.png", 1700),
+        "juice": results["juice"],
+        "samples": [embed(f, 160) for f in _spread(sorted((run / "clean" / "train").glob("*.jpg")), 8)],
+        "loss": mean_loss(metrics),
+        "steps": metrics[-1]["step"],
+        "curve": loss_svg(metrics),
+        "panels": list(_panels(run, scenes, results["score"])),
+        "score": results["score"],
+        "missing": results["submit"]["missing"],
+        "settings": json.loads((run / "config.json").read_text(encoding="utf-8")),
+        "times": [(label, record[name]["seconds"]) for name, label in STEP_NAMES.items()],
+        "seconds": sum(step["seconds"] for step in record.values()),
+        "versions": versions(),
+        "machine": machine(),
+    }
+    html = template.render(**content, font=embed_font(template.render(**content, font="")))
     with replacing(run / "report.html") as part:
         part.write_text(html, encoding="utf-8")
     return run / "report.html"
@@ -84,6 +87,19 @@ def embed(file: Path, side: int) -> str:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def embed_font(text: str) -> str:
+    """The bundled Chinese font, cut to the characters of `text`, as a data: address: they show on every machine."""
+    from fontTools.subset import Options, Subsetter
+    from fontTools.ttLib import TTFont
+
+    font, stream = TTFont(font_file(), lazy=True), io.BytesIO()
+    cut = Subsetter(Options(layout_features=[], hinting=False))
+    cut.populate(text="".join(set(text)))
+    cut.subset(font)
+    font.save(stream)
+    return "data:font/otf;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def loss_svg(metrics: Sequence[dict]) -> str:
