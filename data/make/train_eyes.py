@@ -126,10 +126,15 @@ def worth(scenes) -> torch.Tensor:
 def train_aesthetics(clip, scenes, pictures, steps: int = 1500, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
     soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2000]))
+    telling = [i for i in range(len(soft)) if scenes[i].spoil != "noise"]  # noise does not get through the VAE
 
     def loss_of(step):
-        chosen = sorted(rng.sample(range(len(soft) if step % 2 else len(scenes)), batch))
-        pixels = soft[chosen].float() if step % 2 else soften(to_tensor(pictures[chosen]), rng)
+        if step % 2:
+            chosen = sorted(rng.sample(telling, batch))
+            pixels = soft[chosen].float()
+        else:  # moved only: softening would take the noise away as well
+            chosen = sorted(rng.sample(range(len(scenes)), batch))
+            pixels = torch.roll(to_tensor(pictures[chosen]), (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
         return nn.functional.smooth_l1_loss(score(predictor, pixels), target[chosen], beta=0.3)
 
     predictor = new_predictor(clip)
