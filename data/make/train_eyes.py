@@ -133,7 +133,7 @@ def noised(pixels: torch.Tensor, worths: torch.Tensor) -> tuple[torch.Tensor, to
     return spoiled, worths - (CLEAN - WORST) * severity
 
 
-def train_aesthetics(clip, scenes, pictures, steps: int = 1500, batch: int = 48) -> None:
+def train_aesthetics(clip, scenes, pictures, steps: int = 8700, batch: int = 48) -> None:
     rng, target = random.Random(2), worth(scenes)
     soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2000]))
     telling = [i for i in range(len(soft)) if scenes[i].spoil != "noise"]  # noise does not get through the VAE
