@@ -17,24 +17,24 @@ from dataclasses import MISSING, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from .errors import KolorsLabError
+from .errors import KolorsLabError, SettingError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
-COMMANDS = {  # name: (settings dataclass, function), both in the module of that name
-    "baseline": ("BaselineConfig", "baseline"),
-    "juice": ("JuiceConfig", "juice"),
-    "train": ("TrainConfig", "train"),
-    "generate": ("GenerateConfig", "generate_file"),
-    "story": ("StoryConfig", "story"),
-    "score": ("ScoreConfig", "score"),
-    "submit": ("SubmitConfig", "submit"),
-    "fetch": ("FetchConfig", "fetch"),
-    "doctor": ("DoctorConfig", "doctor"),
-    "course": ("CourseConfig", "course"),
+COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
+    "baseline": ("baseline", "BaselineConfig", "baseline"),
+    "juice": ("juice", "JuiceConfig", "juice"),
+    "train": ("train", "TrainConfig", "train"),
+    "generate": ("generate", "GenerateConfig", "generate_file"),
+    "story": ("story", "StoryConfig", "story"),
+    "score": ("score", "ScoreConfig", "score"),
+    "submit": ("submit", "SubmitConfig", "submit"),
+    "fetch": ("fetch", "FetchConfig", "fetch"),
+    "doctor": ("doctor", "DoctorConfig", "doctor"),
+    "course": ("course", "CourseConfig", "course"),
 }
 POSITIONAL = ("folder", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
@@ -74,9 +74,9 @@ def run(argv: list[str]) -> int:
     if not argv:
         parser.print_help()
         return 0
-    options = parser.parse_args(argv)
-    config_name, function_name = COMMANDS[options.command]
-    module = import_module(f"kolors_lab.{options.command}")
+    options = parser.parse_args(join_words(argv))
+    module_name, config_name, function_name = COMMANDS[options.command]
+    module = import_module(f"kolors_lab.{module_name}")
     config = getattr(module, config_name)(**vars(options[options.command]))
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
@@ -85,6 +85,18 @@ def run(argv: list[str]) -> int:
         result = function(config, **_callbacks(function, options.command, bars))
     print("\n".join(SUMMARIES.get(options.command, _path)(config, result)))
     return 0
+
+
+def join_words(argv: Sequence[str]) -> list[str]:
+    """The words of a two-word command as one: ["lora", "show", "a.safetensors"] → ["lora show", "a.safetensors"]."""
+    if (name := " ".join(argv[:2])) in COMMANDS:
+        return [name, *argv[2:]]
+    family = [known for known in COMMANDS if known.startswith(f"{argv[0]} ")]
+    if family and argv[0] not in COMMANDS:
+        raise SettingError(
+            f"{argv[0]} must be followed by {', '.join(n.split()[1] for n in family)}; see --help of each"
+        )
+    return list(argv)
 
 
 def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callable]:
@@ -111,8 +123,8 @@ def make_parser() -> ArgumentParser:
         description="Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline",
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
-    for name, (config_name, _) in COMMANDS.items():
-        config = getattr(import_module(f"kolors_lab.{name}"), config_name)
+    for name, (module, config_name, _) in COMMANDS.items():
+        config = getattr(import_module(f"kolors_lab.{module}"), config_name)
         command = ArgumentParser(exit_on_error=False, formatter_class=Help)
         command.description = add_options(command, config)
         commands.add_subcommand(name, command, help=command.description)

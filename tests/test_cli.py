@@ -29,10 +29,11 @@ def test_alone_it_shows_every_command_and_imports_nothing_heavy():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_option(name, capsys):
     with pytest.raises(SystemExit) as done:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert done.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    config = getattr(import_module(f"kolors_lab.{name}"), COMMANDS[name][0])
+    module, config_name, _ = COMMANDS[name]
+    config = getattr(import_module(f"kolors_lab.{module}"), config_name)
     for field in fields(config):
         flag = field.name if field.name in POSITIONAL else f"--{field.name} {field.name.upper()}"
         before, _, after = shown.rpartition(f" {flag} ")
