@@ -1,4 +1,4 @@
-"""Download the model, the scorer or the raw picture set from ModelScope, with ModelScope's own client.
+"""Download the model, the scorer, the CLIP or the raw picture set from ModelScope, with ModelScope's own client.
 
     kolors-lab fetch --preset kolors model
 
@@ -29,7 +29,7 @@ from .models import data_dir, get_preset
 if TYPE_CHECKING:
     from modelscope_hub import FileInfo
 
-KINDS = ("model", "data", "scorer")
+KINDS = ("model", "data", "scorer", "clip")
 SMALL = ("*.json", "*.txt", "*.model")
 # a repository often holds the same weights several times; of each folder the first of these that is there is enough
 WEIGHTS = ("*.fp16*.safetensors", "diffusion_pytorch_model*.safetensors", "model*.safetensors", "*.safetensors")
@@ -40,12 +40,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class FetchConfig:
-    """Download a part of Kolors: the model (17.7 GB), the raw picture set (0.7 GB) or the scorer (1.2 GB)."""
+    """Download a part of Kolors: model (17.7 GB), raw pictures (0.7), scorer (1.2), CLIP for prompt fit (0.8)."""
 
     preset: str = "kolors"
     """whose files: "kolors", or a folder that holds a Kolors pipeline ("tiny" needs none)"""
     what: str = "model"
-    """model, data or scorer"""
+    """model, data, scorer or clip"""
 
     def __post_init__(self):
         if self.what not in KINDS:
@@ -63,8 +63,8 @@ def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:
     preset, say = get_preset(config.preset), on_progress or (lambda line: None)
     if config.what == "data":
         return _fetch_first((preset.dataset,), _fetch_set, say)
-    if config.what == "scorer":
-        return _fetch_first((preset.scorer,), _fetch_model, say)
+    if config.what in ("scorer", "clip"):
+        return _fetch_first((getattr(preset, config.what),), _fetch_model, say)
     folder = _fetch_first((preset.model, *preset.model_fallbacks), _fetch_model, say)
     if preset.vae:
         _fetch_first((preset.vae,), _fetch_model, say)

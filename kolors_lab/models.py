@@ -151,7 +151,7 @@ def get_preset(name: str) -> Preset:
 def local_path(id_or_folder: str, part: str = "model") -> Path:
     """A folder as it is; for a ModelScope id the folder it was downloaded to.
 
-    FetchError if it is not there, naming the `part` (model, data, scorer) to fetch.
+    FetchError if it is not there, naming the `part` (model, data, scorer, clip) to fetch.
     """
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
@@ -214,7 +214,7 @@ def load_pipeline(
     folder = pipeline_path(preset)
     vae = local_path(preset.vae) if preset.vae else None
     try:
-        with _quiet():
+        with quietly():
             pipe = _from_pretrained(folder, vae, dtype)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
@@ -235,7 +235,7 @@ def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype) -> Kolo
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without the libraries' notes and bars on loading, which are not for the learner."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging
