@@ -8,14 +8,24 @@ from typing import TYPE_CHECKING
 
 from .errors import ModelError
 from .files import replacing
+from .models import ATTENTION
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from diffusers import KolorsPipeline, UNet2DConditionModel
 
 ADAPTER = "kolors_lab"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 PARTS = ("lora_A", "lora_B")  # down to the rank, and up again
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
+TARGETS = {  # groups of layers in the UNet's blocks, by the ends of their names; a new group is one line here
+    "attention": ATTENTION,
+    "attention+ff": (*ATTENTION, *FEED_FORWARD),
+    "all-linear": (*ATTENTION, *FEED_FORWARD, "proj_in", "proj_out", "time_emb_proj"),
+    "conv": ("conv1", "conv2", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
+}
 
 
 def add_lora(unet: UNet2DConditionModel, rank: int, alpha: float, target_modules: tuple[str, ...], seed: int) -> None:
@@ -126,29 +136,42 @@ def _show(tensor: torch.Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
-def load_lora(pipe: KolorsPipeline, file: str | Path, strength: float = 1.0) -> dict[str, str]:
-    """Put the LoRA on the pipeline at `strength` (1: as trained), in place of one loaded before; return its header.
+def set_loras(pipe: KolorsPipeline, chain: Sequence[tuple[str | Path, float]]) -> list[dict[str, str]]:
+    """Put LoRA files on the pipeline, each at its strength, in place of those there before; return their headers.
 
-    Raises ModelError for what `read_lora` refuses and for a LoRA made for another model.
+    Their effects add up; strength 1 is as trained, a negative one goes the other way. An empty chain takes all off.
+    Raises ModelError for what `read_lora` refuses and for a LoRA made for another model; nothing changes then.
     """
-    tensors, header = read_lora(file)
-    _compare(Path(file), tensors, pipe.unet)
+    loras = [(Path(file), *read_lora(file)) for file, _ in chain]
+    for file, tensors, _ in loras:
+        _compare(file, tensors, pipe.unet)
     unload_lora(pipe)
-    adapter = header.get("lora_adapter_metadata")
+    names = [f"{ADAPTER}_{n}" if n else ADAPTER for n in range(len(loras))]
+    for name, (file, tensors, header) in zip(names, loras, strict=True):
+        _load(pipe, name, file, tensors, header.get("lora_adapter_metadata"))
+    if names:
+        pipe.unet.set_adapters(names, [strength for _, strength in chain])
+    return [header for _, _, header in loras]
+
+
+def load_lora(pipe: KolorsPipeline, file: str | Path, strength: float = 1.0) -> dict[str, str]:
+    """A chain of one: put the LoRA on the pipeline at `strength`, in place of any before; return its header."""
+    return set_loras(pipe, [(file, strength)])[0]
+
+
+def _load(pipe: KolorsPipeline, name: str, file: Path, tensors: dict[str, torch.Tensor], adapter: str | None) -> None:
     try:
         pipe.load_lora_into_unet(
             tensors,
             network_alphas=None,
             unet=pipe.unet,
-            adapter_name=ADAPTER,
+            adapter_name=name,
             metadata=json.loads(adapter) if adapter else None,  # without it alpha counts as equal to the rank
             _pipeline=pipe,
         )
-        pipe.unet.set_adapters(ADAPTER, strength)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         unload_lora(pipe)
         raise ModelError(f"LoRA {file} cannot be loaded ({error})") from error
-    return header
 
 
 def _compare(file: Path, tensors: dict[str, torch.Tensor], unet: UNet2DConditionModel) -> None:

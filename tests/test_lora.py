@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from kolors_lab.errors import DataError, ModelError
 from kolors_lab.generate import generate
-from kolors_lab.lora import add_lora, load_lora, read_lora, save_lora, unload_lora
+from kolors_lab.lora import add_lora, load_lora, read_lora, save_lora, set_loras, unload_lora
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -106,6 +106,26 @@ def test_strength_0_and_unloading_give_the_base_models_picture(pipe, make):
     unload_lora(pipe)
     unload_lora(pipe)
     assert np.array_equal(draw(pipe), before)
+
+
+def test_a_chains_strengths_add_up_and_an_empty_one_takes_all_off(pipe, make):
+    before = draw(pipe)
+    load_lora(pipe, file := make(), strength=1.0)
+    whole = draw(pipe)
+    set_loras(pipe, [(file, 0.25), (make(name="again.safetensors"), 0.75)])
+    assert np.abs(draw(pipe).astype(int) - whole).max() <= 1  # two sums of floats, rounded to a byte
+    set_loras(pipe, [(file, 1.0), (file, -1.0)])
+    assert np.abs(draw(pipe).astype(int) - before).max() <= 1
+    set_loras(pipe, [])
+    assert np.array_equal(draw(pipe), before)
+
+
+def test_a_bad_file_in_a_chain_leaves_what_was_there(pipe, make, tmp_path):
+    load_lora(pipe, file := make())
+    there = draw(pipe)
+    with pytest.raises(ModelError, match="gone"):
+        set_loras(pipe, [(file, 0.5), (tmp_path / "gone.safetensors", 0.5)])
+    assert np.array_equal(draw(pipe), there)
 
 
 def test_a_lora_without_our_header_is_loaded_too(pipe, make):
