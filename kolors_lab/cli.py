@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from .errors import KolorsLabError, SettingError
+from .errors import KolorsLabError, KolorsLabWarning, SettingError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -80,6 +80,8 @@ def run(argv: list[str]) -> int:
     config = getattr(module, config_name)(**vars(options[options.command]))
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
+    warnings.simplefilter("always", KolorsLabWarning)
+    warnings.showwarning = lambda message, *_: _say(str(message), 0)
     function = getattr(module, function_name)
     with Bars() as bars:
         result = function(config, **_callbacks(function, options.command, bars))

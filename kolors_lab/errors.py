@@ -26,6 +26,10 @@ class FetchError(KolorsLabError):
     """Something has to be downloaded first, or its download failed."""
 
 
+class KolorsLabWarning(UserWarning):
+    """The work goes on, but the user should know; the message is one line. The command line prints it."""
+
+
 def check_number(field: str, value: object, low: float, high: float = float("inf"), whole: bool = False) -> None:
     """Raise SettingError unless `value` is a number (an int where `whole`) with low <= value <= high; NaN never is."""
     kind = int if whole else (int, float)

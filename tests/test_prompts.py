@@ -1,0 +1,136 @@
+"""Prompt weights: what each syntax means, which tokens they reach, and what is said where a prompt cannot be read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kolors_lab.errors import SettingError
+from kolors_lab.prompts import PromptCut, Span, choose, encode_prompt, extract_loras, parse, token_characters
+
+RARE = "一个龘🐎少女"  # in no vocabulary: three and four bytes
+
+
+@pytest.mark.parametrize(
+    ("syntax", "text", "spans"),
+    [
+        # the examples that the web UI gives for its own parser
+        ("webui", "normal text", [("normal text", 1)]),
+        ("webui", "an (important) word", [("an ", 1), ("important", 1.1), (" word", 1)]),
+        ("webui", r"\(literal\]", [("(literal]", 1)]),
+        ("webui", "(unnecessary)(parens)", [("unnecessaryparens", 1.1)]),
+        (
+            "webui", "a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).)",
+            [("a ", 1), ("house", 1.573), (" ", 1.1), ("on", 1), (" a ", 1.1), ("hill", 0.55), (", sun, ", 1.1),
+             ("sky", 1.4641), (".", 1.1)],
+        ),
+        ("webui", "[(少女)]，时间：晚上", [("少女，时间：晚上", 1)]),
+        ("webui", "（古风），[少女]", [("（古风），", 1), ("少女", 0.909091)]),
+        # ComfyUI: a number replaces what brackets around it say; square brackets are text
+        ("comfyui", "((a:1.2) b) [c] (d)", [("a", 1.2), (" b", 1.1), (" [c] ", 1), ("d", 1.1)]),
+        ("comfyui", "((a) b:1.5)", [("a", 1.65), (" b", 1.5)]),
+        ("comfyui", r"\(a\) (b)", [("(a) ", 1), ("b", 1.1)]),
+        ("compel", "a tall+ man-- with a well-known hat", [
+            ("a ", 1), ("tall", 1.1), (" ", 1), ("man", 0.81), (" with a well-known hat", 1)]),
+        ("compel", "紫色短发少女++，白马", [("紫色短发少女", 1.21), ("，白马", 1)]),
+        ("compel", "(a (b)+ c)1.3 (d)- (e)", [("a ", 1.3), ("b", 1.43), (" c", 1.3), (" ", 1), ("d", 0.9), (" e", 1)]),
+        ("plain", "(a:1.3) {b} BREAK", [("(a:1.3) {b} BREAK", 1)]),
+        ("webui", "", []),
+    ],
+)  # fmt: skip
+def test_each_syntax_means_what_its_own_program_means(syntax, text, spans):
+    found = parse(text, syntax)
+    assert [span.text for span in found] == [text for text, _ in spans]
+    assert [span.weight for span in found] == pytest.approx([weight for _, weight in spans], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "text", "character", "reason"),
+    [
+        ("webui", "一个(少女", 3, "never closed"),
+        ("webui", "少女)", 3, "closes nothing"),
+        ("webui", "(少女]", 4, "closes nothing"),
+        ("webui", "少女，(马:1.2.3)", 6, "1.2.3 is no number"),
+        ("webui", "少女，(马:99)", 5, "from -10 to 10"),
+        ("webui", "a BREAK b", 3, "256"),
+        ("webui", "a AND b", 3, "one prompt"),
+        ("webui", "a [b:c:0.5]", 3, "from:to:when"),
+        ("webui", "a [b|c]", 3, "from:to:when"),
+        ("webui", "a <lora:b:1>", 3, "extract_loras"),
+        ("webui", "a {b|c}", 3, "choose"),
+        ("webui", "少女，（紫色：1.3）", 4, "full-width"),
+        ("comfyui", "(a", 1, "never closed"),
+        ("compel", "(a, b).blend(1, 2)", 6, "blend"),
+        ("compel", "a)", 2, "closes nothing"),
+    ],
+)
+def test_an_error_points_at_the_character(syntax, text, character, reason):
+    with pytest.raises(SettingError, match=f"prompt, character {character}: .*{reason}") as error:
+        parse(text, syntax)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_syntax_is_refused():
+    with pytest.raises(SettingError, match="prompt_syntax = 'a1111': must be one of webui"):
+        parse("少女", "a1111")
+
+
+@pytest.mark.parametrize("text", ["", "少女", RARE, "二次元  少女 ", "abc\n白马"])
+def test_weight_1_is_the_pipelines_own_embedding_bit_for_bit(pipe, text):
+    theirs, _, pooled, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+    for written, syntax in ((text, "webui"), (f"({text}:1.0)" if text else "", "comfyui"), (text, "plain")):
+        ours = encode_prompt(pipe, written, syntax)
+        assert torch.equal(ours[0], theirs) and torch.equal(ours[1], pooled)
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "after"), [("一个", "紫色短发", "少女"), ("", "🐎龘", "白马"), ("白马 ", "a", "")]
+)
+def test_a_weight_moves_the_tokens_of_its_words_and_no_others(pipe, before, words, after):
+    plain, _, pooled, _ = pipe.encode_prompt(before + words + after, do_classifier_free_guidance=False)
+    empty = pipe.encode_prompt("", do_classifier_free_guidance=False)[0][:, -1]
+    ours, our_pooled = encode_prompt(pipe, f"{before}({words}:1.5){after}")
+    places = token_characters(pipe.tokenizer, before + words + after)
+    inside = [len(before) <= begin < len(before + words) and end > begin for begin, end in places]
+    marked = torch.tensor([False] * (256 - len(places)) + inside)
+    assert marked.any() and torch.equal(ours[:, ~marked], plain[:, ~marked])
+    assert torch.allclose(ours[:, marked], empty + 1.5 * (plain[:, marked] - empty), atol=1e-5)
+    assert torch.equal(our_pooled, pooled)
+
+
+@pytest.mark.parametrize("text", ["二次元少女", RARE, " 白马  夜空 ", "", "a b\nc，ａ（少女）", "<unk>少女</s>"])
+def test_every_token_has_its_place_in_the_text(pipe, text):
+    places = token_characters(pipe.tokenizer, text)
+    assert len(places) == len(pipe.tokenizer(text)["input_ids"]) - 2
+    assert {i for begin, end in places for i in range(begin, end)} >= {i for i, c in enumerate(text) if not c.isspace()}
+    assert places == sorted(places)
+
+
+def test_a_prompt_that_is_cut_says_what_was_lost(pipe):
+    with pytest.warns(PromptCut, match="only 256 tokens fit; not read: “.*9.*白马”") as said:
+        ours, _ = encode_prompt(pipe, "(王子:1.2)" * 200 + "白马")
+    assert len(said) == 1 and "\n" not in str(said[0].message)
+    assert ours.shape[:2] == (1, 256)
+
+
+def test_choices_come_from_the_seed():
+    text = "{紫色|黑色}的{短发|{长|中长}发}少女，\\{a\\}"
+    found = {choose(text, seed) for seed in range(40)}
+    assert found == {f"{color}的{hair}发少女，\\{{a\\}}" for color in ("紫色", "黑色") for hair in ("短", "长", "中长")}
+    assert choose(text, 7) == choose(text, 7)
+    assert parse(choose(text, 7))[-1].text.endswith("，{a}")
+    with pytest.raises(SettingError, match="character 3: this .* stands alone"):
+        choose("少女{紫色", 0)
+
+
+def test_lora_tags_come_out_of_the_prompt():
+    assert extract_loras("少女，<lora:my style:0.8>，夜空") == ("少女，，夜空", [("my style", 0.8)])
+    assert extract_loras("<lora:a><lora:b:0.5:-1> 白马") == ("白马", [("a", 1.0), ("b", -1.0)])
+    assert extract_loras(" 白马 ") == (" 白马 ", [])
+    for text, reason in (("<lora:../a:1>", "without folders"), ("a <lora:b:c>", "no strength"), ("<lora:a", "whole")):
+        with pytest.raises(SettingError, match=reason):
+            extract_loras(text)
+
+
+def test_spans_in_a_row_are_the_prompt():
+    assert parse("a(b)c") == [Span("a"), Span("b", 1.1), Span("c")]
