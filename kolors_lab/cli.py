@@ -13,7 +13,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -142,7 +142,8 @@ def add_options(command: ArgumentParser, config: type) -> str:
     from docstring_parser import parse_from_object
 
     about = parse_from_object(config)
-    texts = {part.arg_name: part.description for part in about.params}
+    bases = [base for base in reversed(config.__mro__) if is_dataclass(base)]  # fields may be explained in any of them
+    texts = {part.arg_name: part.description for base in bases for part in parse_from_object(base).params}
     types = get_type_hints(config)
     for field in fields(config):
         options = {} if field.default is MISSING else {"default": field.default}

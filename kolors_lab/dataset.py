@@ -17,7 +17,7 @@ from .errors import DataError
 from .files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from diffusers import KolorsPipeline
@@ -28,6 +28,22 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that starts anot
 MAX_SIDE = 65_500  # px, JPEG's limit: a longer picture could not be written back
 MAX_PIXELS = 2**27  # 134 megapixels: more than a camera takes; a decompression bomb beyond
 MAX_TOKENS = 256  # of a Kolors prompt, its prefix included
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What a training learns from.
+
+    Args:
+        data: the folder of pictures and captions, such as juice makes
+        trigger_word: noted in the LoRA if captions hold it, so that users know how to call the style
+    """
+
+    data: str = "runs/clean"
+    trigger_word: str = "二次元"
+
+    def __post_init__(self):
+        """Check the fields; a class made of several settings lets each base check its own."""
 
 
 @dataclass(frozen=True)
@@ -220,14 +236,29 @@ class Encoded:
     caption: torch.Tensor  # (n,) each picture's row among the captions
 
     def batch(self, index: torch.Tensor, device: torch.device | str) -> dict[str, torch.Tensor]:
-        """The examples at `index`, (B,), on the device."""
+        """The examples at `index`, (B,), on the device; `weight`, (B,), is how much each counts in the loss."""
+        import torch
+
         caption = self.caption[index]
         return {
             "latents": self.latents[index].to(device),
             "time_ids": self.time_ids[index].to(device),
             "prompt_embeds": self.prompt_embeds[caption].to(device),
             "pooled": self.pooled[caption].to(device),
+            "weight": torch.ones(len(index), device=device),
         }
+
+    def batches(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """The indices of each step's examples, `sizes[i]` of them; every example comes once before any comes again.
+
+        All are drawn at once, before any noise, so that a run that goes on after a stop draws the same ones again.
+        """
+        import torch
+
+        count = len(self.latents)
+        rounds = -(-sum(sizes) // count)
+        order = torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])
+        return order[: sum(sizes)].split(list(sizes))
 
 
 def encode(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset import check_examples, encode, read_examples
+from .dataset import DataConfig, check_examples, encode, read_examples
 from .errors import DataError, ModelError, SettingError, check_number
 from .files import writing
 from .lora import add_lora, save_lora, unload_lora
@@ -26,7 +26,7 @@ from .models import get_preset, load_pipeline, pick_device, pick_dtype, place
 from .steps import write_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import torch
     from diffusers import DDPMScheduler, KolorsPipeline, UNet2DConditionModel
@@ -36,12 +36,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(DataConfig):
     """Training a LoRA.
 
     Args:
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
-        data: the folder of pictures and captions, such as juice makes
         out: the folder for lora.safetensors, config.json and metrics.jsonl
         steps: training steps; none: the preset's
         seed: equal seeds give equal LoRAs
@@ -52,11 +51,9 @@ class TrainConfig:
         lr_warmup_steps: steps that the learning rate rises before it falls along a cosine
         snr_gamma: upper limit of min-SNR weighting; none: every timestep weighs the same
         target_modules: ends of the names of the layers that learn; none: the preset's
-        trigger_word: noted in the LoRA if captions hold it, so that users know how to call the style
     """
 
     preset: str = "tiny"
-    data: str = "runs/clean"
     out: str = "runs/train"
     steps: int | None = None
     seed: int = 0
@@ -67,9 +64,9 @@ class TrainConfig:
     lr_warmup_steps: int = 10
     snr_gamma: float | None = 5.0
     target_modules: tuple[str, ...] | None = None
-    trigger_word: str = "二次元"
 
     def __post_init__(self):
+        super().__post_init__()
         check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         check_number("rank", self.rank, 1, 1024, whole=True)
         check_number("alpha", self.alpha, 1e-6, 1024)
@@ -174,7 +171,7 @@ def fit(
     generator = torch.Generator().manual_seed(config.seed)
     start, metrics = time.monotonic(), Path(config.out, "metrics.jsonl")
     with writing(metrics), metrics.open("w", encoding="utf-8", buffering=1) as log:
-        for step, index in enumerate(batches(len(data.latents), config.batch_size, config.steps, generator), 1):
+        for step, index in enumerate(data.batches([config.batch_size] * config.steps, generator), 1):
             batch = data.batch(index, device)
             noise, timesteps = draw(batch["latents"].shape, len(noise_scheduler), generator, device)
             with torch.autocast(device.type, unet.dtype, enabled=device.type == "cuda"):
@@ -189,15 +186,6 @@ def fit(
                 on_step(step, config.steps, row["loss"])
     unet.eval()
     unet.disable_gradient_checkpointing()
-
-
-def batches(count: int, size: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """`steps` times the indices, (size,), of the next examples; every example comes once before any comes again."""
-    import torch
-
-    rounds = math.ceil(steps * size / count)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])
-    return iter(order[: steps * size].view(steps, size))
 
 
 def draw(
@@ -219,7 +207,7 @@ def loss(
     timesteps: torch.Tensor,
     snr_gamma: float | None = 5.0,
 ) -> torch.Tensor:
-    """Mean squared error, a scalar, of the predicted noise, each example weighted by min(SNR, gamma) / SNR.
+    """Mean squared error, a scalar, of the predicted noise; an example counts by its weight x min(SNR, gamma) / SNR.
 
     `batch` as Encoded.batch gives it; noise (B, 4, h, w); timesteps (B,) in 0..1099.
     """
@@ -232,7 +220,7 @@ def loss(
     if snr_gamma is not None:
         snr = compute_snr(noise_scheduler, timesteps)
         error = error * snr.clamp(max=snr_gamma) / snr
-    return error.mean()
+    return (error * batch["weight"]).mean()
 
 
 def update(

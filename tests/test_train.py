@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.dataset import encode, read_examples
+from kolors_lab.dataset import Encoded, encode, read_examples
 from kolors_lab.errors import DataError, ModelError, SettingError
 from kolors_lab.generate import generate
 from kolors_lab.lora import load_lora, read_lora
 from kolors_lab.models import get_preset
-from kolors_lab.train import TrainConfig, batches, draw, loss, train
+from kolors_lab.train import TrainConfig, draw, loss, train
 
 
 @pytest.fixture
@@ -78,7 +78,9 @@ def test_every_example_of_a_batch_has_a_timestep_of_its_own():
 
 @pytest.mark.parametrize(("count", "size", "steps"), [(3, 2, 5), (5, 1, 3), (1, 4, 2), (7, 7, 2)])
 def test_every_example_comes_once_before_any_comes_again(count, size, steps):
-    found = list(batches(count, size, steps, torch.Generator().manual_seed(0)))
+    empty = torch.empty(count)
+    data = Encoded(latents=empty, time_ids=empty, prompt_embeds=empty, pooled=empty, caption=empty)
+    found = data.batches([size] * steps, torch.Generator().manual_seed(0))
     assert [len(index) for index in found] == [size] * steps
     order = torch.cat(found).tolist()
     for start in range(0, len(order), count):
