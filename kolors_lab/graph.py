@@ -73,7 +73,9 @@ def faults(graph: Graph) -> list[str]:
 def _node_faults(graph: Graph, key: str) -> list[str]:
     class_type, inputs = graph[key]["class_type"], graph[key]["inputs"]
     if class_type not in NODES:
-        return [f"no such node here; the nearest is {nearest(class_type, NODES)}. Replace, bypass or mute it in ComfyUI"]
+        return [
+            f"no such node here; the nearest is {nearest(class_type, NODES)}. Replace, bypass or mute it in ComfyUI"
+        ]
     known = NODES[class_type]
     found = [fault for name, kind in known.links.items() if (fault := _link_fault(graph, inputs.get(name), name, kind))]
     for name, widget in known.widgets.items():
@@ -141,7 +143,9 @@ def layout(graph: Graph) -> dict[str, tuple[int, int]]:
     rows: dict[int, int] = {}
     order = running_order(graph)
     for key in (*order, *(key for key in graph if key not in order)):
-        sources = [places[value[0]][0] for value in graph[key]["inputs"].values() if is_link(value) and value[0] in places]
+        sources = [
+            places[value[0]][0] for value in graph[key]["inputs"].values() if is_link(value) and value[0] in places
+        ]
         column = max(sources, default=-1) + 1
         places[key] = column, rows.get(column, 0)
         rows[column] = places[key][1] + 1

@@ -232,7 +232,9 @@ class _Editor:
     def passed(node: dict, slot: int) -> object:
         """The link that a bypassed node passes on at `slot`: of an input of that output's type, the same slot first."""
         kind, inputs = node["outputs"][slot]["type"], node.get("inputs") or []
-        same = [put for put in (*inputs[slot : slot + 1], *inputs) if put["type"] == kind and put.get("link")]
+        same = [
+            put for put in (*inputs[slot : slot + 1], *inputs) if put["type"] == kind and put.get("link") is not None
+        ]
         return same[0]["link"] if same else None
 
 
@@ -308,13 +310,16 @@ def to_ui(graph: Graph) -> dict[str, Any]:
     numbers = {key: int(key) for key in graph if key.isdecimal()}
     for key in graph:  # a subgraph's node is called 12:3
         numbers.setdefault(key, max(numbers.values(), default=0) + 1)
-    nodes = {key: _ui_node(key, node, numbers[key], place) for (key, node), place in _placed(graph)}
+    places = layout(graph)
+    nodes = {key: _ui_node(node, numbers[key], places[key]) for key, node in graph.items()}
     links: list[list] = []
     for key, node in graph.items():
         for put in nodes[key]["inputs"]:
             source, slot = node["inputs"][put["name"]]
             put["link"] = len(links) + 1
-            links.append([put["link"], numbers[source], slot, numbers[key], nodes[key]["inputs"].index(put), put["type"]])
+            links.append(
+                [put["link"], numbers[source], slot, numbers[key], nodes[key]["inputs"].index(put), put["type"]]
+            )
             nodes[source]["outputs"][slot]["links"].append(put["link"])
     return {
         "last_node_id": max(numbers.values()),
@@ -328,12 +333,7 @@ def to_ui(graph: Graph) -> dict[str, Any]:
     }
 
 
-def _placed(graph: Graph) -> list[tuple[tuple[str, dict], tuple[int, int]]]:
-    places = layout(graph)
-    return [((key, node), places[key]) for key, node in graph.items()]
-
-
-def _ui_node(key: str, node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[str, Any]:
+def _ui_node(node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[str, Any]:
     known, inputs = NODES[node["class_type"]], node["inputs"]
     values = []
     for name, widget in known.widgets.items():
