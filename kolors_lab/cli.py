@@ -30,6 +30,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "train": ("train", "TrainConfig", "train"),
     "generate": ("generate", "GenerateConfig", "generate_file"),
     "story": ("story", "StoryConfig", "story"),
+    "story brief": ("brief", "BriefConfig", "brief"),
     "score": ("score", "ScoreConfig", "score"),
     "submit": ("submit", "SubmitConfig", "submit"),
     "fetch": ("fetch", "FetchConfig", "fetch"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import platform
@@ -12,9 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset import open_image
 from .files import replacing
-from .page import font_file
+from .page import embed, embed_font
 from .score import GATE
 
 if TYPE_CHECKING:
@@ -78,28 +76,6 @@ def mean_loss(metrics: Sequence[dict]) -> float:
     """Mean loss of the last tenth of the steps: a single step's depends mostly on the timesteps it drew."""
     last = [m["loss"] for m in metrics[-max(1, len(metrics) // 10) :]]
     return sum(last) / len(last)
-
-
-def embed(file: Path, side: int) -> str:
-    """A picture, at most `side` px wide and high, as a data: address."""
-    image = open_image(file)
-    image.thumbnail((side, side))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=90, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def embed_font(text: str) -> str:
-    """The bundled Chinese font, cut to the characters of `text`, as a data: address: they show on every machine."""
-    from fontTools.subset import Options, Subsetter
-    from fontTools.ttLib import TTFont
-
-    font, stream = TTFont(font_file(), lazy=True), io.BytesIO()
-    cut = Subsetter(Options(layout_features=[], hinting=False))
-    cut.populate(text="".join(set(text)))
-    cut.subset(font)
-    font.save(stream)
-    return "data:font/otf;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def loss_svg(metrics: Sequence[dict]) -> str:

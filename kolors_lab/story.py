@@ -1,8 +1,7 @@
-"""A story: scenes in a CSV → panels with their settings inside each PNG → a comic page with captions."""
+"""A story: scenes of a script → panels with their settings inside each PNG → a comic page with captions."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from .generate import GenerateConfig, check_sampling, generate, picture_settings
 from .lora import load_lora, unload_lora
 from .models import data_dir, get_preset, load_pipeline, pipeline_path
 from .page import make_page
+from .script import StoryScene, read_story
 from .steps import fingerprint
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from .models import Preset
 
-COLUMNS = ("scene", "prompt", "negative_prompt", "seed")
 DEFAULT_STORY, DEFAULT_TITLE = "idol.csv", "偶像少女养成日记"
 
 
@@ -50,16 +49,6 @@ class StoryConfig:
         check_sampling(0, self.steps, self.cfg, None, None, self.lora_strength)
 
 
-@dataclass(frozen=True)
-class StoryScene:
-    """One line of a story; `scene` is the caption under its panel."""
-
-    scene: str
-    prompt: str
-    negative_prompt: str
-    seed: int
-
-
 def story_file(story: str | None) -> Path:
     """The given CSV, or the bundled story."""
     return Path(story) if story else data_dir() / "stories" / DEFAULT_STORY
@@ -67,38 +56,6 @@ def story_file(story: str | None) -> Path:
 
 def story_title(story: str | None) -> str:
     return Path(story).stem.replace("_", " ") if story else DEFAULT_TITLE
-
-
-def read_story(file: str | Path) -> list[StoryScene]:
-    """The scenes of a UTF-8 CSV (with or without byte order mark) in their order. DataError names file and line."""
-    file = Path(file)
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{file}: no such story; give a CSV with the columns {','.join(COLUMNS)}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{file}: not UTF-8 text; save the table as “CSV UTF-8”") from None
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}; give a CSV file") from error
-    reader = csv.DictReader(text.splitlines(keepends=True))
-    absent = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-    if absent:
-        raise DataError(f"{file}: line 1: no column {', '.join(absent)}; the columns are {','.join(COLUMNS)}")
-    scenes = [_scene(row, f"{file}: line {reader.line_num}") for row in reader if any(row.values())]
-    if not scenes:
-        raise DataError(f"{file}: it has no scenes; write one line {','.join(COLUMNS)} for each panel")
-    return scenes
-
-
-def _scene(row: dict[str, str | None], where: str) -> StoryScene:
-    prompt, seed = (row["prompt"] or "").strip(), (row["seed"] or "").strip()
-    if None in row:
-        raise DataError(f"{where}: more than {len(COLUMNS)} columns; put text that holds a comma in double quotes")
-    if not prompt:
-        raise DataError(f"{where}: the prompt is empty; say what the panel shows")
-    if not (seed.isascii() and seed.isdigit() and int(seed) < 2**63):
-        raise DataError(f"{where}: seed {seed!r} is no whole number from 0 to 2^63-1")
-    return StoryScene((row["scene"] or "").strip(), prompt, (row["negative_prompt"] or "").strip(), int(seed))
 
 
 def tell(

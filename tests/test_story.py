@@ -10,51 +10,14 @@ from kolors_lab.generate import read_settings
 from kolors_lab.page import font, make_page, wrap
 from kolors_lab.story import StoryConfig, StoryScene, read_story, story_file, tell
 
-HEADER = "scene,prompt,negative_prompt,seed\n"
-
 
 def scenes(count):
     return [StoryScene(f"第{n}格", f"少女，{n}", "模糊", n) for n in range(count)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_read_story(tmp_path, encoding):
-    file = tmp_path / "s.csv"
-    file.write_text(HEADER + '开始,"少女, 站着",模糊,7\n\n结束,白马,,0\n', encoding=encoding)
-    assert read_story(file) == [StoryScene("开始", "少女, 站着", "模糊", 7), StoryScene("结束", "白马", "", 0)]
-
-
 def test_bundled_stories_have_eight_scenes_each():
     assert len(read_story(story_file(None))) == 8
     assert len(read_story(story_file(None).with_name("dream.csv"))) == 8
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "no column"),
-        ("scene,prompt,seed\n", "line 1: no column negative_prompt"),
-        (HEADER, "no scenes"),
-        (HEADER + ",,,\n", "no scenes"),
-        (HEADER + "a,b,c,1\na,b,c,x\n", "line 3: seed 'x'"),
-        (HEADER + "a,b,c,-1\n", "line 2: seed"),
-        (HEADER + "a,,c,1\n", "line 2: the prompt is empty"),
-        (HEADER + "a,b,c\n", "line 2: seed"),
-        (HEADER + "a,b,c,1,2\n", "line 2: more than 4"),
-    ],
-)
-def test_bad_stories_are_named_with_their_line(tmp_path, text, said):
-    file = tmp_path / "s.csv"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=said):
-        read_story(file)
-
-
-def test_a_story_that_is_no_text(tmp_path):
-    (tmp_path / "s.csv").write_bytes("场景".encode("gbk"))
-    for file in (tmp_path / "s.csv", tmp_path / "none.csv", tmp_path):
-        with pytest.raises(DataError):
-            read_story(file)
 
 
 @pytest.fixture
