@@ -119,7 +119,7 @@ def test_choices_come_from_the_seed():
     assert found == {f"{color}的{hair}发少女，\\{{a\\}}" for color in ("紫色", "黑色") for hair in ("短", "长", "中长")}
     assert choose(text, 7) == choose(text, 7)
     assert parse(choose(text, 7))[-1].text.endswith("，{a}")
-    with pytest.raises(SettingError, match="character 3: this .* stands alone"):
+    with pytest.raises(SettingError, match=r"character 3: this .* stands alone"):
         choose("少女{紫色", 0)
 
 
