@@ -19,7 +19,7 @@ from .juice import JuiceConfig, juice
 from .models import get_preset, load_pipeline, local_path, pipeline_path
 from .page import make_page
 from .report import mean_loss, read_metrics, write_report
-from .score import find_scorer, load_scorer, score_folder
+from .score import find_scorer, judge, load_scorer, score_folder
 from .steps import Steps, fingerprint, write_config, write_json
 from .story import read_story, story_file, story_title, tell
 from .submit import PLACEHOLDER, SubmitConfig, submit
@@ -149,7 +149,8 @@ class Run:
     def score(self) -> dict:
         scorer, scores, on_step = load_scorer(self.preset), {}, self.progress("score")
         for name in ("base", "lora"):
-            result = score_folder(self.preset, self.out / name / "panels", scorer, on_step)
+            panels = self.out / name / "panels"
+            result = judge(self.preset, panels, score_folder(self.preset, panels, scorer, on_step))
             scores[name] = asdict(result) | {"mean": result.mean, "passed": result.passed}
         write_json(self.out / "scores.json", scores)
         return scores

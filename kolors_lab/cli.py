@@ -32,12 +32,13 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "story": ("story", "StoryConfig", "story"),
     "story brief": ("brief", "BriefConfig", "brief"),
     "score": ("score", "ScoreConfig", "score"),
+    "score compare": ("compare", "CompareConfig", "compare"),
     "submit": ("submit", "SubmitConfig", "submit"),
     "fetch": ("fetch", "FetchConfig", "fetch"),
     "doctor": ("doctor", "DoctorConfig", "doctor"),
     "course": ("course", "CourseConfig", "course"),
 }
-POSITIONAL = ("folder", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
+POSITIONAL = ("folder", "other", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -224,12 +225,12 @@ class Bars:
 
 
 def _baseline(config: Any, done: Any) -> list[str]:
-    verdict = "passes" if done.passed else "is below"
-    kind = "练习分 practice score" if done.practice else "mean score"
+    verdict = "above" if done.passed else "below"
+    kind = "练习分 practice score, no pass or fail in the challenge" if done.practice else "mean score"
     lines = [
         f"pictures kept   {done.kept} of {done.kept + done.rejected}",
         f"training loss   {done.loss:.4f}",
-        f"{kind}   {done.base_score:.2f} without the LoRA, {done.lora_score:.2f} with it: {verdict} the gate of 6",
+        f"{kind}   {done.base_score:.2f} without the LoRA, {done.lora_score:.2f} with it: {verdict} 6",
         f"time            {done.seconds:.0f} s",
         f"page            {done.page}",
         f"report          {done.report}",
@@ -238,11 +239,7 @@ def _baseline(config: Any, done: Any) -> list[str]:
 
 
 def _score(config: Any, done: Any) -> list[str]:
-    lines = [f"{score:6.2f}  {file}" for file, score in zip(done.files, done.scores, strict=True)]
-    lines += [f"left out  {file}: {reason}" for file, reason in done.left_out]
-    kind = "练习分 practice score, knows nothing of taste" if done.practice else "aesthetic score"
-    verdict = "passes" if done.passed else "is below"
-    return [*lines, f"mean {done.mean:.2f} of {len(done.files)} pictures ({kind}) {verdict} the gate of 6"]
+    return done.lines()
 
 
 def _juice(config: Any, done: Any) -> list[str]:
@@ -269,6 +266,7 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "baseline": _baseline,
     "juice": _juice,
     "score": _score,
+    "score compare": _score,
     "submit": _submit,
     "doctor": _doctor,
 }  # the others say where what they made lies

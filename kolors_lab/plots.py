@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
-INK, SOFT = "#4b3f72", "#c9c2de"
+INK, SOFT, GATE_RED = "#4b3f72", "#c9c2de", "#c8553d"
 
 
 def funnel(steps: Sequence[tuple[str, int]]) -> Figure:
@@ -68,4 +68,26 @@ def loss_curve(metrics: Sequence[dict]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
+    return figure
+
+
+def score_histogram(scores: Sequence[float], gate: float = 6.0) -> Figure:
+    """How the scores of a set are spread, with the gate and the mean and its 95 % interval."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from .score import interval
+
+    figure = Figure(figsize=(6.4, 2.6), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(scores, bins=np.histogram_bin_edges([*scores, gate], bins=24), color=SOFT)
+    low, high = interval(scores)
+    axes.axvspan(low, high, color=INK, alpha=0.25, linewidth=0, label="95 % interval of the mean")
+    axes.axvline(float(np.mean(scores)), color=INK, linewidth=2, label="mean")
+    axes.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5, label=f"gate at {gate:g}")
+    axes.set_xlabel("score")
+    axes.set_ylabel("pictures")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
     return figure

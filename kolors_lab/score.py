@@ -1,21 +1,29 @@
-"""Aesthetic score of pictures: the challenge's predictor, its folder mean and its gate at 6.
+"""Aesthetic score of pictures: the challenge's predictor, its folder mean and its gate at 6, and what to make of them.
 
 Source: improved-aesthetic-predictor, V2Linear (a linear head on normalised CLIP image embeddings), in the classes of
 simple-aesthetics-predictor. The tiny preset's predictor is a practice score (练习分): it knows nothing of taste.
+
+    kolors-lab score runs/baseline/lora/panels
 """
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .dataset import open_image
-from .errors import DataError, ModelError, SettingError
-from .models import get_preset, local_path, pick_device
+from .errors import DataError, FetchError, ModelError, SettingError
+from .eyes import coherence, load_eyes
+from .files import replacing
+from .generate import read_settings
+from .models import get_preset, local_path, pick_device, quietly
 
 if TYPE_CHECKING:
     import torch
@@ -24,27 +32,37 @@ if TYPE_CHECKING:
     from .models import Preset
 
 GATE = 6.0  # the challenge: a mean below 6 is invalid
-BATCH = 8
+BATCH = 16
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """Score every picture of a folder and say whether their mean passes the gate at 6."""
+    """Score every picture of a folder, and say how far their mean is from the gate at 6 and how sure it is."""
 
     folder: str
     """folder with the pictures"""
     preset: str = "tiny"
     """whose scorer: "tiny" (a practice score), "kolors" (the challenge's) or a folder"""
+    official: bool = False
+    """the challenge's own function to the last digit: one picture at a time, and it stops at a file that is none"""
+    out: str | None = None
+    """folder for the table scores.csv and the histogram scores.png; without it neither is written"""
 
 
 @dataclass(frozen=True)
 class ScoreResult:
-    """Scores of a folder's pictures, in the order of their names; `left_out` pairs a file with the reason."""
+    """Scores of a folder's pictures, in the order of their names; `left_out` pairs a file with the reason.
+
+    `judge` adds what the judges weigh beside: `fits`, each picture's cosine with the prompt it carries (None where it
+    carries none), and `coherence`, the mean likeness of all pairs.
+    """
 
     files: list[str]
     scores: list[float]
     left_out: list[tuple[str, str]]
     practice: bool
+    fits: list[float | None] | None = None
+    coherence: float | None = None
 
     @property
     def mean(self) -> float:
@@ -52,7 +70,44 @@ class ScoreResult:
 
     @property
     def passed(self) -> bool:
+        """Whether the mean reaches the gate; of a practice score it says nothing about the challenge."""
         return passes(self.mean)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval(self.scores)
+
+    @property
+    def fit(self) -> float | None:
+        """Mean fit of the pictures that carry a prompt."""
+        known = [fit for fit in self.fits or () if fit is not None]
+        return sum(known) / len(known) if known else None
+
+    def verdict(self) -> str:
+        """Mean, interval and margin in one line. Only the challenge's own score passes or fails."""
+        low, high = self.interval
+        kind = "练习分 practice mean" if self.practice else "mean"
+        sure = "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
+        figures = f"{kind} {self.mean:.2f} of {len(self.scores)} pictures{sure}"
+        if math.isnan(self.mean):
+            return f"{figures}: not a number, which never passes; a picture or the scorer is damaged"
+        margin = self.mean - GATE
+        where = f"{abs(margin):.2g} {'above' if self.passed else 'below'} {GATE:g}" if margin else f"exactly {GATE:g}"
+        if self.practice:
+            return f"{figures}, {where}; it knows nothing of taste, so it says nothing about the challenge"
+        return f"{figures}: {'passes' if self.passed else 'fails'} the gate, {where}"
+
+    def lines(self) -> list[str]:
+        """The table as text: a line per picture, what was left out, verdict, coherence and fit."""
+        fits = self.fits or [None] * len(self.files)
+        marks = [f"  fit {fit:.3f}" if fit is not None else "" for fit in fits]
+        lines = [
+            f"{score:6.2f}{mark}  {file}" for file, score, mark in zip(self.files, self.scores, marks, strict=True)
+        ]
+        lines += [f"left out  {file}: {reason}" for file, reason in self.left_out]
+        beside = {"coherence": self.coherence, "prompt fit": self.fit}
+        told = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None and not math.isnan(value)]
+        return [*lines, self.verdict(), *([f"what the judges weigh beside: {', '.join(told)}"] if told else [])]
 
 
 @dataclass(frozen=True)
@@ -67,6 +122,18 @@ class Scorer:
 def passes(mean: float) -> bool:
     """Whether a mean score is valid for the challenge: 6.0 is, 5.99 and NaN are not."""
     return not math.isnan(mean) and mean >= GATE
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the mean (percentiles of 9,999 resamplings); NaN for fewer than two or with NaN."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    few = max(1, 10**6 // len(values))  # resamplings in memory at a time
+    found = bootstrap((values,), np.mean, method="percentile", batch=few, random_state=0).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def find_scorer(preset: Preset) -> Path:
@@ -84,8 +151,9 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
     from transformers import CLIPImageProcessor
 
     try:
-        model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
-        processor = CLIPImageProcessor.from_pretrained(folder)
+        with quietly():
+            model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
+            processor = CLIPImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: no aesthetics predictor can be loaded from it: {reason}") from error
@@ -94,15 +162,24 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
 
 def score_images(scorer: Scorer, images: Sequence[Image.Image], batch_size: int = BATCH) -> list[float]:
     """One score per PIL picture of any size and mode; about 1..10, LAION calls 5 nice and 6 rare."""
-    import torch
-
     scores: list[float] = []
     for start in range(0, len(images), batch_size):
-        batch = [image.convert("RGB") for image in images[start : start + batch_size]]
-        pixels = scorer.processor(images=batch, return_tensors="pt")["pixel_values"].to(scorer.device)
-        with torch.no_grad():
-            scores += scorer.model(pixel_values=pixels, return_dict=True).logits[:, 0].tolist()
+        scores += _forward(scorer, [_prepare(scorer, image) for image in images[start : start + batch_size]])
     return scores
+
+
+def _prepare(scorer: Scorer, image: Image.Image) -> torch.Tensor:
+    """(1, 3, side, side): resized, cropped and normalised as the predictor was trained."""
+    return scorer.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+
+
+def _forward(scorer: Scorer, pixels: Sequence[torch.Tensor]) -> list[float]:
+    import torch
+
+    with torch.no_grad():
+        return (
+            scorer.model(pixel_values=torch.cat(list(pixels)).to(scorer.device), return_dict=True).logits[:, 0].tolist()
+        )
 
 
 def score_folder(
@@ -113,24 +190,24 @@ def score_folder(
 ) -> ScoreResult:
     """Score every picture of a folder (not of its subfolders); files that are no pictures are left out and named.
 
-    DataError if the folder is missing or holds no picture.
+    Pictures are read in a second thread while the model computes, and no more than two batches are in memory, each
+    picture at the model's own small size. DataError if the folder is missing or holds no picture.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give the folder that holds the pictures to score")
-    everything = sorted(f for f in folder.iterdir() if f.is_file())
+    everything = sorted(_files(folder))
     files, scores, left_out = [], [], []
-    for start in range(0, len(everything), BATCH):  # a few at a time: a set of large pictures would fill the memory
-        images = []
-        for file in everything[start : start + BATCH]:
-            try:
-                images.append(open_image(file))
-                files.append(file.name)
-            except DataError as error:
-                left_out.append((file.name, str(error)))
-        if images:
-            scorer = scorer or load_scorer(preset)
-            scores += score_images(scorer, images)
+    scorer = scorer or (load_scorer(preset) if everything else None)
+
+    def read(batch: Sequence[Path]) -> list[torch.Tensor | DataError]:
+        return [_attempt(lambda file: _prepare(scorer, open_image(file)), file) for file in batch]
+
+    batches = [everything[start : start + BATCH] for start in range(0, len(everything), BATCH)]
+    for batch, found in zip(batches, _ahead(read, batches), strict=True):
+        good = {
+            file.name: pixels for file, pixels in zip(batch, found, strict=True) if not isinstance(pixels, DataError)
+        }
+        left_out += [(file.name, str(e)) for file, e in zip(batch, found, strict=True) if isinstance(e, DataError)]
+        files += good
+        scores += _forward(scorer, list(good.values())) if good else []
         if on_step:
             on_step(len(files) + len(left_out), len(everything))
     if not files:
@@ -138,9 +215,107 @@ def score_folder(
     return ScoreResult(files, scores, left_out, preset.practice)
 
 
+def _files(folder: str | Path) -> list[Path]:
+    """The folder's files in the order in which the system lists them. DataError if there is no such folder."""
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder; give the folder that holds the pictures to score")
+    return [file for file in Path(folder).iterdir() if file.is_file()]
+
+
+def _attempt(work: Callable[[Path], Any], file: Path) -> Any:
+    """What `work` makes of the file, or the DataError that it raises."""
+    try:
+        return work(file)
+    except DataError as error:
+        return error
+
+
+def _ahead(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`work` of each item in turn, that of the next one done in a second thread while the caller is busy with this."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting = deque()
+        for item in items:
+            waiting.append(reader.submit(work, item))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = None) -> ScoreResult:
+    """The challenge's own function: one picture at a time as Pillow opens it, in the order the system lists them.
+
+    Equal to it in the last digit of the mean. Where it would crash, at a file that is no picture, this is a DataError.
+    """
+    import torch
+    from PIL import Image
+
+    files, scores = _files(folder), []
+    if not files:
+        raise DataError(f"{folder}: no picture in it to score; is it the right folder?")
+    scorer = scorer or load_scorer(preset)
+    for file in files:
+        try:
+            inputs = scorer.processor(images=Image.open(file), return_tensors="pt")
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"{file}: the challenge's own function stops at this file; take it out") from error
+        with torch.no_grad():
+            scores.append(scorer.model(**inputs.to(scorer.device)).logits.tolist()[0][0])
+    return ScoreResult([file.name for file in files], scores, [], preset.practice)
+
+
+def judge(preset: Preset, folder: str | Path, result: ScoreResult) -> ScoreResult:
+    """The result with `fits` and `coherence` of its pictures; as it was where the preset's CLIP is not here."""
+    import torch
+
+    try:
+        eyes, seen, fits = load_eyes(preset), [], []
+    except FetchError:
+        return result
+    for start in range(0, len(result.files), BATCH):
+        files = [Path(folder) / name for name in result.files[start : start + BATCH]]
+        seen.append(eyes.see([open_image(file) for file in files]))
+        prompts = [carried(file).get("prompt") for file in files]
+        cosines = (seen[-1] * eyes.read([prompt or "" for prompt in prompts])).sum(-1).tolist()
+        fits += [cosine if prompt else None for cosine, prompt in zip(cosines, prompts, strict=True)]
+    return replace(result, fits=fits, coherence=coherence(torch.cat(seen)))
+
+
+def carried(file: Path) -> dict:
+    """The settings inside the picture; none for a picture that was not made here."""
+    try:
+        return read_settings(file)
+    except DataError:
+        return {}
+
+
+def write_scores(result: ScoreResult, folder: str | Path) -> Path:
+    """Write scores.csv (picture, score, fit, why left out) and the histogram scores.png; the folder."""
+    from .plots import score_histogram
+
+    fits = result.fits or [None] * len(result.files)
+    with replacing(Path(folder) / "scores.csv") as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(("image", "score", "fit", "left_out"))
+        table.writerows(zip(result.files, result.scores, fits, [""] * len(fits), strict=True))
+        table.writerows((name, "", "", reason) for name, reason in result.left_out)
+    with replacing(Path(folder) / "scores.png") as part:
+        score_histogram(result.scores).savefig(part, format="png", dpi=150)
+    return Path(folder)
+
+
 def score(config: ScoreConfig, on_step: Callable[[int, int], None] | None = None) -> ScoreResult:
-    """`score_folder` for the settings of the command line."""
-    return score_folder(get_preset(config.preset), config.folder, on_step=on_step)
+    """Scores for the command line's settings, with coherence and fit where the preset's CLIP is on this machine."""
+    preset = get_preset(config.preset)
+    result = (
+        score_official(preset, config.folder)
+        if config.official
+        else score_folder(preset, config.folder, on_step=on_step)
+    )
+    result = result if config.official else judge(preset, config.folder, result)
+    if config.out:
+        write_scores(result, config.out)
+    return result
 
 
 def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32) -> list[dict[str, str]]:

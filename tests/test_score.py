@@ -1,20 +1,35 @@
 """Scores: the seeds' arithmetic mean, what is left out, and the gate at 6."""
 
+import csv
 import math
+import os
+from dataclasses import replace
 
 import pytest
+import torch
 from helpers import make_scorer
-from PIL import Image
+from PIL import Image, ImageOps
 
+from kolors_lab.compare import compare_folders
 from kolors_lab.errors import DataError, FetchError, ModelError, SettingError
+from kolors_lab.generate import save_picture
 from kolors_lab.models import get_preset
-from kolors_lab.score import ScoreResult, classify, load_scorer, passes, score_folder, score_images
+from kolors_lab.score import (
+    ScoreResult,
+    classify,
+    interval,
+    judge,
+    load_scorer,
+    passes,
+    score_folder,
+    score_images,
+    score_official,
+    write_scores,
+)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    from dataclasses import replace
-
     return replace(get_preset("tiny"), scorer=str(make_scorer(tmp_path_factory.mktemp("scorer"))))
 
 
@@ -25,27 +40,61 @@ def pictures(folder, count=3):
     return folder
 
 
-def test_mean_is_that_of_the_seeds_function(preset, tmp_path):
-    """One picture at a time through processor and predictor, then the mean: the challenge's own code."""
-    import torch
+def seeds_function(folder, predictor, processor):
+    """`evaluate` of the challenge's seed notebook, word for word but for the device."""
+
+    def get_aesthetics_score(image):
+        inputs = processor(images=image, return_tensors="pt")
+        inputs = {k: v.to("cpu") for k, v in inputs.items()}
+        with torch.no_grad():
+            outputs = predictor(**inputs)
+        prediction = outputs.logits
+        return prediction.tolist()[0][0]
+
+    scores = []
+    for file_name in os.listdir(folder):  # noqa: PTH208
+        if os.path.isfile(os.path.join(folder, file_name)):  # noqa: PTH113, PTH118
+            image = Image.open(os.path.join(folder, file_name))  # noqa: PTH118
+            scores.append(get_aesthetics_score(image))
+    if len(scores) == 0:
+        return 0
+    return sum(scores) / len(scores)
+
+
+def test_official_is_the_seeds_function_to_the_digit_and_batches_are_near(preset, tmp_path):
     from aesthetics_predictor import AestheticsPredictorV2Linear
     from transformers import CLIPImageProcessor
 
-    model = AestheticsPredictorV2Linear.from_pretrained(preset.scorer)
-    processor = CLIPImageProcessor.from_pretrained(preset.scorer)
-    folder, expected = pictures(tmp_path / "set", 9), []
-    for file in folder.iterdir():
-        inputs = processor(images=Image.open(file).convert("RGB"), return_tensors="pt")
-        with torch.no_grad():
-            expected.append(model(**inputs).logits.tolist()[0][0])
-    result = score_folder(preset, folder)
-    assert len(result.scores) == 9
-    assert result.mean == pytest.approx(sum(expected) / 9, abs=1e-5)
+    model = AestheticsPredictorV2Linear.from_pretrained(preset.scorer).eval()
+    folder = pictures(tmp_path / "set", 19)
+    expected = seeds_function(folder, model, CLIPImageProcessor.from_pretrained(preset.scorer))
+    assert score_official(preset, folder).mean == expected
+    batched = score_folder(preset, folder)
+    assert len(batched.scores) == 19
+    assert batched.mean == pytest.approx(expected, abs=1e-5)
+
+
+def test_official_stops_where_the_seeds_function_would(preset, tmp_path):
+    folder = pictures(tmp_path / "set", 2)
+    (folder / "Thumbs.db").write_bytes(b"windows")
+    with pytest.raises(DataError, match=r"Thumbs\.db: the challenge's own function stops"):
+        score_official(preset, folder)
+    with pytest.raises(DataError, match="no such folder"):
+        score_official(preset, tmp_path / "none")
+
+
+def test_a_picture_lying_on_its_side_is_turned_as_its_exif_says(preset, tmp_path):
+    upright = Image.linear_gradient("L").convert("RGB").resize((64, 48))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by a quarter to the right to look at it
+    (tmp_path / "set").mkdir()
+    upright.save(tmp_path / "set" / "1.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "set" / "2.png", exif=exif)
+    first, second = score_folder(preset, tmp_path / "set").scores
+    assert first == pytest.approx(second, abs=1e-6)
 
 
 def test_files_in_half_precision_are_computed_in_float32(preset, tmp_path):
-    from dataclasses import replace
-
     scorer = load_scorer(preset)
     scorer.model.half().save_pretrained(tmp_path)
     scorer.processor.save_pretrained(tmp_path)
@@ -81,15 +130,74 @@ def test_a_folder_without_pictures_is_an_error_not_a_zero(preset, tmp_path, cont
         score_folder(preset, folder)
 
 
-@pytest.mark.parametrize(("mean", "passed"), [(5.99, False), (6.0, True), (6.01, True), (math.nan, False)])
-def test_gate(mean, passed):
+@pytest.mark.parametrize(
+    ("mean", "passed", "words"),
+    [
+        (5.99, False, "fails the gate, 0.01 below 6"),
+        (5.99996, False, "fails the gate, 4e-05 below 6"),
+        (6.0, True, "passes the gate, exactly 6"),
+        (6.25, True, "passes the gate, 0.25 above 6"),
+        (math.nan, False, "never passes"),
+    ],
+)
+def test_gate_and_its_margin(mean, passed, words):
     assert passes(mean) is passed
-    assert ScoreResult(["1.png"], [mean], [], True).passed is passed
+    result = ScoreResult(["1.png", "2.png"], [mean, mean], [], False)
+    assert result.passed is passed and words in result.verdict()
+    assert passed or "passes the gate" not in result.verdict()
+    practice = ScoreResult(["1.png"], [mean], [], True).verdict()
+    assert "练习分" in practice and "passes the" not in practice and "fails" not in practice
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_pictures():
+    few, many = interval([5.0, 6.0, 7.0, 6.5]), interval([5.0, 6.0, 7.0, 6.5] * 25)
+    assert few[0] < 6.125 < few[1]
+    assert many[0] < 6.125 < many[1] and many[1] - many[0] < few[1] - few[0]
+    assert interval([6.0] * 8) == (6.0, 6.0)
+    assert all(math.isnan(bound) for values in ([6.0], [6.0, math.nan]) for bound in interval(values))
+
+
+def test_what_the_judges_weigh_beside(preset, tmp_path):
+    folder = pictures(tmp_path / "set", 3)
+    save_picture(Image.new("RGB", (64, 64), "navy"), folder / "4.png", {"prompt": "夜空下的少女"})
+    result = judge(preset, folder, score_folder(preset, folder))
+    assert [fit is None for fit in result.fits] == [True, True, True, False]
+    assert result.fit == result.fits[3] and -1 <= result.coherence <= 1
+    assert "fit" in result.lines()[3] and "coherence" in result.lines()[-1]
+    absent = replace(preset, clip=str(tmp_path / "none"))
+    assert judge(absent, folder, result) is result
+
+
+def test_table_and_histogram_are_written(preset, tmp_path):
+    folder = pictures(tmp_path / "set", 3)
+    (folder / "Thumbs.db").write_bytes(b"windows")
+    write_scores(score_folder(preset, folder), tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open(encoding="utf-8-sig")))
+    assert [row["image"] for row in rows] == ["0.png", "1.png", "2.png", "Thumbs.db"]
+    assert float(rows[0]["score"]) and "no picture" in rows[3]["left_out"]
+    assert Image.open(tmp_path / "out" / "scores.png").width > 600
+
+
+def test_pairs_of_the_same_seeds_are_compared(preset, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for n in range(6):
+        image = Image.linear_gradient("L").rotate(30 * n).resize((64, 64)).convert("RGB")
+        save_picture(image, one / f"{n}.png", {"seed": n})
+        save_picture(ImageOps.invert(image), two / f"{n}.png", {"seed": n})
+    done = compare_folders(preset, one, two)
+    assert done.mean == pytest.approx(score_folder(preset, two).mean - score_folder(preset, one).mean, abs=1e-6)
+    assert done.interval[0] <= done.mean <= done.interval[1]
+    same = compare_folders(preset, one, one)
+    assert same.mean == 0 and "no difference is shown" in same.verdict()
+    save_picture(image, two / "5.png", {"seed": 7})
+    with pytest.raises(DataError, match=r"5\.png: seed 5 in .*, 7 in"):
+        compare_folders(preset, one, two)
+    (two / "5.png").unlink()
+    with pytest.raises(DataError, match=r"5\.png is in only one"):
+        compare_folders(preset, one, two)
 
 
 def test_scorer_missing_or_of_another_kind(preset, pipe_folder):
-    from dataclasses import replace
-
     with pytest.raises(FetchError):
         load_scorer(replace(preset, scorer="/no/such/folder"))
     with pytest.raises(ModelError, match="predictor"):
@@ -97,9 +205,6 @@ def test_scorer_missing_or_of_another_kind(preset, pipe_folder):
 
 
 def test_classify_takes_the_likeliest_of_each_attribute(preset, tmp_path):
-    from dataclasses import replace
-
-    import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
     labels = ["who=girl", "who=horse", "style=plain", "style=anime", "style=ink"]
