@@ -48,7 +48,7 @@ def _whole(file: Path) -> bool:
 
 
 def vit_l() -> Scorer:
-    """A predictor of the challenge's shape (CLIP ViT-L/14, 304 M parameters) with random weights, in fp32 on the CPU."""
+    """A predictor of the challenge's shape (CLIP ViT-L/14, 304 M parameters), random weights, fp32, on the CPU."""
     from aesthetics_predictor import AestheticsPredictorV2Linear
     from transformers import CLIPImageProcessor, CLIPVisionConfig
 
@@ -76,9 +76,7 @@ def compare(name: str, preset: Preset, scorer: Scorer, folder: Path, rounds: int
     count = len(list(folder.iterdir()))
     for way, times in seconds.items():
         each = statistics.median(times) / count
-        print(
-            f"{name:6} {way:10} {1000 * each:8.2f} ms a picture, {1 / each:7.1f} pictures a second, mean {means[way]:.5f}"
-        )
+        print(f"{name:6} {way:10} {1000 * each:8.2f} ms a picture, mean score {means[way]:.5f}")
     gain = statistics.median(a / b for a, b in zip(*seconds.values(), strict=True))
     print(f"{name:6} batched is {gain:.2f} times as fast")
     return gain
