@@ -27,6 +27,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
     "baseline": ("baseline", "BaselineConfig", "baseline"),
     "juice": ("juice", "JuiceConfig", "juice"),
+    "captions": ("captions", "CaptionsConfig", "captions"),
     "train": ("train", "TrainConfig", "train"),
     "generate": ("generate", "GenerateConfig", "generate_file"),
     "story": ("story", "StoryConfig", "story"),
@@ -161,7 +162,7 @@ class Help(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        plain = action.default in (None, "", argparse.SUPPRESS)
+        plain = action.default in (None, "", (), argparse.SUPPRESS)
         return text if plain else f"{text} (default: {action.default})"
 
 
@@ -247,6 +248,12 @@ def _juice(config: Any, done: Any) -> list[str]:
     return [funnel, f"kept {done.kept}, left out {len(done.rejected)} (reasons in rejected.csv): {done.out}"]
 
 
+def _captions(config: Any, done: Any) -> list[str]:
+    changed = [row for row in done if row[1] != row[2]]
+    lines = [line for name, before, after in changed for line in (name, f"  − {before}", f"  + {after}")]
+    return [*lines, f"{len(changed)} of {len(done)} captions would change"]
+
+
 def _submit(config: Any, done: Any) -> list[str]:
     return [f"submission: {config.folder}", *(f"still missing: {line}" for line in done)]
 
@@ -265,6 +272,7 @@ def _path(config: Any, done: Any) -> list[str]:
 SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "baseline": _baseline,
     "juice": _juice,
+    "captions": _captions,
     "score": _score,
     "score compare": _score,
     "submit": _submit,

@@ -136,7 +136,7 @@ def _gpu() -> str:
 
 
 def _disk() -> str:
-    from .dataset import cache_dir
+    from .encoding import cache_dir
     from .hub import cache_dir as weights_dir
 
     places = {"here": Path.cwd(), "cache": cache_dir(), "ModelScope's cache": weights_dir()}

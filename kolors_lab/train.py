@@ -18,11 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .dataset import DataConfig, check_examples, encode, read_examples
+from .encoding import encode
 from .errors import DataError, ModelError, SettingError, check_number
 from .files import writing
 from .lora import add_lora, save_lora, unload_lora
 from .models import get_preset, load_pipeline, pick_device, pick_dtype, place
+from .sets import DataConfig, read_sets
 from .steps import write_config
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import DDPMScheduler, KolorsPipeline, UNet2DConditionModel
 
-    from .dataset import Encoded, Example
+    from .dataset import Example
+    from .encoding import Encoded
     from .models import Preset
 
 
@@ -66,7 +68,7 @@ class TrainConfig(DataConfig):
     target_modules: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        super().__post_init__()
+        DataConfig.__post_init__(self)
         check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
         check_number("rank", self.rank, 1, 1024, whole=True)
         check_number("alpha", self.alpha, 1e-6, 1024)
@@ -104,12 +106,11 @@ def train(
     ModelError for a loss that is not finite; nothing is saved then.
     """
     preset = get_preset(config.preset)
-    examples = read_examples(config.data)
     config = resolve(config, preset)
     out = Path(config.out)
     if (out / "lora.safetensors").exists():
         raise DataError(f"{out} already holds a lora.safetensors; choose another folder or move it away")
-    check_examples(examples)
+    examples, _ = read_sets(config)
     write_config(out / "config.json", config)
 
     device = pick_device()
@@ -121,7 +122,7 @@ def train(
     else:
         pipe = load_pipeline(preset, "cpu", pick_dtype(device))
     try:
-        data = encode(pipe, examples, preset.size, device, on_encode)
+        data = encode(pipe, examples, preset.size, device, on_encode, config)
         if not borrowed:
             pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
         add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed)
@@ -135,7 +136,9 @@ def train(
 
 def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
     """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
-    settings = {key: value for key, value in asdict(config).items() if key not in ("preset", "data", "out")}
+    settings = {
+        key: value for key, value in asdict(config).items() if key not in ("preset", "data", "more_data", "out")
+    }
     used = any(config.trigger_word in example.text for example in examples)
     return {
         "base_model": preset.name if Path(preset.model).is_dir() else preset.model,

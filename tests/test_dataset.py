@@ -1,4 +1,4 @@
-"""Reading picture-caption folders, opening pictures of every sort, encoding once."""
+"""Reading picture-caption folders, opening pictures of every sort."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageFile, PngImagePlugin
 
-from kolors_lab import dataset
-from kolors_lab.dataset import Example, check_examples, crop, encode, open_image, read_examples
+from kolors_lab.dataset import Example, check_examples, open_image, read_examples
 from kolors_lab.errors import DataError
 
 
@@ -230,107 +228,3 @@ def test_an_animation_gives_its_first_frame(tmp_path):
 
 def test_one_pixel_and_unicode_names(tmp_path):
     assert open_image(save(tmp_path / "一 个 像素 é.png", size=(1, 1))).size == (1, 1)
-
-
-@pytest.mark.parametrize(
-    ("size", "corner"), [((128, 128), (0, 0)), ((200, 150), (0, 21)), ((64, 256), (192, 0)), ((1, 9999), (639872, 0))]
-)
-def test_crop_is_the_centre_square_and_says_where_it_was(size, corner):
-    square, found = crop(Image.new("RGB", size), 128)
-    assert (square.size, found) == ((128, 128), corner)
-
-
-def test_crop_keeps_the_middle():
-    image = Image.new("RGB", (300, 100), "black")
-    image.paste("white", (100, 0, 200, 100))
-    assert np.asarray(crop(image, 50)[0])[:, 5:-5].min() == 255
-
-
-# Encoding ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def fresh_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def test_encode_gives_what_pipeline_and_vae_give(pipe, pictures, fresh_cache):
-    examples = read_examples(pictures)
-    data = encode(pipe, examples, 128)
-    assert data.latents.shape == (3, 4, 16, 16) and data.caption.tolist() == [0, 1, 1]
-    embeds, _, pooled, _ = pipe.encode_prompt(examples[2].text, "cpu", do_classifier_free_guidance=False)
-    batch = data.batch(torch.tensor([2]), "cpu")
-    torch.testing.assert_close(batch["prompt_embeds"], embeds)
-    torch.testing.assert_close(batch["pooled"], pooled)
-    square = np.asarray(crop(open_image(examples[2].image), 128)[0], dtype=np.float32) / 127.5 - 1
-    with torch.no_grad():
-        mean = pipe.vae.encode(torch.from_numpy(square).permute(2, 0, 1)[None]).latent_dist.mean
-    torch.testing.assert_close(batch["latents"], mean * pipe.vae.config.scaling_factor)
-
-
-def test_time_ids_are_original_size_crop_and_target(pipe, pictures, fresh_cache):
-    data = encode(pipe, read_examples(pictures), 128)
-    assert data.time_ids.tolist() == [
-        [128, 128, 0, 0, 128, 128], [150, 200, 0, 21, 128, 128], [256, 128, 64, 0, 128, 128]
-    ]  # fmt: skip
-
-
-def test_each_caption_is_encoded_once_and_nothing_twice(pipe, pictures, fresh_cache, monkeypatch):
-    calls = []
-    forward, vae_encode = pipe.encode_prompt, pipe.vae.encode
-    monkeypatch.setattr(pipe, "encode_prompt", lambda *a, **k: calls.append("text") or forward(*a, **k))
-    monkeypatch.setattr(pipe.vae, "encode", lambda *a, **k: calls.append("picture") or vae_encode(*a, **k))
-    steps = []
-    first = encode(pipe, read_examples(pictures), 128, on_step=lambda *step: steps.append(step))
-    assert sorted(calls) == ["picture"] * 3 + ["text"] * 2
-    assert steps == [(n, 5) for n in range(1, 6)]
-    calls.clear()
-    again = encode(pipe, read_examples(pictures), 128)
-    assert calls == []
-    assert torch.equal(first.latents, again.latents) and torch.equal(first.prompt_embeds, again.prompt_embeds)
-
-
-def test_another_picture_size_or_model_is_encoded_anew(pipe, pictures, fresh_cache):
-    examples = read_examples(pictures)
-    before = encode(pipe, examples, 128)
-    save(examples[0].image, "yellow", (128, 128))
-    assert not torch.equal(encode(pipe, examples, 128).latents, before.latents)
-    assert encode(pipe, examples, 64).latents.shape[-1] == 8
-    for part in (pipe.vae, pipe.text_encoder):
-        for parameter in part.parameters():
-            parameter.data += 0.01
-    after = encode(pipe, examples[1:], 128)
-    assert not torch.equal(after.latents, before.latents[1:])
-    assert not torch.equal(after.prompt_embeds[0], before.prompt_embeds[1])
-
-
-def test_a_damaged_cache_file_is_made_again(pipe, pictures, fresh_cache):
-    before = encode(pipe, read_examples(pictures), 128)
-    files = list(fresh_cache.rglob("*.safetensors"))
-    assert len(files) == 5 == len([file for file in fresh_cache.rglob("*") if file.is_file()])
-    for file in files:
-        file.write_bytes(file.read_bytes()[:40])
-    after = encode(pipe, read_examples(pictures), 128)
-    assert torch.equal(before.latents, after.latents) and torch.equal(before.pooled, after.pooled)
-
-
-def test_a_cache_that_cannot_be_written_is_named(pipe, pictures, tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(DataError, match=r"cannot write .*file"):
-        encode(pipe, read_examples(pictures), 128)
-
-
-def test_the_vae_works_in_float32_and_gets_its_type_back(pipe, pictures, fresh_cache):
-    pipe.to(torch.bfloat16)
-    data = encode(pipe, read_examples(pictures), 128)
-    assert (data.latents.dtype, data.prompt_embeds.dtype) == (torch.float32, torch.bfloat16)
-    assert {pipe.vae.dtype, pipe.text_encoder.dtype} == {torch.bfloat16}
-
-
-def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv("KOLORS_LAB_CACHE")
-    monkeypatch.setattr(dataset.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert dataset.cache_dir() == tmp_path / "kolors_lab"

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.dataset import Encoded, encode, read_examples
+from kolors_lab.dataset import read_examples
+from kolors_lab.encoding import encode
 from kolors_lab.errors import DataError, ModelError, SettingError
 from kolors_lab.generate import generate
 from kolors_lab.lora import load_lora, read_lora
@@ -74,18 +75,6 @@ def test_every_example_of_a_batch_has_a_timestep_of_its_own():
     noise, timesteps = draw(torch.Size([64, 4, 2, 2]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"))
     assert noise.shape == (64, 4, 2, 2) and timesteps.shape == (64,)
     assert len(timesteps.unique()) > 50 and 1000 < timesteps.max() < 1100 and timesteps.min() >= 0
-
-
-@pytest.mark.parametrize(("count", "size", "steps"), [(3, 2, 5), (5, 1, 3), (1, 4, 2), (7, 7, 2)])
-def test_every_example_comes_once_before_any_comes_again(count, size, steps):
-    empty = torch.empty(count)
-    data = Encoded(latents=empty, time_ids=empty, prompt_embeds=empty, pooled=empty, caption=empty)
-    found = data.batches([size] * steps, torch.Generator().manual_seed(0))
-    assert [len(index) for index in found] == [size] * steps
-    order = torch.cat(found).tolist()
-    for start in range(0, len(order), count):
-        part = order[start : start + count]
-        assert len(set(part)) == len(part)
 
 
 def test_a_run_leaves_lora_settings_and_one_line_of_metrics_per_step(run, tmp_path):
