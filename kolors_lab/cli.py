@@ -37,9 +37,13 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "submit": ("submit", "SubmitConfig", "submit"),
     "fetch": ("fetch", "FetchConfig", "fetch"),
     "doctor": ("doctor", "DoctorConfig", "doctor"),
+    "comfy show": ("comfy", "ComfyShowConfig", "comfy_show"),
+    "comfy run": ("comfy", "ComfyRunConfig", "comfy_run"),
+    "comfy export": ("comfy", "ComfyExportConfig", "comfy_export"),
     "course": ("course", "CourseConfig", "course"),
 }
-POSITIONAL = ("folder", "other", "what")  # kolors-lab score FOLDER, kolors-lab fetch model
+JOINT = "\u00a0"  # within a name of two words, where jsonargparse takes no plain space
+POSITIONAL = ("folder", "other", "what", "file", "picture")  # kolors-lab score FOLDER, kolors-lab fetch model
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -78,7 +82,8 @@ def run(argv: list[str]) -> int:
         parser.print_help()
         return 0
     options = parser.parse_args(join_words(argv))
-    module_name, config_name, function_name = COMMANDS[options.command]
+    name = options.command.replace(JOINT, " ")
+    module_name, config_name, function_name = COMMANDS[name]
     module = import_module(f"kolors_lab.{module_name}")
     config = getattr(module, config_name)(**vars(options[options.command]))
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
@@ -87,15 +92,15 @@ def run(argv: list[str]) -> int:
     warnings.showwarning = lambda message, *_: _say(str(message), 0)
     function = getattr(module, function_name)
     with Bars() as bars:
-        result = function(config, **_callbacks(function, options.command, bars))
-    print("\n".join(SUMMARIES.get(options.command, _path)(config, result)))
+        result = function(config, **_callbacks(function, name, bars))
+    print("\n".join(SUMMARIES.get(name, _path)(config, result)))
     return 0
 
 
 def join_words(argv: Sequence[str]) -> list[str]:
     """The words of a two-word command as one: ["lora", "show", "a.safetensors"] → ["lora show", "a.safetensors"]."""
-    if (name := " ".join(argv[:2])) in COMMANDS:
-        return [name, *argv[2:]]
+    if " ".join(argv[:2]) in COMMANDS:
+        return [JOINT.join(argv[:2]), *argv[2:]]
     family = [known for known in COMMANDS if known.startswith(f"{argv[0]} ")]
     if family and argv[0] not in COMMANDS:
         raise SettingError(
@@ -132,7 +137,7 @@ def make_parser() -> ArgumentParser:
         config = getattr(import_module(f"kolors_lab.{module}"), config_name)
         command = ArgumentParser(exit_on_error=False, formatter_class=Help)
         command.description = add_options(command, config)
-        commands.add_subcommand(name, command, help=command.description)
+        commands.add_subcommand(name.replace(" ", JOINT), command, help=command.description)
     return parser
 
 
@@ -160,6 +165,9 @@ def add_options(command: ArgumentParser, config: type) -> str:
 class Help(argparse.HelpFormatter):
     """Help that gives each default, but no Python types."""
 
+    def format_help(self) -> str:
+        return super().format_help().replace(JOINT, " ")
+
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         plain = action.default in (None, "", (), argparse.SUPPRESS)
@@ -168,8 +176,8 @@ class Help(argparse.HelpFormatter):
 
 def explain(error: str) -> str:
     """A parser's message in a learner's words: which option, what was given, what is allowed."""
-    error = " ".join(error.split())
-    key = re.match(r'Parser key "(?:\w+\.)*(\w+)":', error)
+    error = " ".join(error.split())  # JOINT becomes a space, too
+    key = re.match(r'Parser key "(?:[^".]+\.)*(\w+)":', error)
     value = re.search(r"(?:Got|Given) value: (.*)$", error)
     if not (key and value):
         return re.sub(r"\b(?:" + "|".join(COMMANDS) + r")\.(\w+)", r"\1", error)
@@ -269,6 +277,10 @@ def _path(config: Any, done: Any) -> list[str]:
     return [str(done)]
 
 
+def _lines(config: Any, done: Any) -> list[str]:
+    return [str(line) for line in done]
+
+
 SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "baseline": _baseline,
     "juice": _juice,
@@ -277,4 +289,6 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "score compare": _score,
     "submit": _submit,
     "doctor": _doctor,
+    "comfy show": _lines,
+    "comfy run": _lines,
 }  # the others say where what they made lies

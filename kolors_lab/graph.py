@@ -1,4 +1,4 @@
-"""A workflow's graph: the order in which its nodes run, what would stop them, and how it looks in text.
+"""A workflow's graph: the order in which its nodes run, what would stop them, and how it looks, as text and drawn.
 
 A graph is ComfyUI's API form: {id: {"class_type", "inputs", "_meta"}}, an input being a value or a link [id, slot].
 """
@@ -6,13 +6,22 @@ A graph is ComfyUI's API form: {id: {"class_type", "inputs", "_meta"}}, an input
 from __future__ import annotations
 
 import graphlib
+from bisect import bisect
+from itertools import accumulate
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import DataError
 from .nodes import NODES, nearest
+from .plots import INK, SOFT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PICTURES = ("SaveImage", "PreviewImage")
+
+BOX = 1.65  # inches, the width of a node in a figure
 
 Graph = dict[str, dict[str, Any]]
 
@@ -150,3 +159,69 @@ def layout(graph: Graph) -> dict[str, tuple[int, int]]:
         places[key] = column, rows.get(column, 0)
         rows[column] = places[key][1] + 1
     return places
+
+
+def draw(graph: dict[str, dict]) -> Figure:
+    """A figure of the graph: a box per node with its settings, a line for every link, running from left to right."""
+    from matplotlib.figure import Figure
+
+    wide, line = 2.1, 0.15  # inches from column to column, from line to line
+    places, boxes = layout(graph), {key: _box(node) for key, node in graph.items()}
+    heights, corners = [0.0] * (1 + max(column for column, _ in places.values())), {}
+    for key, (column, _) in sorted(places.items(), key=lambda item: item[1]):
+        corners[key] = wide * column, heights[column]
+        heights[column] += line * len(boxes[key]) + 0.34
+    figure = Figure(figsize=(wide * len(heights), max(heights)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-0.1, wide * len(heights) - 0.1), ylim=(max(heights) - 0.1, -0.1))
+    axes.set_axis_off()
+    for key, node in graph.items():
+        _draw_box(axes, corners[key], boxes[key], line)
+        for value in node["inputs"].values():
+            if is_link(value) and value[0] in corners:
+                _draw_link(axes, corners[value[0]], corners[key])
+    return figure
+
+
+def _box(node: dict) -> list[str]:
+    """What a node's box says: its type, then its settings, cut to the box's width; Chinese takes twice the room."""
+    values = {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+    lines = []
+    for name, value in values.items():
+        text = " ".join(f"{name}: {value}".split())
+        ends = list(accumulate(2 if char >= "\u2e80" else 1 for char in text))
+        lines.append(text if not ends or ends[-1] <= 32 else text[: bisect(ends, 31)] + "…")
+    return [node["class_type"], *lines]
+
+
+def _draw_box(axes: Axes, corner: tuple[float, float], lines: list[str], height: float) -> None:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.patches import FancyBboxPatch
+
+    from .page import font_file
+
+    (x, y), font = corner, FontProperties(fname=font_file(), size=6.5)
+    style = {"boxstyle": "round,pad=0,rounding_size=0.05", "edgecolor": INK, "linewidth": 0.8, "zorder": 2}
+    axes.add_patch(FancyBboxPatch((x, y), BOX, height * len(lines) + 0.14, facecolor="white", **style))
+    axes.add_patch(FancyBboxPatch((x, y), BOX, height + 0.04, facecolor=INK, **style))
+    for n, text in enumerate(lines):
+        color = "white" if n == 0 else INK
+        axes.text(
+            x + 0.06,
+            y + height * (n + 0.62) + (0.06 if n else 0),
+            text,
+            fontproperties=font,
+            va="center",
+            color=color,
+            zorder=3,
+        )
+
+
+def _draw_link(axes: Axes, source: tuple[float, float], target: tuple[float, float]) -> None:
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path
+
+    (x0, y0), (x1, y1) = (source[0] + BOX, source[1] + 0.1), (target[0], target[1] + 0.1)
+    bend = (x1 - x0) / 2
+    path = Path([(x0, y0), (x0 + bend, y0), (x1 - bend, y1), (x1, y1)], [Path.MOVETO, *[Path.CURVE4] * 3])
+    axes.add_patch(FancyArrowPatch(path=path, arrowstyle="-|>", mutation_scale=7, color=SOFT, linewidth=1.1, zorder=1))

@@ -96,6 +96,7 @@ SIZE = Widget(int, 1024, 64, 4096, step=8)  # px
 ZERO_OR_SIZE = Widget(int, 1024, 0, 4096, step=8)  # 0: as the other side asks for
 CROP = Widget(int, 0, 0, 16384)
 STRENGTH = Widget(float, 1.0, -100, 100)
+CUT = Widget(str, "disabled", choices=("disabled", "center"))
 SWITCH = ("enable", "disable")
 SAMPLER = {
     "sampler_name": Widget(str, choices="SAMPLERS"),
@@ -176,10 +177,17 @@ NODES = {
     "VAEDecode": Node({"samples": "LATENT", "vae": "VAE"}, ("IMAGE",)),
     "VAEEncode": Node({"pixels": "IMAGE", "vae": "VAE"}, ("LATENT",)),
     "LoadImage": Node({"image": FILE}, ("IMAGE", "MASK")),
+    "ImageScale": Node(
+        {
+            "image": "IMAGE", "upscale_method": Widget(str, choices=("bicubic", "bilinear", "lanczos")), "width": SIZE,
+            "height": SIZE, "crop": CUT,
+        },
+        ("IMAGE",),
+    ),
     "LatentUpscale": Node(
         {
             "samples": "LATENT", "upscale_method": Widget(str, choices=UPSCALE), "width": ZERO_OR_SIZE,
-            "height": ZERO_OR_SIZE, "crop": Widget(str, "disabled", choices=("disabled", "center")),
+            "height": ZERO_OR_SIZE, "crop": CUT,
         },
         ("LATENT",),
     ),
