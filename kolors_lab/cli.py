@@ -115,6 +115,7 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callab
         "progress": lambda: bars,
         "on_encode": lambda: bars("encode"),
         "on_step": lambda: bars(command),
+        "on_metrics": lambda: bars.note,
         "say": lambda: print,
         "on_progress": lambda: lambda line: print(line, file=sys.stderr),
     }
@@ -196,7 +197,7 @@ class Bars:
     """Progress bars on stderr, one at a time: `bars("train")` names what is to come, on_step(done, total) fills it."""
 
     def __init__(self):
-        self.bar, self.stage = None, ""
+        self.bar, self.stage, self.figures = None, "", {}
 
     def __call__(self, stage: str) -> Callable[..., None]:
         if self.bar is None or self.bar.bar_format is None:  # a name still waiting for its first step stays
@@ -209,10 +210,15 @@ class Bars:
                 self.bar.bar_format = None
                 self.bar.reset(total)
             if loss is not None:
-                self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                self.bar.set_postfix(loss=f"{loss:.4f}", **self.figures, refresh=False)
             self.bar.update(done - self.bar.n)
 
         return on_step
+
+    def note(self, row: dict[str, float]) -> None:
+        """Figures of a training step, shown behind its loss: learning rate, pictures per second, memory."""
+        rate, speed, memory = (row[name] for name in ("learning_rate", "pictures_per_second", "memory_gib"))
+        self.figures = {"lr": f"{rate:.1e}", "pictures/s": f"{speed:.1f}", "GiB": f"{memory:.1f}"}
 
     def open(self, stage: str) -> None:
         from tqdm import tqdm

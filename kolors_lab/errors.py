@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
+
 
 class KolorsLabError(Exception):
     """Anything the user can mend; the message is one line."""
@@ -38,3 +41,10 @@ def check_number(field: str, value: object, low: float, high: float = float("inf
     noun = "a whole number" if whole else "a number"
     allowed = f"of at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
     raise SettingError(f"{field} = {value!r}: must be {noun} {allowed}")
+
+
+def check_name(field: str, name: str, known: Collection[str]) -> None:
+    """Raise SettingError, with the nearest known name, unless `name` is known."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1, 0)[0]
+        raise SettingError(f"{field} = {name!r}: there is none of that name, the nearest is {near}; {', '.join(known)}")

@@ -231,7 +231,7 @@ def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype) -> Kolo
     # transformers 5 would otherwise keep whatever type the files hold; use_safetensors: no pickle is ever opened
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
     parts = {"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {}
-    return KolorsPipeline.from_pretrained(folder, variant=_variant(folder), **options, **parts)
+    return KolorsPipeline.from_pretrained(folder, variant=weights_variant(folder), **options, **parts)
 
 
 @contextlib.contextmanager
@@ -248,7 +248,7 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def _variant(folder: Path) -> str | None:
+def weights_variant(folder: Path) -> str | None:
     """`fp16` where the folder holds the weights under that name only, as Kolors-diffusers does."""
     names = [file.name for file in (folder / "unet").glob("*.safetensors")]
     return "fp16" if names and all(".fp16" in name for name in names) else None
@@ -306,7 +306,7 @@ def parameter_count(folder: Path) -> int:
 
     from safetensors import safe_open
 
-    variant = _variant(folder)
+    variant = weights_variant(folder)
     total = 0
     for file in folder.glob("*/*.safetensors"):
         if variant and variant not in file.name:

@@ -12,13 +12,12 @@ References: Karras et al. 2022 https://arxiv.org/abs/2206.00364 · https://githu
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from .errors import SettingError, check_number
+from .errors import SettingError, check_name, check_number
 from .samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -95,13 +94,6 @@ class KSampler:
         moves = {"fixed": self.seed, "increment": self.seed + 1, "decrement": self.seed - 1}
         chosen = moves.get(self.control_after_generate)
         return random.SystemRandom().randint(0, MAX_SEED) if chosen is None else chosen % (MAX_SEED + 1)
-
-
-def check_name(field: str, name: str, known: Sequence[str]) -> None:
-    """Raise SettingError, with the nearest known name, unless `name` is known."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, 1, 0)[0]
-        raise SettingError(f"{field} = {name!r}: there is none of that name, the nearest is {near}; {', '.join(known)}")
 
 
 def model_sigmas(pipe: KolorsPipeline) -> torch.Tensor:

@@ -1,35 +1,44 @@
 """Train a LoRA on Kolors' UNet from pictures with captions.
 
-The plain good path: pictures and captions are encoded once, the text encoder is freed, then AdamW with a cosine
-schedule learns to predict the noise, weighted by min-SNR.
+Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
+trainer neither prints nor plots: it calls back. Its settings are in train_config.py, optimisers and schedules in
+optim.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
 
     kolors-lab train --preset tiny --data FOLDER --out runs/train
+    kolors-lab train --resume runs/train
+    accelerate launch -m kolors_lab train --preset kolors --data FOLDER --out runs/train    (on every card)
 
 References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop conditioning https://arxiv.org/abs/2307.01952
-· min-SNR weighting https://arxiv.org/abs/2303.09556 · the loss of diffusers' train_text_to_image_lora_sdxl.py.
+· min-SNR weighting https://arxiv.org/abs/2303.09556 · the loss of diffusers' train_text_to_image_lora_sdxl.py ·
+noise offset https://www.crosslabs.org/blog/diffusion-with-offset-noise
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .checkpoint import Metrics, checkpoint_file, claim, clear_states, load_state, save_state, states, stop_signals
 from .encoding import encode
-from .errors import DataError, ModelError, SettingError, check_number
-from .files import writing
+from .errors import DataError, ModelError, SettingError
 from .lora import add_lora, save_lora, unload_lora
+from .memory import check_base_bits, load_quantized_unet, memory_used, set_checkpointing, training_plan
 from .models import get_preset, load_pipeline, pick_device, pick_dtype, place
-from .sets import DataConfig, read_sets
+from .optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
+from .sets import read_sets
 from .steps import write_config
+from .train_config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
+    from accelerate import PartialState
     from diffusers import DDPMScheduler, KolorsPipeline, UNet2DConditionModel
 
     from .dataset import Example
@@ -37,168 +46,269 @@ if TYPE_CHECKING:
     from .models import Preset
 
 
-@dataclass(frozen=True)
-class TrainConfig(DataConfig):
-    """Training a LoRA.
-
-    Args:
-        preset: tiny, kolors, or a folder that holds a KolorsPipeline
-        out: the folder for lora.safetensors, config.json and metrics.jsonl
-        steps: training steps; none: the preset's
-        seed: equal seeds give equal LoRAs
-        rank: the LoRA's size; about 16 for a style, about 4 for a subject
-        alpha: the LoRA's effect is scaled by alpha / rank
-        batch_size: pictures per step; none: the preset's
-        learning_rate: at its peak; none: the preset's
-        lr_warmup_steps: steps that the learning rate rises before it falls along a cosine
-        snr_gamma: upper limit of min-SNR weighting; none: every timestep weighs the same
-        target_modules: ends of the names of the layers that learn; none: the preset's
-    """
-
-    preset: str = "tiny"
-    out: str = "runs/train"
-    steps: int | None = None
-    seed: int = 0
-    rank: int = 16
-    alpha: float = 16.0
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    lr_warmup_steps: int = 10
-    snr_gamma: float | None = 5.0
-    target_modules: tuple[str, ...] | None = None
-
-    def __post_init__(self):
-        DataConfig.__post_init__(self)
-        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
-        check_number("rank", self.rank, 1, 1024, whole=True)
-        check_number("alpha", self.alpha, 1e-6, 1024)
-        check_number("lr_warmup_steps", self.lr_warmup_steps, 0, whole=True)
-        for field, low, whole in (
-            ("steps", 1, True), ("batch_size", 1, True), ("learning_rate", 1e-9, False), ("snr_gamma", 1e-3, False)
-        ):  # fmt: skip
-            if getattr(self, field) is not None:
-                check_number(field, getattr(self, field), low, whole=whole)
-        if self.target_modules is not None and not self.target_modules:
-            raise SettingError("target_modules = (): must name at least one layer, such as to_q")
-
-
-def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
-    """The config with the preset's values where it says None."""
-    return replace(
-        config,
-        steps=config.steps or preset.train_steps,
-        batch_size=config.batch_size or preset.batch_size,
-        learning_rate=config.learning_rate or preset.learning_rate,
-        target_modules=tuple(config.target_modules or preset.target_modules),
-    )
-
-
 def train(
     config: TrainConfig,
     pipe: KolorsPipeline | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     on_encode: Callable[[int, int], None] | None = None,
+    on_metrics: Callable[[dict[str, float]], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Train a LoRA; return `out/lora.safetensors`. A pipeline that is passed in is given back without the LoRA.
 
-    `on_encode(done, total)` is called while pictures and captions are encoded, `on_step(step, total, loss)` after
-    each training step. Raises DataError for a set that cannot be used or a folder that holds a LoRA already,
-    ModelError for a loss that is not finite; nothing is saved then.
+    A training that was cut short and left a checkpoint in `out` goes on from there, on a CPU bit for bit.
+    Calls `on_encode(done, total)` while pictures and captions are encoded, `say(line)` with the memory plan, and after
+    each step `on_metrics(row)`, row as in metrics.jsonl, and `on_step(step, total, loss)`.
+    Raises DataError for a set that cannot be used and a folder that is in use or holds a LoRA, SettingError for
+    settings unlike those of the training cut short, ModelError for a loss that is not finite: what was saved stays.
     """
+    config = saved_config(config) if config.resume else config
     preset = get_preset(config.preset)
     config = resolve(config, preset)
-    out = Path(config.out)
-    if (out / "lora.safetensors").exists():
-        raise DataError(f"{out} already holds a lora.safetensors; choose another folder or move it away")
+    find_optimizer(config.optimizer)
+    check_base_bits(config.base_bits)
+    run = Path(config.out)
+    if (run / "lora.safetensors").exists():
+        raise DataError(f"{run} already holds a lora.safetensors; choose another folder or move it away")
     examples, _ = read_sets(config)
-    write_config(out / "config.json", config)
-
-    device = pick_device()
-    borrowed = pipe is not None
-    if borrowed:
-        unload_lora(pipe)
-        pipe.remove_all_hooks()
-        pipe.to("cpu")
-    else:
-        pipe = load_pipeline(preset, "cpu", pick_dtype(device))
-    try:
-        data = encode(pipe, examples, preset.size, device, on_encode, config)
-        if not borrowed:
-            pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
-        add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed)
-        fit(pipe, data, config, device, preset.gradient_checkpointing, on_step)
-        return save_lora(pipe.unet, out / "lora.safetensors", _header(config, preset, examples))
-    finally:
-        if borrowed:
-            unload_lora(pipe)
-            place(pipe, device)
-
-
-def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
-    """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
-    settings = {
-        key: value for key, value in asdict(config).items() if key not in ("preset", "data", "more_data", "out")
-    }
-    used = any(config.trigger_word in example.text for example in examples)
-    return {
-        "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
-        "trigger_word": config.trigger_word if used else "",
-        "examples": str(len(examples)),
-        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
-    }
+    processes = start_processes()
+    if not processes.is_main_process:  # one of them tells and writes
+        on_step = on_encode = on_metrics = say = None
+    with claim(run) if processes.is_main_process else contextlib.nullcontext():
+        state = load_state(run, say)
+        settings = identity(config, examples)
+        if state:
+            check_identity(run, state["settings"], settings)
+        write_config(run / "config.json", config)
+        borrowed = pipe is not None
+        with processes.main_process_first():  # one after the other: main memory holds one text encoder
+            pipe = _prepare(pipe, preset, config, processes.device)
+            data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
+            if not borrowed:
+                pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
+        try:
+            training = Training(_with_lora(pipe, preset, config), pipe.scheduler, data, config, processes)
+            if say:
+                copies = 5 if training.ema else 4  # weights, gradients, two moments of AdamW, the average
+                batch = max(batch_sizes(config))
+                say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
+            header = _header(config, preset, examples)
+            fit(training, run, header, settings, state, on_step, on_metrics)
+        finally:
+            pipe.unet.eval()
+            pipe.unet.disable_gradient_checkpointing()
+            if borrowed:
+                unload_lora(pipe)
+                place(pipe, processes.device)
+    return run / "lora.safetensors"
 
 
 def fit(
-    pipe: KolorsPipeline,
-    data: Encoded,
-    config: TrainConfig,
-    device: torch.device,
-    gradient_checkpointing: bool = False,
+    training: Training,
+    run: Path,
+    header: dict[str, str],
+    settings: dict[str, Any],
+    state: dict[str, Any] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    on_metrics: Callable[[dict[str, float]], None] | None = None,
+    watcher: Callable[[Training, dict[str, float]], bool] | None = None,
 ) -> None:
-    """Train the LoRA that is on `pipe.unet`; `config` has no None but snr_gamma. One line of metrics.jsonl per step."""
-    import torch
-    from diffusers import DDPMScheduler
-    from diffusers.optimization import get_scheduler
+    """Take all steps, those after `state` if there is one; write metrics, checkpoints and at the end the LoRA.
 
-    unet = pipe.unet.to(device).train()
-    if gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    weights = [parameter for parameter in unet.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=config.learning_rate)
-    schedule = get_scheduler(
-        "cosine", optimizer, num_warmup_steps=config.lr_warmup_steps, num_training_steps=config.steps
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=unet.dtype == torch.float16)
-    noise_scheduler = DDPMScheduler.from_config(pipe.scheduler.config)  # Kolors' own betas, 1100 steps of them
-    generator = torch.Generator().manual_seed(config.seed)
-    start, metrics = time.monotonic(), Path(config.out, "metrics.jsonl")
-    with writing(metrics), metrics.open("w", encoding="utf-8", buffering=1) as log:
-        for step, index in enumerate(data.batches([config.batch_size] * config.steps, generator), 1):
-            batch = data.batch(index, device)
-            noise, timesteps = draw(batch["latents"].shape, len(noise_scheduler), generator, device)
-            with torch.autocast(device.type, unet.dtype, enabled=device.type == "cuda"):
-                value = loss(unet, noise_scheduler, batch, noise, timesteps, config.snr_gamma)
-            rate = schedule.get_last_lr()[0]
-            update(value, weights, optimizer, schedule, scaler)
-            row = {"step": step, "loss": value.item(), "learning_rate": rate, "seconds": time.monotonic() - start}
-            if not math.isfinite(row["loss"]):
-                raise ModelError(f"the loss at step {step} is {row['loss']}: nothing saved; try a lower learning_rate")
-            log.write(json.dumps(row) + "\n")
+    `watcher(training, row)`, called after each step, may add to the row of metrics and ends the training by True; its
+    state_dict and load_state_dict are for the checkpoints. Ctrl+C and SIGTERM are obeyed after a checkpoint.
+    """
+    import torch
+
+    config, main, ended = training.config, training.processes.is_main_process, False
+    with stop_signals() as stopped, torch.random.fork_rng(), _naming_what_stays(run):
+        torch.manual_seed(config.seed)  # dropout's
+        if state:
+            training.load_state_dict(state["training"])
+            if watcher:
+                watcher.load_state_dict(state["watcher"])
+        log = Metrics(run, training.step) if main else None
+        while training.step < config.steps and not ended:
+            row = training.take_step()
+            ended = watcher(training, row) if watcher else False
+            if main:
+                log.write(row)
+            if on_metrics:
+                on_metrics(row)
             if on_step:
-                on_step(step, config.steps, row["loss"])
-    unet.eval()
-    unet.disable_gradient_checkpointing()
+                on_step(training.step, config.steps, row["loss"])
+            stop = any_of(training.processes, bool(stopped))
+            due = config.checkpoint_every and training.step % config.checkpoint_every == 0
+            if main and (stop or due) and not ended:
+                training.save(checkpoint_file(run, training.step, ".safetensors"), header)
+                seen = watcher.state_dict() if watcher else {}
+                state = {"training": training.state_dict(), "watcher": seen, "settings": settings}
+                save_state(run, training.step, state)
+            if stop:
+                break
+        if main and (ended or training.step == config.steps):
+            training.save(run / "lora.safetensors", header)
+            clear_states(run)
+
+
+@contextlib.contextmanager
+def _naming_what_stays(run: Path) -> Iterator[None]:
+    """Add to a ModelError which checkpoint is the last good one."""
+    try:
+        yield
+    except ModelError as error:
+        kept = [f"{state.with_suffix('.safetensors')} stays" for state in states(run)[-1:]]
+        raise ModelError(f"{error}: {(kept or ['nothing saved'])[0]}; try a lower learning_rate") from error
+
+
+class Training:
+    """The moving parts of a run: weights, optimiser, schedule, average, random numbers. A checkpoint holds them all."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        data: Encoded,
+        config: TrainConfig,
+        processes: PartialState,
+    ):
+        """`unet` carries a LoRA, `scheduler` is the pipeline's; `config` is resolved."""
+        import torch
+        from diffusers import DDPMScheduler
+        from diffusers.training_utils import EMAModel
+
+        self.config, self.data, self.processes, self.device = config, data, processes, processes.device
+        self.unet = unet if config.base_bits else unet.to(self.device)  # a quantized one is where it belongs
+        self.weights = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        self.noise_scheduler = DDPMScheduler.from_config(scheduler.config)  # Kolors' own betas, 1100 steps of them
+        self.optimizer = make_optimizer(config, self.weights)
+        self.schedule = make_schedule(config, self.optimizer)
+        self.dtype = unet.conv_in.weight.dtype  # unet.dtype looks at every parameter
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.ema = EMAModel(self.weights, decay=config.ema_decay) if config.ema_decay is not None else None
+        self.generator = torch.Generator().manual_seed(config.seed)
+        together = config.gradient_accumulation_steps * processes.num_processes
+        self.batches = data.batches([size * together for size in batch_sizes(config)], self.generator)
+        self.step, self.seconds, self.smooth = 0, 0.0, None  # steps done; time they took; running mean of the loss
+
+    def take_step(self) -> dict[str, float]:
+        """One step down the gradient of the next batch; its row of metrics. ModelError for a loss that is not finite.
+
+        Each process takes its share of the batch, in as many parts as there is accumulation; noise and timesteps are
+        drawn for the whole batch, so that the gradient is the same however it is shared out.
+        """
+        import torch
+
+        start, config = time.monotonic(), self.config
+        index = self.batches[self.step]
+        share = len(index) // self.processes.num_processes
+        mine = slice(self.processes.process_index * share, (self.processes.process_index + 1) * share)
+        batch = self.data.batch(index[mine], self.device)
+        shape, parts = (len(index), *batch["latents"].shape[1:]), config.gradient_accumulation_steps
+        noise, timesteps = draw(shape, len(self.noise_scheduler), self.generator, self.device, config.noise_offset)
+        noise, timesteps = noise[mine], timesteps[mine]
+        total = torch.zeros((), device=self.device)
+        for part in (slice(first, first + share // parts) for first in range(0, share, share // parts)):
+            tensors = {name: tensor[part] for name, tensor in batch.items()}
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                value = loss(self.unet, self.noise_scheduler, tensors, noise[part], timesteps[part], config.snr_gamma)
+            self.scaler.scale(value / parts).backward()
+            total += value.detach() / parts
+        mean_over(self.processes, [total])
+        if not math.isfinite(value := total.item()):
+            raise ModelError(f"the loss at step {self.step + 1} is {value}")
+        rate = self.schedule.get_last_lr()[0] * self.optimizer.param_groups[0].get("d", 1.0)  # d: what Prodigy finds
+        self._update(value)
+        self.step += 1
+        took = time.monotonic() - start
+        self.seconds += took
+        row = {"step": self.step, "loss": value, "learning_rate": rate, "seconds": self.seconds}
+        return row | {"pictures_per_second": len(index) / took, "memory_gib": memory_used(self.device)}
+
+    def _update(self, value: float) -> None:
+        """Move the weights along the gradient, cut to a norm of 1; the scaler does nothing but in float16."""
+        import torch
+
+        mean_over(self.processes, [weight.grad for weight in self.weights])
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.smooth = value if self.smooth is None else 0.98 * self.smooth + 0.02 * value
+        advance(self.schedule, self.smooth)
+        if self.ema:
+            self.ema.step(self.weights)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the moving average, if there is one, in place of the weights."""
+        if self.ema:
+            self.ema.store(self.weights)
+            self.ema.copy_to(self.weights)
+        try:
+            yield
+        finally:
+            if self.ema:
+                self.ema.restore(self.weights)
+
+    def save(self, file: Path, header: dict[str, str]) -> None:
+        """Write the LoRA, averaged if there is an average. ModelError, and nothing is written, if it is not finite."""
+        with self.averaged():
+            if not all(weight.isfinite().all() for weight in self.weights):
+                raise ModelError(f"the weights after step {self.step} are not finite")
+            save_lora(self.unet, file, header)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that going on after this step needs."""
+        import torch
+
+        return {
+            "weights": [weight.detach().cpu() for weight in self.weights],
+            **{name: getattr(self, name).state_dict() for name in ("optimizer", "schedule", "scaler")},
+            "ema": self.ema.state_dict() if self.ema else None,
+            "generator": self.generator.get_state(),
+            "random": torch.get_rng_state(),  # dropout's
+            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            **{name: getattr(self, name) for name in ("step", "seconds", "smooth")},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where `state` was written."""
+        import torch
+
+        with torch.no_grad():
+            for weight, saved in zip(self.weights, state["weights"], strict=True):
+                weight.copy_(saved)
+        for name in ("optimizer", "schedule", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.device)
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.step, self.seconds, self.smooth = state["step"], state["seconds"], state["smooth"]
 
 
 def draw(
-    shape: torch.Size, num_timesteps: int, generator: torch.Generator, device: torch.device
+    shape: torch.Size,
+    num_timesteps: int,
+    generator: torch.Generator,
+    device: torch.device,
+    noise_offset: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise of `shape` and a timestep of its own for each example, (B,); drawn on the CPU, so equal on every device."""
+    """Noise of `shape` and a timestep of its own for each example, (B,); drawn on the CPU, so equal on every device.
+
+    `noise_offset` is the deviation of what is added to a whole channel of a picture at once.
+    """
     import torch
 
     noise = torch.randn(shape, generator=generator)
     timesteps = torch.randint(num_timesteps, shape[:1], generator=generator)
+    if noise_offset:
+        noise += noise_offset * torch.randn(*shape[:2], 1, 1, generator=generator)
     return noise.to(device), timesteps.to(device)
 
 
@@ -218,7 +328,8 @@ def loss(
 
     noisy = noise_scheduler.add_noise(batch["latents"], noise, timesteps)
     conditions = {"text_embeds": batch["pooled"], "time_ids": batch["time_ids"]}
-    predicted = unet(noisy.to(unet.dtype), timesteps, batch["prompt_embeds"], added_cond_kwargs=conditions).sample
+    dtype = unet.conv_in.weight.dtype  # unet.dtype would go through all parameters, 3 % of a small model's step
+    predicted = unet(noisy.to(dtype), timesteps, batch["prompt_embeds"], added_cond_kwargs=conditions).sample
     error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
     if snr_gamma is not None:
         snr = compute_snr(noise_scheduler, timesteps)
@@ -226,20 +337,73 @@ def loss(
     return (error * batch["weight"]).mean()
 
 
-def update(
-    value: torch.Tensor,
-    weights: list[torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-) -> None:
-    """One step down the gradient, which is cut to a norm of 1; the scaler does nothing but in float16."""
+def mean_over(processes: PartialState, tensors: list[torch.Tensor]) -> None:
+    """Put the mean over all processes in place of each tensor, all in one message."""
+    import torch
+    from accelerate.utils import reduce
+
+    if processes.num_processes > 1:
+        flat = reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
+def any_of(processes: PartialState, flag: bool) -> bool:
+    """Whether the flag is up in any process, so that all leave together."""
     import torch
 
-    scaler.scale(value).backward()
-    scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_(weights, 1.0)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad()
-    schedule.step()
+    found = torch.tensor(float(flag), device=processes.device)
+    mean_over(processes, [found])
+    return found.item() > 0
+
+
+def start_processes() -> PartialState:
+    """One process for each card where `accelerate launch` started several, else this one alone on the best device."""
+    from accelerate import PartialState
+
+    processes = PartialState(cpu=pick_device().type == "cpu")
+    if processes.num_processes == 1:
+        processes.device = pick_device()
+    return processes
+
+
+def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, device: torch.device) -> KolorsPipeline:
+    """The pipeline on the CPU, without a LoRA, in the config's precision."""
+    import torch
+
+    wanted = getattr(torch, PRECISIONS[config.precision] or "", None)
+    if pipe is None:
+        return load_pipeline(preset, "cpu", wanted or pick_dtype(device))
+    if config.base_bits:
+        raise SettingError(
+            f"base_bits = {config.base_bits}: not with a pipeline that is passed in, which would lose its UNet"
+        )
+    if wanted not in (None, pipe.unet.dtype):
+        raise SettingError(f"precision = {config.precision}: the pipeline that was passed in is in {pipe.unet.dtype}")
+    unload_lora(pipe)
+    pipe.remove_all_hooks()
+    pipe.to("cpu")
+    return pipe
+
+
+def _with_lora(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> UNet2DConditionModel:
+    """The pipeline's UNet, ready to train its LoRA."""
+    if config.base_bits:
+        pipe.unet = load_quantized_unet(preset, config.base_bits, pipe.unet.dtype)
+    options = {"dropout": config.dropout, "use_rslora": config.use_rslora, "use_dora": config.use_dora}
+    options = {name: value for name, value in {**options, "start": config.init_lora}.items() if value}
+    add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, **options)
+    set_checkpointing(pipe.unet, config.gradient_checkpointing)
+    return pipe.unet.train()
+
+
+def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
+    """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ("preset", *PLACES)}
+    used = any(config.trigger_word in example.text for example in examples)
+    return {
+        "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
+        "trigger_word": config.trigger_word if used else "",
+        "examples": str(len(examples)),
+        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+    }

@@ -1,0 +1,175 @@
+"""A training that is cut short loses nothing: it goes on bit for bit, or says in one line why it cannot."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from kolors_lab import train as module
+from kolors_lab.checkpoint import claim, load_state, save_state, states
+from kolors_lab.cli import main
+from kolors_lab.errors import DataError, ModelError, SettingError
+from kolors_lab.lora import read_lora
+from kolors_lab.train import TrainConfig, train
+
+EVERYTHING = {"dropout": 0.1, "ema_decay": 0.9, "optimizer": "lion", "lr_scheduler": "reduce_on_plateau"}
+
+
+@pytest.fixture
+def run(pipe_folder, pipe, pictures, tmp_path):
+    """Train for six steps in a folder of the given name."""
+
+    def run(out, pipe=pipe, calls=None, **settings):
+        settings = {"steps": 6, "batch_size": 2, "rank": 4, "target_modules": ("to_q", "conv1")} | settings
+        config = TrainConfig(preset=str(pipe_folder), data=str(pictures), out=str(tmp_path / out), **settings)
+        return train(config, pipe, **(calls or {}))
+
+    return run
+
+
+class Terminated(Exception):
+    pass
+
+
+@pytest.fixture
+def stopped_at(run, monkeypatch):
+    """Have the system ask a training to end at a step."""
+
+    def end(*_):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+
+    def stopped_at(out, when, **settings):
+        def on_step(step, *_):
+            if step == when:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Terminated):
+            run(out, calls={"on_step": on_step}, **settings)
+
+    yield stopped_at
+    signal.signal(signal.SIGTERM, before)
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()]
+
+
+@pytest.mark.parametrize("settings", [{}, EVERYTHING])
+def test_stopped_and_gone_on_with_equals_never_stopped(run, stopped_at, tmp_path, settings):
+    whole = run("whole", **settings)
+    stopped_at("cut", 3, **settings)
+    assert [state.name for state in states(tmp_path / "cut")] == ["step-000003.state"]
+    assert not (tmp_path / "cut/lora.safetensors").exists()
+    cut = run("cut", **settings)  # the same call goes on
+    assert cut.read_bytes() == whole.read_bytes()
+    assert losses(cut.parent) == losses(whole.parent)
+    assert not states(cut.parent)
+
+
+def test_the_command_goes_on_with_a_folders_own_settings(run, stopped_at, tmp_path, capsys):
+    whole = run("whole", **EVERYTHING)
+    stopped_at("cut", 2, **EVERYTHING)
+    assert main(["train", "--resume", str(tmp_path / "cut"), "--rank", "8"]) == 2
+    assert "rank = 4 there, 8 here" in capsys.readouterr().err
+    assert main(["train", "--resume", str(tmp_path / "cut"), "--rank", "4"]) == 0
+    assert (tmp_path / "cut/lora.safetensors").read_bytes() == whole.read_bytes()
+
+
+def test_what_differs_is_named_before_anything_is_done(run, stopped_at, pictures, tmp_path):
+    stopped_at("cut", 2)
+    before = (tmp_path / "cut/config.json").read_bytes()
+    with pytest.raises(
+        SettingError, match=r"cut short.*steps = 6 there, 7 here; optimizer = 'adamw' there, 'lion' here"
+    ):
+        run("cut", steps=7, optimizer="lion", learning_rate=4e-3)
+    file = pictures / "metadata.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace("白马", "黑马"), encoding="utf-8")
+    with pytest.raises(SettingError, match="pictures = "):
+        run("cut")
+    assert (tmp_path / "cut/config.json").read_bytes() == before
+
+
+def test_a_folder_without_a_training_cannot_be_gone_on_with(run, tmp_path):
+    for folder in (tmp_path / "nothing", run("done").parent):
+        with pytest.raises(DataError, match="resume = "):
+            train(TrainConfig(resume=str(folder)))
+
+
+def test_checkpoints_are_loras_and_the_last_two_can_be_gone_on_from(run, tmp_path):
+    kept = []
+    run("run", checkpoint_every=1, calls={"on_step": lambda *_: kept.append(len(states(tmp_path / "run")))})
+    assert kept == [0, 1, 2, 2, 2, 2]
+    files = sorted((tmp_path / "run/checkpoints").iterdir())
+    assert [file.name for file in files] == [f"step-{step:06d}.safetensors" for step in range(1, 7)]
+    assert files[-1].read_bytes() == (tmp_path / "run/lora.safetensors").read_bytes()
+    assert all(read_lora(file) for file in files)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, monkeypatch, tmp_path):
+    loss, calls = module.loss, []
+
+    def turns_bad(*args):
+        calls.append(1)
+        return loss(*args) * (float("nan") if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(module, "loss", turns_bad)
+    with pytest.raises(ModelError, match=r"loss at step 4 is nan: .*step-000002\.safetensors stays; try a lower"):
+        run("run", checkpoint_every=2)
+    assert not (tmp_path / "run/lora.safetensors").exists()
+    assert read_lora(tmp_path / "run/checkpoints/step-000002.safetensors")
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(run, stopped_at, tmp_path):
+    whole, told = run("whole", checkpoint_every=2), []
+    stopped_at("cut", 5, checkpoint_every=2)
+    older, newer = states(tmp_path / "cut")
+    data = newer.read_bytes()
+    newer.write_bytes(data[:5000] + bytes([data[5000] ^ 1]) + data[5001:])
+    cut = run("cut", checkpoint_every=2, calls={"say": told.append})
+    assert cut.read_bytes() == whole.read_bytes()
+    assert "step-000005.state is damaged" in told[0]
+    older.write_bytes(b"")
+    with pytest.raises(ModelError, match=r"every checkpoint in .* is damaged"):
+        load_state(tmp_path / "cut")
+
+
+def test_two_trainings_never_share_a_folder(run, tmp_path):
+    with claim(tmp_path / "run"), pytest.raises(DataError, match="is in use by another training"):
+        run("run")
+    assert run("run").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path):
+    save_state(tmp_path, 1, {"step": 1})
+    child = os.fork()
+    if child == 0:
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is in its place yet
+        save_state(tmp_path, 2, {"step": 2})
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert load_state(tmp_path) == {"step": 1}
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_the_training_can_go_on(run, monkeypatch, tmp_path):
+    whole, write = run("whole", checkpoint_every=2), Path.write_bytes
+
+    def full(self, data):
+        if "step-000004" in self.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(DataError, match=r"cannot write .*step-000004.*No space left"):
+            run("run", checkpoint_every=2)
+    assert [state.name for state in states(tmp_path / "run")] == ["step-000002.state"]
+    assert run("run", checkpoint_every=2).read_bytes() == whole.read_bytes()
+    assert torch.is_grad_enabled()
