@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, SettingError, check_number
+from .errors import DataError, KolorsLabError, SettingError, check_number
 from .files import replacing
-from .models import get_preset, load_pipeline
+from .latents import decode, drawing, empty_latents, encode_image, encode_text, preview, upscale
+from .models import get_preset, load_pipeline, preset_of
+from .prompts import SYNTAXES, choose
+from .sampling import Guided, KSampler, Noise, check_name, get_sigmas, model_sigmas, run_ksampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    import torch
     from diffusers import KolorsPipeline
     from PIL import Image
 
     from .models import Preset
+
+SAMPLER_LABELS = {  # the web UI's, where it has the sampler
+    "euler": "Euler", "euler_ancestral": "Euler a", "heun": "Heun", "dpm_2": "DPM2", "dpm_2_ancestral": "DPM2 a",
+    "lms": "LMS", "dpmpp_2s_ancestral": "DPM++ 2S a", "dpmpp_sde": "DPM++ SDE", "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_3m_sde": "DPM++ 3M SDE", "ddim": "DDIM", "lcm": "LCM", "uni_pc": "UniPC",
+}  # fmt: skip
+ONE_RUN = {"prompt", "seed", "steps", "cfg", "width", "height"}  # settings that a workflow can be made of
+KNOBS = {field.name for field in fields(KSampler)}
 
 # Says to machines that the picture was made by a model: IPTC's term, and the label of China's GB 45438-2025.
 AI_GENERATED = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
@@ -29,37 +42,39 @@ Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/tr
 
 
 @dataclass(frozen=True)
-class GenerateConfig:
-    """One picture from a prompt.
+class GenerateConfig(KSampler):
+    """One picture from a prompt, or several from one noise.
 
     Args:
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
         prompt: what the picture shows
         negative_prompt: what it should not show
+        prompt_syntax: how weights are written: webui, comfyui, compel or plain
         lora: a LoRA file (.safetensors), or none
         lora_strength: 0 without effect, 1 as trained
-        seed: equal seeds give equal pictures
-        steps: sampling steps; none: the preset's
-        cfg: how closely to follow the prompt (1: no guidance); none: the preset's
-        width: in pixels, a multiple of 8; none: the preset's size
-        height: in pixels, a multiple of 8; none: the preset's size
-        out: the PNG to write; one of that name is replaced
+        image: a picture to start from, with denoise below 1; none: from noise alone
+        hires: draw once more this many times larger (hires-fix); 1: no second pass
+        hires_denoise: how much of the picture the second pass draws anew
+        out: the PNG to write; one of that name is replaced; further ones of a batch are numbered
     """
 
     preset: str = "tiny"
     prompt: str = "一个黑色长发少女，身穿绿色长裙，站在桃花小路上，全身"
     negative_prompt: str = ""
+    prompt_syntax: str = "webui"
     lora: str | None = None
     lora_strength: float = 1.0
-    seed: int = 0
-    steps: int | None = None
-    cfg: float | None = None
-    width: int | None = None
-    height: int | None = None
+    image: str | None = None
+    hires: float = 1.0
+    hires_denoise: float = 0.5
     out: str = "picture.png"
 
     def __post_init__(self):
-        check_sampling(self.seed, self.steps, self.cfg, self.width, self.height, self.lora_strength)
+        super().__post_init__()
+        check_name("prompt_syntax", self.prompt_syntax, SYNTAXES)
+        check_number("lora_strength", self.lora_strength, -10, 10)
+        check_number("hires", self.hires, 1, 4)
+        check_number("hires_denoise", self.hires_denoise, 0, 1)
         check_png(self.out)
 
 
@@ -67,17 +82,8 @@ def check_sampling(
     seed: int, steps: int | None, cfg: float | None, width: int | None, height: int | None, strength: float = 1.0
 ) -> None:
     """Raise SettingError, naming the field, for what cannot be sampled with; None stands for a preset's own value."""
-    check_number("seed", seed, 0, 2**63 - 1, whole=True)
+    KSampler(seed=seed, steps=steps, cfg=cfg, width=width, height=height)
     check_number("lora_strength", strength, -10, 10)
-    if steps is not None:
-        check_number("steps", steps, 1, 1000, whole=True)
-    if cfg is not None:
-        check_number("cfg", cfg, 0, 100)
-    for field, value in (("width", width), ("height", height)):
-        if value is not None:
-            check_number(field, value, 64, 4096, whole=True)
-            if value % 8:
-                raise SettingError(f"{field} = {value}: must be a multiple of 8")
 
 
 def check_png(file: str | Path) -> None:
@@ -86,50 +92,191 @@ def check_png(file: str | Path) -> None:
         raise SettingError(f"out = {str(file)!r}: must end in .png, which keeps the settings inside the picture")
 
 
+class Stopped(KolorsLabError):
+    """A drawing was stopped before its end."""
+
+
+class Stop(Event):
+    """Given to a drawing as `stop`, its `set()` ends that drawing after the step at work, which raises Stopped."""
+
+
 def generate(
+    pipe: KolorsPipeline, prompt: str, negative_prompt: str = "", *, image: Image.Image | None = None, **settings: Any
+) -> Image.Image:
+    """One RGB picture, (width, height) px or the model's own size; of a batch the first.
+
+    `settings` are KSampler's fields and the options of `generate_batch`. Equal calls give identical pictures on a CPU
+    and near-identical ones on a card. Raises SettingError.
+    """
+    options = {name: settings.pop(name) for name in tuple(settings) if name not in KNOBS}
+    return generate_batch(pipe, [prompt], [negative_prompt], [KSampler(**settings)], image=image, **options)[0]
+
+
+def generate_batch(
     pipe: KolorsPipeline,
+    prompts: Sequence[str],
+    negative_prompts: Sequence[str],
+    settings: Sequence[KSampler],
+    *,
+    image: Image.Image | None = None,
+    hires: float = 1.0,
+    hires_denoise: float = 0.5,
+    prompt_syntax: str = "webui",
+    on_step: Callable[[int, int], None] | None = None,
+    on_preview: Callable[[Image.Image], None] | None = None,
+    stop: Stop | None = None,
+) -> list[Image.Image]:
+    """For every prompt its setting's `batch` of pictures, all drawn at once; they may differ in prompt, seed and cfg.
+
+    An `image` is drawn over as far as `denoise` says; `hires` draws what came out once more, so many times larger.
+    `on_step(step, total)` is called after each step, `on_preview(picture)` with a rough view, all pictures in a row.
+    Raises SettingError, Stopped.
+    """
+    settings = [one.resolve(preset_of(pipe)) for one in settings]
+    passes = [settings, *_second_pass(settings, hires, hires_denoise)]
+    first = _alike(settings, len(prompts), len(negative_prompts))
+    look = _observer(pipe, [one for one, *_ in passes], on_step, on_preview, stop)
+    with drawing(pipe):
+        latents = encode_image(pipe, image, first.width, first.height) if image else empty_latents(pipe, first)
+        latents = latents.repeat(len(settings) * first.batch, 1, 1, 1)
+        for step in passes:
+            denoiser = _denoiser(pipe, prompts, negative_prompts, step, prompt_syntax)
+            latents = upscale(latents, step[0].width, step[0].height)
+            noise = Noise([one.seed for one in step], latents.shape[1:], first.batch)
+            latents = run_ksampler(denoiser, step[0], latents, noise, look)
+        return decode(pipe, latents)
+
+
+def hand_over(
+    pipe: KolorsPipeline,
+    refiner: KolorsPipeline,
     prompt: str,
     negative_prompt: str = "",
     *,
-    seed: int = 0,
-    steps: int = 20,
-    cfg: float = 4.0,
-    width: int | None = None,
-    height: int | None = None,
+    at: float = 0.8,
+    lora: str | Path | None = None,
+    lora_strength: float = 1.0,
     on_step: Callable[[int, int], None] | None = None,
+    **settings: Any,
 ) -> Image.Image:
-    """One RGB picture, (width, height) px or the model's own size; `on_step(step, total)` is called after each step.
+    """One picture whose first steps `pipe` draws and, from `at` of them on, `refiner`: base and refiner as in SDXL.
 
-    The noise comes from a generator on the CPU and the batch is always one picture, so that equal calls give
-    identical pictures on a CPU and near-identical ones on a card. Raises SettingError.
+    The refiner may be the same pipeline; a `lora` then acts in its part only. Raises SettingError, ModelError.
     """
+    from .lora import load_lora, unload_lora
+
+    check_number("at", at, 0, 1)
+    one = KSampler(**settings).resolve(preset_of(pipe))
+    switch, look = round(at * one.steps), _observer(pipe, [one], on_step)
+    noise = Noise([one.seed], empty_latents(pipe, one).shape[1:], one.batch)
+    with drawing(pipe), drawing(refiner):
+        latents = empty_latents(pipe, one).repeat(one.batch, 1, 1, 1)
+        base = _denoiser(pipe, [prompt], [negative_prompt], [one])
+        latents = run_ksampler(base, one, latents, noise, look, end_at_step=switch, leftover=True)
+        try:
+            if lora:
+                load_lora(refiner, lora, lora_strength)
+            second = _denoiser(refiner, [prompt], [negative_prompt], [one])
+            latents = run_ksampler(second, one, latents, noise, look, add_noise=switch == 0, start_at_step=switch)
+        finally:
+            if lora:
+                unload_lora(refiner)
+        return decode(refiner, latents)[0]
+
+
+def _second_pass(settings: Sequence[KSampler], hires: float, denoise: float) -> list[list[KSampler]]:
+    """The settings of a hires-fix: the size `hires` times larger, in multiples of 8 px; none for 1."""
+    check_number("hires", hires, 1, 4)
+    if hires == 1:
+        return []
+    sizes = [{side: round(getattr(one, side) * hires / 8) * 8 for side in ("width", "height")} for one in settings]
+    return [[replace(one, denoise=denoise, **size) for one, size in zip(settings, sizes, strict=True)]]
+
+
+def _alike(settings: Sequence[KSampler], *counts: int) -> KSampler:
+    """The first of settings that can be drawn at once. SettingError names the field in which they differ."""
+    if not settings or {*counts} != {len(settings)}:
+        raise SettingError(f"{len(settings)} settings for {' and '.join(map(str, counts))} prompts: one for each")
+    for field in KNOBS - {"seed", "cfg", "control_after_generate"}:
+        values = {getattr(one, field) for one in settings}
+        if len(values) > 1:
+            raise SettingError(f"{field} = {', '.join(map(str, values))}: pictures drawn at once must have the same")
+    return settings[0]
+
+
+def _denoiser(
+    pipe: KolorsPipeline,
+    prompts: Sequence[str],
+    negatives: Sequence[str],
+    settings: Sequence[KSampler],
+    syntax: str = "webui",
+) -> Guided:
+    cfg = [one.cfg for one in settings for _ in range(one.batch)]
+    both = [
+        [encode_text(pipe, choose(text, one.seed), syntax) for text, one in zip(texts, settings, strict=True)]
+        for texts in (prompts, negatives)
+    ]
+    return Guided(
+        pipe, *(_stack(texts, settings[0].batch) for texts in both), cfg, (settings[0].width, settings[0].height)
+    )
+
+
+def _stack(encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
-    check_sampling(seed, steps, cfg, width, height)
+    return tuple(torch.cat(parts).repeat_interleave(batch, 0) for parts in zip(*encoded, strict=True))
 
-    def after_step(pipe: KolorsPipeline, index: int, timestep: object, tensors: dict) -> dict:
+
+def _observer(
+    pipe: KolorsPipeline,
+    passes: Sequence[KSampler],
+    on_step: Callable[[int, int], None] | None = None,
+    on_preview: Callable[[Image.Image], None] | None = None,
+    stop: Stop | None = None,
+) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
+    """The callback of all passes of a drawing."""
+    total = sum(max(len(get_sigmas(model_sigmas(pipe), one)) - 1, 0) for one in passes)
+    done = 0
+
+    def callback(i: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
+        nonlocal done
+        done += 1
+        if on_preview:
+            on_preview(preview(pipe, denoised))
         if on_step:
-            on_step(index + 1, pipe.num_timesteps)
-        return tensors
+            on_step(done, total)
+        if stop and stop.is_set():
+            raise Stopped(f"stopped after step {done} of {total}")
 
-    return pipe(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        num_inference_steps=steps,
-        guidance_scale=cfg,
-        width=width,
-        height=height,
-        generator=torch.Generator("cpu").manual_seed(seed),
-        callback_on_step_end=after_step,
-    ).images[0]
+    return callback
+
+
+def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbacks: Any) -> list[Image.Image]:
+    """The pictures of a GenerateConfig, none of them written, with whatever LoRA is on the pipeline.
+
+    `callbacks`: generate_batch's on_step, on_preview and stop. Raises SettingError, DataError, Stopped.
+    """
+    from .dataset import open_image
+
+    image = open_image(config.image) if config.image else None
+    config = config.resolve(preset)
+    knobs = KSampler(**{name: getattr(config, name) for name in KNOBS})
+    options = {name: getattr(config, name) for name in ("prompt_syntax", "hires", "hires_denoise")}
+    texts = [config.prompt], [config.negative_prompt]
+    return generate_batch(pipe, *texts, [knobs], image=image, **options, **callbacks)
 
 
 def generate_file(
-    config: GenerateConfig, pipe: KolorsPipeline | None = None, on_step: Callable[[int, int], None] | None = None
+    config: GenerateConfig,
+    pipe: KolorsPipeline | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    on_preview: Callable[[Image.Image], None] | None = None,
+    stop: Stop | None = None,
 ) -> Path:
     """Make the picture of a GenerateConfig and write it with its settings inside; return its path.
 
-    A pipeline that is passed in is used as it is, but for the LoRA, which is taken off again.
+    Further pictures of a batch lie beside it as name-2.png, name-3.png, … A pipeline that is passed in is used as it
+    is, but for the LoRA, which is taken off again. Raises SettingError, DataError, FetchError, ModelError, Stopped.
     """
     from .lora import load_lora, unload_lora
 
@@ -139,52 +286,59 @@ def generate_file(
     try:
         if config.lora:
             load_lora(pipe, config.lora, config.lora_strength)
-        names = ("prompt", "negative_prompt", "seed", "steps", "cfg", "width", "height")
-        image = generate(pipe, **{name: settings[name] for name in names}, on_step=on_step)
+        images = draw(pipe, config, preset, on_step=on_step, on_preview=on_preview, stop=stop)
     finally:
         if config.lora:
             unload_lora(pipe)
-    return save_picture(image, config.out, settings)
+    out = Path(config.out)
+    names = [out, *(out.with_name(f"{out.stem}-{n}{out.suffix}") for n in range(2, len(images) + 1))]
+    for n, (picture, name) in enumerate(zip(images, names, strict=True)):
+        save_picture(picture, name, settings | ({"batch_index": n} if n else {}))
+    return out
 
 
 def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
-    """All that decides the picture, the preset's values filled in. A LoRA goes by name and hash, not by its path."""
-    settings = {
-        "model": preset.name,
-        "prompt": config.prompt,
-        "negative_prompt": config.negative_prompt,
-        "seed": config.seed,
-        "steps": preset.steps if config.steps is None else config.steps,
-        "cfg": preset.cfg if config.cfg is None else config.cfg,
-        "width": config.width or preset.size,
-        "height": config.height or preset.size,
-    }
+    """All that decides the picture, the preset's values filled in. LoRA and image go by name and hash, not by path."""
+    config = config.resolve(preset)
+    names = ("prompt", "negative_prompt", "seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
+    settings = {"model": preset.name} | {name: getattr(config, name) for name in (*names, "width", "height", "batch")}
+    if config.prompt_syntax != GenerateConfig.prompt_syntax:
+        settings |= {"prompt_syntax": config.prompt_syntax}
     if config.lora:
-        settings |= {"lora": lora_name(config.lora), "lora_strength": config.lora_strength}
+        settings |= {"lora": file_mark("LoRA", config.lora), "lora_strength": config.lora_strength}
+    if config.image:
+        settings |= {"image": file_mark("picture", config.image)}
+    if config.hires > 1:
+        settings |= {"hires": config.hires, "hires_denoise": config.hires_denoise}
     return settings
 
 
-def lora_name(file: str | Path) -> str:
+def file_mark(what: str, file: str | Path) -> str:
     """`name.safetensors:0123456789ab`, the file's name and the start of its SHA-256. Raises DataError."""
     try:
         return f"{Path(file).name}:{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
     except OSError as error:
-        raise DataError(f"LoRA {file} cannot be read: {error.strerror}") from error
+        raise DataError(f"{what} {file} cannot be read: {error.strerror}") from error
 
 
 def save_picture(image: Image.Image, file: str | Path, settings: dict) -> Path:
     """Write a PNG, whole or not at all, that carries `settings` and says that a model made it.
 
-    Text chunks: `kolors_lab` (JSON), `parameters` (the Stable Diffusion web UI's form, which many tools show), XMP.
-    Raises SettingError for another suffix, DataError where it cannot be written.
+    Text chunks: `kolors_lab` (JSON), `parameters` (the Stable Diffusion web UI's form, which many tools show), `prompt`
+    and `workflow` (ComfyUI's), XMP. Raises SettingError for another suffix, DataError where it cannot be written.
     """
     from PIL.PngImagePlugin import PngInfo
+
+    from .workflow import workflow_api, workflow_ui
 
     check_png(file)
     info = PngInfo()
     info.add_itxt("kolors_lab", json.dumps(settings, ensure_ascii=False))
     info.add_itxt("parameters", infotext(settings))
     info.add_itxt("XML:com.adobe.xmp", AI_GENERATED)
+    if settings.keys() >= ONE_RUN:
+        info.add_text("prompt", json.dumps(workflow_api(settings)))  # as ASCII: these chunks are Latin-1
+        info.add_text("workflow", json.dumps(workflow_ui(settings)))
     with replacing(file) as temporary:
         image.save(temporary, format="PNG", pnginfo=info)
     return Path(file)
@@ -194,9 +348,19 @@ def infotext(settings: dict) -> str:
     """Settings as the web UI writes them: prompt, negative prompt, then `Steps: 20, CFG scale: 4, …`."""
     lora, strength = settings.get("lora", ""), settings.get("lora_strength", 1.0)
     tag = f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" if lora else ""
-    names = {"steps": "Steps", "cfg": "CFG scale", "seed": "Seed", "model": "Model"}
-    values = [f"{label}: {settings[name]}" for name, label in names.items() if name in settings]
-    values += ["Sampler: Euler"] + ([f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else [])
+    names = {
+        "steps": "Steps",
+        "sampler_name": "Sampler",
+        "scheduler": "Schedule type",
+        "cfg": "CFG scale",
+        "seed": "Seed",
+    }
+    names |= {"denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale"}
+    shown = settings | {
+        "sampler_name": SAMPLER_LABELS.get(settings.get("sampler_name", "euler"), settings.get("sampler_name"))
+    }
+    values = [f"{label}: {shown[name]}" for name, label in names.items() if name in shown]
+    values += [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
     negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
     return f"{settings.get('prompt', '')}{tag}{negative}\n" + ", ".join(values)
 

@@ -142,10 +142,20 @@ def get_preset(name: str) -> Preset:
         raise SettingError(f"preset = {name!r}: its configuration cannot be read ({error!r})") from error
     if pipeline != "KolorsPipeline":
         raise SettingError(f"preset = {name!r}: holds a {pipeline}, must be a KolorsPipeline")
-    base = _tiny() if size < 512 else _kolors()
+    base = _nearest(size)
     return replace(
         base, name=folder.resolve().name, model=str(folder), model_fallbacks=(), vae=None, size=size, min_size=size
     )
+
+
+def preset_of(pipe: KolorsPipeline) -> Preset:
+    """Steps, cfg and size for a pipeline at hand: its own size, everything else as for a folder."""
+    size = pipe.unet.config.sample_size * 8
+    return replace(_nearest(size), size=size)
+
+
+def _nearest(size: int) -> Preset:
+    return _tiny() if size < 512 else _kolors()
 
 
 def local_path(id_or_folder: str, part: str = "model") -> Path:

@@ -192,7 +192,7 @@ def _sde_step(x: Tensor, denoised: Tensor, s: float, t: float, noise: Noise) -> 
 
 
 def _curve(looks: list[Tensor], sigmas: Sequence[float]) -> Tensor | float:
-    """What a step of the stochastic equation adds for the picture's slope and bend over its last looks, newest first."""
+    """What slope and bend of the picture over the last looks, newest first, add to a stochastic step."""
     gaps = [math.log(s / t) for s, t in pairwise(sigmas)][::-1]  # h of this step, of the last one, of that before
     h = 2 * gaps[0]
     slope, flat = 1 - (1 - math.exp(-h)) / h, 0.5  # what grows like h, like h²
@@ -237,9 +237,8 @@ def deis(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callb
 
 
 def _vp_time(sigma: float) -> float:
-    """The time at which the variance-preserving diffusion of EDM's table 1 has this sigma, in units of its own."""
-    low, high = 0.1, 19.9  # its beta_min and beta_d
-    return (math.sqrt(low**2 + 2 * high * math.log1p(sigma**2)) - low) / high
+    """When a variance-preserving diffusion whose beta rises from 0 has this sigma, in units of its own."""
+    return math.sqrt(math.log1p(sigma**2))
 
 
 def _multistep(

@@ -4,8 +4,9 @@ In the manner of k-diffusion: a picture with noise is x = picture + sigma · noi
 what the picture is, a scheduler says at which sigmas to ask it, a sampler how to go from each to the next. Every
 sampler goes with every scheduler; their names and figures are ComfyUI's.
 
-    sigmas = get_sigmas(model_sigmas(pipe), KSampler(sampler_name="dpmpp_2m", scheduler="karras", steps=20))
-    latents = sample(denoiser, torch.zeros(1, 4, 16, 16), Noise([0], (4, 16, 16)), sigmas, "dpmpp_2m")
+    denoiser = Guided(pipe, encode_prompt(pipe, "白马"), encode_prompt(pipe, ""), cfg=4.0, size=(128, 128))
+    settings = KSampler(steps=20, sampler_name="dpmpp_2m", scheduler="karras")
+    latents = run_ksampler(denoiser, settings, torch.zeros(1, 4, 16, 16), Noise([settings.seed], (4, 16, 16)))
 
 References: Karras et al. 2022 https://arxiv.org/abs/2206.00364 · https://github.com/crowsonkb/k-diffusion · ComfyUI.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
 
     from .models import Preset
+    from .samplers import Denoiser
 
 MAX_SEED = 2**64 - 1  # ComfyUI's
 CONTROLS = ("fixed", "increment", "decrement", "randomize")
@@ -186,3 +188,154 @@ SCHEDULERS: dict[str, Callable[[int, torch.Tensor], list[float]]] = {
         leading, simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal
     )
 }  # fmt: skip
+
+
+def get_sigmas(
+    model: torch.Tensor,
+    settings: KSampler,
+    start_at_step: int = 0,
+    end_at_step: int | None = None,
+    leftover: bool = False,
+) -> list[float]:
+    """The sigmas that a KSampler, or a KSamplerAdvanced with these steps, goes through; none where it does nothing.
+
+    With denoise < 1, as in ComfyUI, int(steps / denoise) are laid out and the last `steps` of them run. `leftover`
+    keeps the noise that an early end leaves; without it the last step goes all the way to the picture.
+    """
+    if settings.denoise <= 0:
+        return []
+    whole = settings.denoise > 0.9999
+    steps = settings.steps if whole else int(settings.steps / settings.denoise)
+    one_less = settings.sampler_name in ONE_LESS
+    sigmas = SCHEDULERS[settings.scheduler](steps + one_less, model)
+    sigmas = [*(sigmas[:-1] if one_less else sigmas), 0.0]
+    if not whole:
+        sigmas = sigmas[-settings.steps - 1 :]
+    if end_at_step is not None and end_at_step < len(sigmas) - 1:
+        sigmas = sigmas[: end_at_step + 1]
+        sigmas[-1] = sigmas[-1] if leftover else 0.0
+    return sigmas[start_at_step:] if start_at_step < len(sigmas) - 1 else []
+
+
+class Noise:
+    """Unit noise (B, *shape) as ComfyUI draws it: float32 on the CPU, from one generator per seed, each for `batch`
+    pictures at once. Later calls give the fresh noise of ancestral samplers.
+
+    diffusers draws in the model's type: with `dtype` float16 or bfloat16 the noise is its, else both are the same.
+    """
+
+    def __init__(self, seeds: Sequence[int], shape: Sequence[int], batch: int = 1, dtype: torch.dtype | None = None):
+        import torch
+
+        self.generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        self.shape, self.dtype = (batch, *shape), dtype or torch.float32
+
+    def __call__(self) -> torch.Tensor:
+        import torch
+
+        return torch.cat([torch.randn(self.shape, generator=g, dtype=self.dtype).float() for g in self.generators])
+
+
+class Guided:
+    """Kolors' UNet with classifier-free guidance as a denoiser: what the picture is, from x (B, 4, h, w) and sigma.
+
+    `prompt` and `negative` are embeddings (B, 256, hidden) and pooled vectors (B, hidden); `cfg` is one number or one
+    per picture, 1 leaves the negative prompt out; `size` is the (width, height) in px that the model is told.
+    Guidance: https://arxiv.org/abs/2207.12598
+    """
+
+    def __init__(
+        self,
+        pipe: KolorsPipeline,
+        prompt: tuple[torch.Tensor, torch.Tensor],
+        negative: tuple[torch.Tensor, torch.Tensor],
+        cfg: float | Sequence[float],
+        size: tuple[int, int],
+    ):
+        import torch
+
+        self.unet, self.device, self.dtype = pipe.unet, pipe._execution_device, pipe.unet.dtype
+        self.sigmas = model_sigmas(pipe)
+        self.cfg = torch.as_tensor(cfg, dtype=torch.float32, device=self.device).reshape(-1, 1, 1, 1)
+        self.guided = bool((self.cfg != 1).any())
+        both = [torch.cat(pair) for pair in zip(negative, prompt, strict=True)] if self.guided else prompt
+        self.embeds, pooled = (part.to(self.device, self.dtype) for part in both)
+        width, height = size
+        ids = torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=self.dtype)
+        self.added = {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}
+
+    def __call__(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        import torch
+
+        sigma = torch.tensor(sigma)
+        time = (self.sigmas.log() - sigma.log()).abs().argmin().float()  # the training step nearest in log sigma
+        scaled = (x / float((sigma**2 + 1) ** 0.5)).to(self.dtype)
+        scaled = torch.cat([scaled, scaled]) if self.guided else scaled
+        noise = self.unet(
+            scaled,
+            time.to(self.device),
+            encoder_hidden_states=self.embeds,
+            added_cond_kwargs=self.added,
+            return_dict=False,
+        )[0].float()
+        if self.guided:
+            without, noise = noise.chunk(2)
+            noise = without + self.cfg * (noise - without)
+        return x - noise * float(sigma)
+
+
+def sample(
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    noise: Callable[[], torch.Tensor],
+    sigmas: Sequence[float],
+    sampler_name: str = "euler",
+    callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
+    *,
+    add_noise: bool = True,
+    afresh: bool = False,
+) -> torch.Tensor:
+    """Take latents (B, 4, h, w), noise added to the first sigma, down to the last; float32, on the latents' device.
+
+    `afresh`: the first sigma stands for nothing but noise, which is sqrt(1 + sigma²) strong then, else sigma.
+    `callback(i, x, denoised)` hears of every step and may end the run by raising.
+    """
+    import torch
+
+    if len(sigmas) < 2:
+        return latents
+    first = noise()  # drawn also where it is not added, so that what follows is the same
+    if add_noise:
+        strength = float((torch.tensor(sigmas[0]) ** 2 + 1) ** 0.5) if afresh else sigmas[0]
+        latents = latents + first.to(latents) * strength
+    with torch.no_grad():
+        return SAMPLERS[sampler_name](
+            denoiser, latents, sigmas, callback or (lambda *step: None), lambda: noise().to(latents)
+        )
+
+
+def run_ksampler(
+    denoiser: Guided,
+    settings: KSampler,
+    latents: torch.Tensor,
+    noise: Callable[[], torch.Tensor],
+    callback: Callable[[int, torch.Tensor, torch.Tensor], None] | None = None,
+    *,
+    add_noise: bool = True,
+    start_at_step: int = 0,
+    end_at_step: int | None = None,
+    leftover: bool = False,
+) -> torch.Tensor:
+    """What ComfyUI's KSampler and KSamplerAdvanced do, on latents in the model's scale (zeros: an empty picture).
+
+    A start at the model's largest sigma is afresh, as in ComfyUI; with `leading`, as in diffusers, any first step is.
+    """
+    sigmas = get_sigmas(denoiser.sigmas, settings, start_at_step, end_at_step, leftover)
+    whole = start_at_step == 0 and settings.denoise > 0.9999
+    afresh = bool(sigmas) and (
+        sigmas[0] > denoiser.sigmas[-1].item() * (1 - 1e-5) or (whole and settings.scheduler == "leading")
+    )
+    name = settings.sampler_name
+    return sample(
+        denoiser, latents.to(denoiser.device), noise, sigmas, name, callback, add_noise=add_noise, afresh=afresh
+    )

@@ -86,9 +86,10 @@ def test_a_picture_says_that_a_model_made_it(tmp_path):
 
 def test_infotext_is_the_web_uis_form():
     settings = SETTINGS | {"model": "tiny", "lora": "my.safetensors:0123456789ab", "lora_strength": 0.8}
+    settings |= {"sampler_name": "dpmpp_2m", "scheduler": "karras"}
     assert infotext(settings).split("\n") == [
         "白马", "夜空 <lora:my:0.8>", "Negative prompt: 模糊",
-        "Steps: 2, CFG scale: 4.0, Seed: 3, Model: tiny, Sampler: Euler, Size: 64x64",
+        "Steps: 2, Sampler: DPM++ 2M, Schedule type: karras, CFG scale: 4.0, Seed: 3, Model: tiny, Size: 64x64",
     ]  # fmt: skip
 
 
