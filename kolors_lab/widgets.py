@@ -58,9 +58,13 @@ def show(picture: Image.Image | str | Path, width: int | None = None) -> Shown:
     image = picture.convert("RGB") if hasattr(picture, "convert") else open_image(picture)
     if width:
         image = image.resize((width, round(image.height * width / image.width)))
+    return Shown(data=jpeg(image), format="jpeg")
+
+
+def jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=85)
-    return Shown(data=stream.getvalue(), format="jpeg")
+    return stream.getvalue()
 
 
 # Forms ----------------------------------------------------------------------------------------------------------------
@@ -103,9 +107,10 @@ class SettingsForm:
         self.start = config() if isinstance(config, type) else config
         kind = type(self.start)
         names = tuple(fields or (field.name for field in dataclasses.fields(kind)))
+        bases = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
         types, about = (
             get_type_hints(kind),
-            {part.arg_name: part.description for part in parse_from_object(kind).params},
+            {part.arg_name: part.description for base in bases for part in parse_from_object(base).params},
         )
         if unknown := [name for name in names if name not in types]:
             raise SettingError(f"fields: {kind.__name__} has no {', '.join(unknown)}; it has {', '.join(types)}")
@@ -177,11 +182,11 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
     """The widget for a field: a menu, a tick, a slider, a text that may be empty (None), or text over some lines."""
     import ipywidgets as w
 
-    given = {"description": label(name), "style": {"description_width": "13em"}, "tooltip": about}
-    wide = {"layout": w.Layout(width="44em")}
+    given = {"description": label(name), "style": {"description_width": "12em"}, "tooltip": about}
+    wide, narrow = {"layout": w.Layout(width="36em")}, {"layout": w.Layout(width="27em")}
     if choices is not None:
-        options = [("—" if choice is None else str(choice), choice) for choice in choices]
-        return w.Dropdown(options=options, value=value, **given, layout=w.Layout(width="30em"))
+        options = [("—", "") if choice is None else (str(choice), choice) for choice in choices]  # None: nothing chosen
+        return w.Dropdown(options=options, value="" if value is None else value, **given, **narrow)
     if isinstance(value, bool):
         return w.Checkbox(value=value, indent=True, **given)
     if name in SLIDERS and value is not None:
@@ -197,10 +202,11 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
 
 
 def _show(widget: Widget, value: Any) -> None:
+    if isinstance(widget.value, str):
+        value = "" if value is None else str(value)
     if hasattr(widget, "options") and value not in dict(widget.options).values():  # a LoRA from another folder
-        widget.options = [*widget.options, (str(value), value)]
-    text = isinstance(widget.value, str) and not hasattr(widget, "options")
-    widget.value = ("" if value is None else str(value)) if text else value
+        widget.options = [*widget.options, (value, value)]
+    widget.value = value
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:

@@ -7,6 +7,7 @@ import torch
 
 from kolors_lab.errors import SettingError
 from kolors_lab.prompts import PromptCut, Span, choose, encode_prompt, extract_loras, parse, token_characters
+from kolors_lab.words import formula, negative
 
 RARE = "一个龘🐎少女"  # in no vocabulary: three and four bytes
 
@@ -134,3 +135,22 @@ def test_lora_tags_come_out_of_the_prompt():
 
 def test_spans_in_a_row_are_the_prompt():
     assert parse("a(b)c") == [Span("a"), Span("b", 1.1), Span("c")]
+
+
+def test_the_formula_has_three_parts_in_two_languages():
+    assert formula("一个少女", "舞台", "anime") == "杰作，最佳质量，动漫，漫画，游戏CG，一个少女，舞台"
+    assert (
+        formula("a girl", "", "3d", quality=0, language="en") == "3D, C4D render, unreal engine, octane render, a girl"
+    )
+    assert parse(formula("少女", quality=0, weight=1.2)) == [Span("少女", 1.2)]
+    for wrong in ({"subject": " "}, {"subject": "a", "style": "oil"}, {"subject": "a", "language": "fr"}):
+        with pytest.raises(SettingError):
+            formula(**wrong)
+
+
+def test_negative_lists_join_without_repeating_a_word():
+    assert negative() == "丑陋，变形，嘈杂，模糊，低对比度"
+    words = negative("camp", "quality", "face", language="en").split(", ")
+    assert len(words) == len(set(words)) and {"ugly", "worst quality", "unclear eyes"} <= set(words)
+    with pytest.raises(SettingError, match="negative feet: must be of camp"):
+        negative("feet")
