@@ -119,7 +119,7 @@ def fit(
             notes += _find_lora(graph, key, widget, loras, missing_loras == "skip", files)
         elif graph[key]["class_type"] == "LoadImage":
             files[key] = _find_image(graph, key, images)
-    return Job(graph, files, tuple(notes), preset.size)
+    return Job(graph, files, tuple(notes))
 
 
 def _fit_sizes(graph: Graph, own: int) -> list[str]:

@@ -167,6 +167,7 @@ NODES = {
         ("LATENT",),
     ),
     "EmptyLatentImage": Node({"width": SIZE, "height": SIZE, "batch_size": Widget(int, 1, 1, 64)}, ("LATENT",)),
+    "RepeatLatentBatch": Node({"samples": "LATENT", "amount": Widget(int, 1, 1, 64)}, ("LATENT",)),
     "LoraLoader": Node(
         {"model": "MODEL", "clip": "CLIP?", "lora_name": FILE, "strength_model": STRENGTH, "strength_clip": STRENGTH},
         ("MODEL", "CLIP"),

@@ -36,7 +36,6 @@ class Job:
     graph: Graph
     files: dict[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    size: int = 1024  # the model's own, px
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,6 @@ class Workbench:
         }
         if key in job.files:
             inputs["file"] = job.files[key]
-        if node["class_type"] == "LoadImage":
-            inputs["own"] = job.size
         try:
             return RUN[node["class_type"]](self, **inputs)
         except DataError as error:
@@ -123,7 +120,7 @@ def fingerprints(job: Job) -> dict[str, str]:
             name: [marks[value[0]], value[1]] if is_link(value) else value for name, value in node["inputs"].items()
         }
         file = hashlib.sha256(job.files[key].read_bytes()).hexdigest() if key in job.files else ""
-        text = json.dumps([node["class_type"], inputs, file, job.size], sort_keys=True)
+        text = json.dumps([node["class_type"], inputs, file], sort_keys=True)
         marks[key] = hashlib.sha256(text.encode()).hexdigest()
     return marks
 
@@ -224,6 +221,10 @@ def _empty(bench: Workbench, width: int, height: int, batch_size: int) -> tuple:
     return (torch.zeros(batch_size, bench.pipe.unet.config.in_channels, height // 8, width // 8),)
 
 
+def _repeat(bench: Workbench, samples: torch.Tensor, amount: int) -> tuple:
+    return (samples.repeat(amount, 1, 1, 1),)
+
+
 def _upscale(bench: Workbench, samples: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple:
     """To a size in px; 0 as the other side asks for, both 0 nothing; `center` crops to the new shape before."""
     rows, columns = samples.shape[2:]
@@ -267,22 +268,24 @@ def _decode(bench: Workbench, samples: torch.Tensor, vae: None) -> tuple:
 
 
 def _encode_pixels(bench: Workbench, pixels: list[Image.Image], vae: None) -> tuple:
+    """Pictures as latents, of the model's own area where they have over four times or under a quarter of it."""
     import torch
 
     from .latents import encode_image
 
-    return (torch.cat([encode_image(bench.pipe, image, *(side // 8 * 8 for side in image.size)) for image in pixels]),)
+    own, latents = bench.pipe.unet.config.sample_size * 8, []
+    for image in pixels:
+        scale = own / (image.width * image.height) ** 0.5
+        scale = 1 if 0.5 <= scale <= 2 else scale
+        size = (max(64, int(side * scale / 8) * 8) for side in image.size)
+        latents.append(encode_image(bench.pipe, image, *size))
+    return (torch.cat(latents),)
 
 
-def _load_image(bench: Workbench, image: str, file: Path, own: int) -> tuple:
-    """A picture, made as large as the model's own where it is over twice or under half of that."""
+def _load_image(bench: Workbench, image: str, file: Path) -> tuple:
     from .dataset import open_image
 
-    picture = open_image(file)
-    scale = own / (picture.width * picture.height) ** 0.5
-    if not 0.5 <= scale <= 2:
-        picture = picture.resize([max(64, round(side * scale / 8) * 8) for side in picture.size])
-    return [picture], None
+    return [open_image(file)], None
 
 
 def _pictures(bench: Workbench, images: list[Image.Image], **_: Any) -> tuple:
@@ -303,6 +306,7 @@ RUN: dict[str, Callable[..., tuple]] = {
     "KSampler": _ksampler,
     "KSamplerAdvanced": _ksampler_advanced,
     "EmptyLatentImage": _empty,
+    "RepeatLatentBatch": _repeat,
     "LatentUpscale": _upscale,
     "LatentUpscaleBy": _upscale_by,
     "ImageScale": _scale_image,

@@ -16,6 +16,7 @@ from typing import Any
 from .errors import DataError
 from .graph import PICTURES, Graph, is_link, is_required, layout
 from .nodes import CONTROL, KIJAI_SCHEDULERS, NODES, NOTES, VIRTUAL
+from .prompts import choose
 
 LIMIT = 20 * 2**20  # bytes; a workflow of a thousand nodes has one
 CHUNKS = ("prompt", "workflow")  # of a PNG; the seed in `prompt` is the one used, `workflow` may hold the next one
@@ -247,26 +248,31 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
 
     `settings` are those a PNG of ours carries. LoRA and picture files go by their names.
     """
-    model, latent = ["1", 0], ["6", 0]
+    model, seed = ["1", 0], settings["seed"]
     syntax = {"prompt_syntax": settings.get("prompt_syntax", "webui")}
+    texts = [choose(settings.get(name, ""), seed) for name in ("prompt", "negative_prompt")]
     graph = {
         "1": _node("MZ_KolorsUNETLoaderV2", unet_name="kolors_unet_fp16.safetensors"),
         "2": _node("MZ_ChatGLM3Loader", chatglm3_checkpoint="chatglm3-fp16.safetensors"),
         "3": _node("VAELoader", vae_name="sdxl.vae.safetensors"),
-        "4": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=settings["prompt"], **syntax),
-        "5": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=settings.get("negative_prompt", ""), **syntax),
+        "4": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[0], **syntax),
+        "5": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[1], **syntax),
     }
-    for number, (name, strength) in enumerate(_loras(settings)):
-        key = str(10 + number)
-        graph[key] = _node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)
-        model = [key, 0]
-    graph |= _latent(settings)
-    names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
-    defaults = {"sampler_name": "euler", "scheduler": "leading", "denoise": 1.0}
-    knobs = {name: settings.get(name, defaults.get(name)) for name in names}
-    links = {"positive": ["4", 0], "negative": ["5", 0], "latent_image": latent}
-    graph["7"] = _node("KSampler", model=model, **knobs, **links)
-    graph["8"] = _node("VAEDecode", samples=["7", 0], vae=["3", 0])
+    if settings.get("lora"):
+        name, strength = _plain_name(settings["lora"]), settings.get("lora_strength", 1.0)
+        graph["10"] = _node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)
+        model = ["10", 0]
+    knobs = {"sampler_name": "euler", "scheduler": "leading", "denoise": 1.0}
+    knobs = {name: settings.get(name, knobs.get(name)) for name in ("seed", "steps", "cfg", *knobs)}
+    links = {"model": model, "positive": ["4", 0], "negative": ["5", 0]}
+    graph |= _start(settings)
+    graph["7"] = _node("KSampler", **links, latent_image=["6", 0], **knobs)
+    if hires := settings.get("hires"):
+        size = {side: round(settings[side] * hires / 8) * 8 for side in ("width", "height")}
+        graph["11"] = _node("LatentUpscale", samples=["7", 0], upscale_method="bilinear", **size, crop="disabled")
+        again = knobs | {"denoise": settings["hires_denoise"]}
+        graph["12"] = _node("KSampler", **links, latent_image=["11", 0], **again)
+    graph["8"] = _node("VAEDecode", samples=["12" if hires else "7", 0], vae=["3", 0])
     graph["9"] = _node("SaveImage", images=["8", 0], filename_prefix="kolors_lab")
     return outward(graph)
 
@@ -280,16 +286,23 @@ def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs, "_meta": {"title": class_type}}
 
 
-def _loras(settings: dict[str, Any]) -> list[tuple[str, float]]:
-    if not settings.get("lora"):
-        return []
-    return [(settings["lora"].partition(":")[0], settings.get("lora_strength", 1.0))]
+def _plain_name(mark: str) -> str:
+    """`name.safetensors` of `name.safetensors:0123456789ab`."""
+    return mark.rpartition(":")[0] or mark
 
 
-def _latent(settings: dict[str, Any]) -> Graph:
-    """What sampling starts from, as node 6: nothing, or a picture."""
-    size = {"width": settings["width"], "height": settings["height"]}
-    return {"6": _node("EmptyLatentImage", **size, batch_size=settings.get("batch", 1))}
+def _start(settings: dict[str, Any]) -> Graph:
+    """What sampling starts from, as node 6: nothing, or a picture cut to the size."""
+    size, batch = {"width": settings["width"], "height": settings["height"]}, settings.get("batch", 1)
+    if not settings.get("image"):
+        return {"6": _node("EmptyLatentImage", **size, batch_size=batch)}
+    scale = {"upscale_method": "bicubic", **size, "crop": "center"}
+    return {
+        "13": _node("LoadImage", image=_plain_name(settings["image"])),
+        "14": _node("ImageScale", image=["13", 0], **scale),
+        "15": _node("VAEEncode", pixels=["14", 0], vae=["3", 0]),
+        "6": _node("RepeatLatentBatch", samples=["15", 0], amount=batch),
+    }
 
 
 def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict[str, Any]:
