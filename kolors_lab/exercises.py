@@ -10,6 +10,7 @@ from pathlib import Path
 from .dataset import open_image, read_examples
 from .errors import DataError
 from .generate import read_settings
+from .graph import Graph, faults
 from .juice import distance, perceptual_hash, sharpness
 from .story import StoryScene, read_story
 from .submit import PANELS
@@ -109,3 +110,20 @@ def check_set(
             f"只有 {len(examples)} 张，至少要 {at_least} 张 {len(examples)} pictures, at least {at_least} are needed"
         )
     return Verdict(faults)
+
+
+def check_workflow(graph: Graph, pictures: int, steps: int, seed: int) -> Verdict:
+    """Notebook 05: kijai's nodes that draw so many prompts at once, with so many steps, from the seed."""
+    if found := faults(graph):
+        return Verdict([f"这个工作流跑不起来 this workflow cannot run: {found[0]}"])
+    nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
+    if not {"KolorsTextEncode", "KolorsSampler"} <= nodes.keys():
+        return Verdict(["要有 KolorsTextEncode 和 KolorsSampler it needs KolorsTextEncode and KolorsSampler"])
+    texts = [text.strip() for text in nodes["KolorsTextEncode"]["prompt"].split("|")]
+    broken = []
+    if len(texts) != pictures or "" in texts or len(set(texts)) < len(texts):
+        broken.append(f"要有 {pictures} 条不同的提示词，用 | 隔开 it needs {pictures} different prompts, parted by |")
+    for name, wanted in (("steps", steps), ("seed", seed)):
+        if (value := nodes["KolorsSampler"][name]) != wanted:
+            broken.append(f"{name} 是 {value}，要用 {wanted} {name} is {value}, it should be {wanted}")
+    return Verdict(broken)

@@ -321,24 +321,25 @@ def file_mark(what: str, file: str | Path) -> str:
         raise DataError(f"{what} {file} cannot be read: {error.strerror}") from error
 
 
-def save_picture(image: Image.Image, file: str | Path, settings: dict) -> Path:
+def save_picture(image: Image.Image, file: str | Path, settings: dict, graph: dict | None = None) -> Path:
     """Write a PNG, whole or not at all, that carries `settings` and says that a model made it.
 
     Text chunks: `kolors_lab` (JSON), `parameters` (the Stable Diffusion web UI's form, which many tools show), `prompt`
-    and `workflow` (ComfyUI's), XMP. Raises SettingError for another suffix, DataError where it cannot be written.
+    and `workflow` (ComfyUI's: `graph` if a workflow was run, else made of the settings), XMP. Raises SettingError for
+    another suffix, DataError where it cannot be written.
     """
     from PIL.PngImagePlugin import PngInfo
 
-    from .workflow import workflow_api, workflow_ui
+    from .workflow import to_ui, workflow_api
 
     check_png(file)
     info = PngInfo()
     info.add_itxt("kolors_lab", json.dumps(settings, ensure_ascii=False))
     info.add_itxt("parameters", infotext(settings))
     info.add_itxt("XML:com.adobe.xmp", AI_GENERATED)
-    if settings.keys() >= ONE_RUN:
-        info.add_text("prompt", json.dumps(workflow_api(settings)))  # as ASCII: these chunks are Latin-1
-        info.add_text("workflow", json.dumps(workflow_ui(settings)))
+    if graph := graph or (workflow_api(settings) if settings.keys() >= ONE_RUN else None):
+        info.add_text("prompt", json.dumps(graph))  # as ASCII: these chunks are Latin-1
+        info.add_text("workflow", json.dumps(to_ui(graph)))
     with replacing(file) as temporary:
         image.save(temporary, format="PNG", pnginfo=info)
     return Path(file)

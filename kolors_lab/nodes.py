@@ -12,7 +12,6 @@ from dataclasses import dataclass
 CONTROL = ("fixed", "increment", "decrement", "randomize")  # a word that the editor keeps behind a seed
 NOTES = ("Note", "MarkdownNote")
 VIRTUAL = (*NOTES, "Reroute", "PrimitiveNode")  # the editor's own: nothing of them is computed
-UPSCALE = ("nearest-exact", "bilinear", "area", "bicubic", "bislerp")
 KIJAI_SCHEDULERS = {  # diffusers' classes: (sampler_name, scheduler) here
     "EulerDiscreteScheduler": ("euler", "leading"),
     "EulerAncestralDiscreteScheduler": ("euler_ancestral", "leading"),
@@ -89,116 +88,77 @@ def nearest(name: object, names: Iterable[str]) -> str:
 
 
 SEEDS = 2**64 - 1
-SEED = Widget(int, 0, 0, SEEDS)
-TEXT = Widget(str)
-FILE = Widget(str)
-SIZE = Widget(int, 1024, 64, 4096, step=8)  # px
-ZERO_OR_SIZE = Widget(int, 1024, 0, 4096, step=8)  # 0: as the other side asks for
-CROP = Widget(int, 0, 0, 16384)
-STRENGTH = Widget(float, 1.0, -100, 100)
+SEED, TEXT, FILE = Widget(int, 0, 0, SEEDS), Widget(), Widget()
+SIZE, PLACE = Widget(int, 1024, 64, 4096, step=8), Widget(int, 0, 0, 4096)  # px
+ANY_SIZE = Widget(int, 1024, 0, 4096, step=8)  # 0: as the other side asks for
+STEPS, CFG, PART = Widget(int, 20, 1, 1000), Widget(float, 8.0, 0, 100), Widget(float, 1.0, 0, 1)
+STEP, COUNT, STRENGTH = Widget(int, 0, 0, 10000), Widget(int, 1, 1, 64), Widget(float, 1.0, -100, 100)
 CUT = Widget(str, "disabled", choices=("disabled", "center"))
-SWITCH = ("enable", "disable")
-SAMPLER = {
-    "sampler_name": Widget(str, choices="SAMPLERS"),
-    "scheduler": Widget(str, choices="SCHEDULERS"),
-    "positive": "CONDITIONING",
-    "negative": "CONDITIONING",
-    "latent_image": "LATENT",
-}
-STEPS, CFG = Widget(int, 20, 1, 1000), Widget(float, 8.0, 0, 100)
+SWITCH = Widget(str, "enable", choices=("enable", "disable"))
+METHOD = Widget(choices=("nearest-exact", "bilinear", "area", "bicubic", "bislerp"))
+PRECISION = Widget(str, "fp16")
 
+# fmt: off
+HOW = {"sampler_name": Widget(choices="SAMPLERS"), "scheduler": Widget(choices="SCHEDULERS")}
+WHAT = {"positive": "CONDITIONING", "negative": "CONDITIONING", "latent_image": "LATENT"}
+SIZES = {"width": SIZE, "height": SIZE}
 NODES = {
-    # kijai's wrapper, which the camp's workflows use
-    "DownloadAndLoadKolorsModel": Node({"model": FILE, "precision": Widget(str, "fp16")}, ("KOLORSMODEL",)),
-    "DownloadAndLoadChatGLM3": Node({"precision": Widget(str, "fp16")}, ("CHATGLM3MODEL",)),
+    # kijai's wrapper, which the camp's workflows use, and the camp's node for a LoRA
+    "DownloadAndLoadKolorsModel": Node({"model": FILE, "precision": PRECISION}, ("KOLORSMODEL",)),
+    "DownloadAndLoadChatGLM3": Node({"precision": PRECISION}, ("CHATGLM3MODEL",)),
     "LoadChatGLM3": Node({"chatglm3_checkpoint": FILE}, ("CHATGLM3MODEL",)),
-    "KolorsTextEncode": Node(
-        {
-            "chatglm3_model": "CHATGLM3MODEL",
-            "prompt": TEXT,
-            "negative_prompt": Widget(str, ""),
-            "num_images_per_prompt": Widget(int, 1, 1, 128),
-        },
-        ("KOLORS_EMBEDS",),
-    ),
-    "KolorsSampler": Node(
-        {
-            "kolors_model": "KOLORSMODEL",
-            "kolors_embeds": "KOLORS_EMBEDS",
-            "width": SIZE,
-            "height": SIZE,
-            "seed": SEED,
-            "steps": Widget(int, 25, 1, 1000),
-            "cfg": Widget(float, 5.0, 0, 100),
-            "scheduler": Widget(str, "EulerDiscreteScheduler", choices=tuple(KIJAI_SCHEDULERS)),
-            "denoise_strength": Widget(float, 1.0, 0, 1),
-            "latent": "LATENT?",
-        },
-        ("LATENT",),
-    ),
-    "LoadKolorsLoRA": Node(
-        {"kolors_model": "KOLORSMODEL", "lora_path": FILE, "lora_alpha": Widget(float, 2.0, 0, 1000)}, ("KOLORSMODEL",)
-    ),
+    "KolorsTextEncode": Node({
+        "chatglm3_model": "CHATGLM3MODEL", "prompt": TEXT, "negative_prompt": Widget(str, ""),
+        "num_images_per_prompt": COUNT,
+    }, ("KOLORS_EMBEDS",)),
+    "KolorsSampler": Node({
+        "kolors_model": "KOLORSMODEL", "kolors_embeds": "KOLORS_EMBEDS", **SIZES, "seed": SEED,
+        "steps": Widget(int, 25, 1, 1000), "cfg": Widget(float, 5.0, 0, 100),
+        "scheduler": Widget(str, "EulerDiscreteScheduler", choices=tuple(KIJAI_SCHEDULERS)),
+        "denoise_strength": PART, "latent": "LATENT?",
+    }, ("LATENT",)),
+    "LoadKolorsLoRA": Node({
+        "kolors_model": "KOLORSMODEL", "lora_path": FILE, "lora_alpha": Widget(float, 2.0, 0, 1000),
+    }, ("KOLORSMODEL",)),
     # MinusZone's nodes, for the core KSampler
     "MZ_ChatGLM3Loader": Node({"chatglm3_checkpoint": FILE}, ("CHATGLM3MODEL",)),
     "MZ_ChatGLM3_V2": Node({"chatglm3_model": "CHATGLM3MODEL", "text": TEXT}, ("CONDITIONING",)),
-    "MZ_ChatGLM3_Advance_V2": Node(
-        {
-            "chatglm3_model": "CHATGLM3MODEL", "text": TEXT, "width": SIZE, "height": SIZE, "crop_w": CROP,
-            "crop_h": CROP, "target_width": SIZE, "target_height": SIZE,
-        },
-        ("CONDITIONING",),
-    ),
+    "MZ_ChatGLM3_Advance_V2": Node({
+        "chatglm3_model": "CHATGLM3MODEL", "text": TEXT, **SIZES, "crop_w": PLACE, "crop_h": PLACE,
+        "target_width": SIZE, "target_height": SIZE,
+    }, ("CONDITIONING",)),
     "MZ_KolorsUNETLoaderV2": Node({"unet_name": FILE}, ("MODEL",)),
     "MZ_KolorsCheckpointLoaderSimple": Node({"ckpt_name": FILE}, ("MODEL", "VAE")),
     # ComfyUI's own
     "CheckpointLoaderSimple": Node({"ckpt_name": FILE}, ("MODEL", "CLIP", "VAE")),
     "KSampler": Node(
-        {"model": "MODEL", "seed": SEED, "steps": STEPS, "cfg": CFG, **SAMPLER, "denoise": Widget(float, 1.0, 0, 1)},
-        ("LATENT",),
+        {"model": "MODEL", "seed": SEED, "steps": STEPS, "cfg": CFG, **HOW, **WHAT, "denoise": PART}, ("LATENT",)
     ),
-    "KSamplerAdvanced": Node(
-        {
-            "model": "MODEL", "add_noise": Widget(str, "enable", choices=SWITCH), "noise_seed": SEED, "steps": STEPS,
-            "cfg": CFG, **SAMPLER, "start_at_step": Widget(int, 0, 0, 10000),
-            "end_at_step": Widget(int, 10000, 0, 10000),
-            "return_with_leftover_noise": Widget(str, "disable", choices=SWITCH),
-        },
-        ("LATENT",),
-    ),
-    "EmptyLatentImage": Node({"width": SIZE, "height": SIZE, "batch_size": Widget(int, 1, 1, 64)}, ("LATENT",)),
-    "RepeatLatentBatch": Node({"samples": "LATENT", "amount": Widget(int, 1, 1, 64)}, ("LATENT",)),
-    "LoraLoader": Node(
-        {"model": "MODEL", "clip": "CLIP?", "lora_name": FILE, "strength_model": STRENGTH, "strength_clip": STRENGTH},
-        ("MODEL", "CLIP"),
-    ),
+    "KSamplerAdvanced": Node({
+        "model": "MODEL", "add_noise": SWITCH, "noise_seed": SEED, "steps": STEPS, "cfg": CFG, **HOW, **WHAT,
+        "start_at_step": STEP, "end_at_step": STEP, "return_with_leftover_noise": SWITCH,
+    }, ("LATENT",)),
+    "EmptyLatentImage": Node({**SIZES, "batch_size": COUNT}, ("LATENT",)),
+    "RepeatLatentBatch": Node({"samples": "LATENT", "amount": COUNT}, ("LATENT",)),
+    "LoraLoader": Node({
+        "model": "MODEL", "clip": "CLIP?", "lora_name": FILE, "strength_model": STRENGTH, "strength_clip": STRENGTH,
+    }, ("MODEL", "CLIP")),
     "LoraLoaderModelOnly": Node({"model": "MODEL", "lora_name": FILE, "strength_model": STRENGTH}, ("MODEL",)),
     "CLIPTextEncode": Node({"clip": "CLIP", "text": TEXT}, ("CONDITIONING",)),
     "VAELoader": Node({"vae_name": FILE}, ("VAE",)),
     "VAEDecode": Node({"samples": "LATENT", "vae": "VAE"}, ("IMAGE",)),
     "VAEEncode": Node({"pixels": "IMAGE", "vae": "VAE"}, ("LATENT",)),
     "LoadImage": Node({"image": FILE}, ("IMAGE", "MASK")),
-    "ImageScale": Node(
-        {
-            "image": "IMAGE", "upscale_method": Widget(str, choices=("bicubic", "bilinear", "lanczos")), "width": SIZE,
-            "height": SIZE, "crop": CUT,
-        },
-        ("IMAGE",),
-    ),
-    "LatentUpscale": Node(
-        {
-            "samples": "LATENT", "upscale_method": Widget(str, choices=UPSCALE), "width": ZERO_OR_SIZE,
-            "height": ZERO_OR_SIZE, "crop": CUT,
-        },
-        ("LATENT",),
-    ),
+    "ImageScale": Node({
+        "image": "IMAGE", "upscale_method": Widget(choices=("bicubic", "bilinear", "lanczos")), **SIZES, "crop": CUT,
+    }, ("IMAGE",)),
+    "LatentUpscale": Node({
+        "samples": "LATENT", "upscale_method": METHOD, "width": ANY_SIZE, "height": ANY_SIZE, "crop": CUT,
+    }, ("LATENT",)),
     "LatentUpscaleBy": Node(
-        {
-            "samples": "LATENT", "upscale_method": Widget(str, choices=UPSCALE),
-            "scale_by": Widget(float, 1.5, 0.01, 8),
-        },
-        ("LATENT",),
+        {"samples": "LATENT", "upscale_method": METHOD, "scale_by": Widget(float, 1.5, 0.01, 8)}, ("LATENT",)
     ),
     "SaveImage": Node({"images": "IMAGE", "filename_prefix": Widget(str, "ComfyUI")}),
     "PreviewImage": Node({"images": "IMAGE"}),
-}  # fmt: skip
+}
+# fmt: on
