@@ -32,6 +32,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "generate": ("generate", "GenerateConfig", "generate_file"),
     "story": ("story", "StoryConfig", "story"),
     "story brief": ("brief", "BriefConfig", "brief"),
+    "story cast": ("casting", "CastConfig", "cast"),
     "score": ("score", "ScoreConfig", "score"),
     "score compare": ("compare", "CompareConfig", "compare"),
     "submit": ("submit", "SubmitConfig", "submit"),
@@ -279,6 +280,17 @@ def _doctor(config: Any, done: Any) -> list[str]:
     return ["all is well"]
 
 
+def _cast(config: Any, done: Any) -> list[str]:
+    lines = ["panel  seed   score   fit  likeness"]
+    for mine, seed in zip(done.takes, done.seeds, strict=True):
+        take = next(take for take in mine if take.seed == seed)
+        how = "" if take.rank == 1 else f"  chosen by hand, ranked {take.rank} of {len(mine)}"
+        lines.append(f"{take.panel:5}  {seed:4}  {take.score:6.2f}  {take.fit:4.2f}  {take.likeness:8.2f}{how}")
+    folder = done.page.parent
+    hint = f"to change a choice: edit the seeds in {folder / 'cast.csv'} and run this again"
+    return [*lines, f"sheets  {folder / 'takes'}", f"page    {done.page}", hint]
+
+
 def _path(config: Any, done: Any) -> list[str]:
     return [str(done)]
 
@@ -294,6 +306,7 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "score": _score,
     "score compare": _score,
     "submit": _submit,
+    "story cast": _cast,
     "doctor": _doctor,
     "comfy show": _lines,
     "comfy run": _lines,

@@ -160,7 +160,8 @@ def make_page(
     from PIL import Image, ImageDraw
 
     images, captions, title = _opened(panels, captions, file), [legible(c) for c in captions], legible(title)
-    measures = replace(get_layout(layout), ratio=images[0].height / images[0].width).scaled(PRINT if for_print else 1)
+    few, ratio = min(get_layout(layout).columns, len(panels)), images[0].height / images[0].width
+    measures = replace(get_layout(layout), columns=few, ratio=ratio).scaled(PRINT if for_print else 1)
     page = Image.new("RGB", (measures.width(), measures.height(-(-len(panels) // measures.columns))), PAPER)
     draw = ImageDraw.Draw(page)
     _head(draw, measures, title)

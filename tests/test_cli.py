@@ -128,7 +128,7 @@ def test_ctrl_c_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "generate", stop)
+    monkeypatch.setattr(story, "generate_batch", stop)
     assert main(["story", "--story", str(make_story(tmp_path / "s.csv"))]) == 130
     assert "stopped" in failure(capsys)
 

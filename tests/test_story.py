@@ -1,14 +1,16 @@
-"""Stories: reading the CSV, drawing panels that can be resumed, and the page."""
+"""Stories: drawing panels that can be resumed and made again, and the page."""
+
+from dataclasses import replace
 
 import pytest
-from helpers import make_story, use_stand_ins
+from helpers import in_browser, make_story, use_stand_ins
 from PIL import Image, ImageFont
 
 from kolors_lab import story
 from kolors_lab.errors import DataError, ModelError, SettingError
 from kolors_lab.generate import read_settings
-from kolors_lab.page import font, make_page, wrap
-from kolors_lab.story import StoryConfig, StoryScene, read_story, story_file, tell
+from kolors_lab.page import font, make_html, make_page, wrap
+from kolors_lab.story import StoryConfig, StoryScene, read_story, redraw, story_file, tell
 
 
 def scenes(count):
@@ -26,15 +28,46 @@ def preset(monkeypatch, pipe_folder, tmp_path):
 
 
 def test_panels_carry_their_settings_and_are_drawn_once(preset, pipe, tmp_path, monkeypatch):
-    drawn, draw = [], story.generate
-    monkeypatch.setattr(story, "generate", lambda *a, **k: drawn.append(k["seed"]) or draw(*a, **k))
+    drawn, draw = [], story.generate_batch
+    monkeypatch.setattr(story, "generate_batch", lambda *a, **k: drawn.append([s.seed for s in a[3]]) or draw(*a, **k))
     panels = tell(pipe, scenes(3), tmp_path, preset)
     assert [read_settings(p)["prompt"] for p in panels] == ["少女，0", "少女，1", "少女，2"]
-    assert drawn == [0, 1, 2]
+    assert drawn == [[0, 1, 2]]
     panels[1].unlink()  # as after a closed session
     tell(pipe, scenes(3), tmp_path, preset)
-    assert drawn == [0, 1, 2, 1]
+    assert drawn == [[0, 1, 2], [1]]
+    assert [read_settings(p)["batch"] for p in panels] == [3, 1, 3]
     tell(lambda: pytest.fail("nothing to draw, so nothing to load"), scenes(3), tmp_path, preset)
+
+
+def test_panels_are_the_same_when_drawn_again_at_the_size_of_their_batch(preset, pipe, tmp_path):
+    panels = tell(pipe, scenes(5), tmp_path, preset, together=3)
+    settings = [read_settings(panel) for panel in panels]
+    assert [one["batch"] for one in settings] == [3, 3, 3, 2, 2]
+    for kept in ([0, 1, 2, 3, 4], [4, 1]):
+        for n, image in zip(kept, redraw(pipe, [settings[n] for n in kept]), strict=True):
+            assert image.tobytes() == Image.open(panels[n]).convert("RGB").tobytes()
+
+
+def test_a_scenes_own_settings_reach_its_panel(preset, pipe, tmp_path):
+    own = replace(scenes(2)[1], steps=1, width=64, height=128)
+    steps = []
+    panels = tell(pipe, [scenes(1)[0], own], tmp_path, preset, on_step=lambda *s: steps.append(s))
+    assert [Image.open(panel).size for panel in panels] == [(128, 128), (64, 128)]
+    assert [read_settings(panel)["steps"] for panel in panels] == [2, 1]
+    assert steps == sorted(steps)
+    assert steps[-1] == (2, 2)
+    with pytest.raises(DataError, match=r"2\.png: 64 x 128 px, the first panel 128 x 128"):
+        make_page(panels, ["一", "二"], tmp_path / "page.png")
+
+
+def test_a_new_caption_costs_no_drawing(preset, pipe, tmp_path):
+    (panel,) = tell(pipe, scenes(1), tmp_path, preset)
+    before = Image.open(panel).tobytes()
+    tell(lambda: pytest.fail("no drawing"), [replace(scenes(1)[0], scene="新标题")], tmp_path, preset)
+    assert read_settings(panel)["scene"] == "新标题"
+    assert Image.open(panel).tobytes() == before
+    assert "trainedAlgorithmicMedia" in Image.open(panel).text["XML:com.adobe.xmp"]
 
 
 def test_an_earlier_story_is_not_left_looking_current(preset, pipe, tmp_path):
@@ -56,11 +89,12 @@ def test_the_users_own_picture_stays(preset, pipe, tmp_path):
     assert (tmp_path / "panels" / "1.png").read_bytes() == before
 
 
-def test_the_users_own_page_stays(preset, pipe, tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "page.png")
-    with pytest.raises(DataError, match=r"page\.png"):
+@pytest.mark.parametrize("name", ["page.png", "page.html"])
+def test_the_users_own_page_stays(preset, pipe, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(DataError, match=name):
         tell(pipe, scenes(1), tmp_path, preset)
-    assert Image.open(tmp_path / "page.png").size == (8, 8)
+    assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_bad_lora_costs_no_panel(preset, pipe, tmp_path):
@@ -77,23 +111,55 @@ def test_story_writes_panels_and_page(preset, tmp_path):
     assert page == tmp_path / "out" / "page.png"
     assert Image.open(page).text["Title"] == "my story"
     assert (tmp_path / "out" / "panels" / "2.png").exists()
-    with pytest.raises(SettingError, match="steps"):
-        StoryConfig(steps=0)
+    assert "第2格" in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    for wrong in ({"steps": 0}, {"layout": "round"}, {"together": 0}):
+        with pytest.raises(SettingError, match=next(iter(wrong))):
+            StoryConfig(**wrong)
 
 
-def test_page_has_two_rows_of_four_and_says_who_drew_it(tmp_path):
-    files = []
-    for n in range(8):
-        Image.new("RGB", (128, 128), (30 * n, 80, 120)).save(tmp_path / f"{n}.png")
-        files.append(tmp_path / f"{n}.png")
-    page = Image.open(make_page(files, [f"场景{n}" for n in range(8)], tmp_path / "page.png", "标题"))
-    assert 1500 <= page.width <= 1800
-    assert page.height < page.width
-    assert "由 AI 生成" in page.text["Comment"]
+@pytest.fixture
+def panels(tmp_path):
+    """Eight plain panels of 128 px, each of its own colour."""
+    files = [tmp_path / f"{n}.png" for n in range(1, 9)]
+    for n, file in enumerate(files):
+        Image.new("RGB", (128, 128), (30 * n, 80, 120)).save(file)
+    return files
+
+
+CAPTIONS = [f"场景{n}" for n in range(1, 9)]
+
+
+@pytest.mark.parametrize(("layout", "rows", "for_print"), [("grid", 2, False), ("grid", 2, True), ("strip", 8, False)])
+def test_page_holds_every_panel_and_says_who_drew_it(panels, tmp_path, layout, rows, for_print):
+    file = make_page(panels, CAPTIONS, tmp_path / "page.png", "标题", layout=layout, for_print=for_print)
+    page = Image.open(file)
     colors = {color for _, color in page.convert("RGB").getcolors(page.width * page.height)}
     assert {(30 * n, 80, 120) for n in range(8)} <= colors
-    with pytest.raises(DataError, match="7 captions"):
-        make_page(files, ["场景"] * 7, tmp_path / "page.png")
+    assert (page.height > 2 * page.width) == (rows == 8)
+    assert "由 AI 生成" in page.text["Comment"]
+    assert "trainedAlgorithmicMedia" in page.text["XML:com.adobe.xmp"]
+    if for_print:
+        assert abs(page.width - 3508) < 4  # A4
+        assert round(page.info["dpi"][0]) == 300
+
+
+def test_captions_that_do_not_match_and_characters_without_a_glyph(panels, tmp_path):
+    with pytest.raises(DataError, match="8 panels and 7 captions"):
+        make_page(panels, CAPTIONS[1:], tmp_path / "page.png")
+    with pytest.raises(DataError, match="no 𠮷"):
+        make_page(panels, ["𠮷", *CAPTIONS[1:]], tmp_path / "page.png")
+    page = make_page(panels, ["🌸上课 ✨", *CAPTIONS[1:]], tmp_path / "page.png")
+    assert Image.open(page).text["Description"].startswith("上课 / 场景2")
+
+
+@pytest.mark.parametrize("layout", ["grid", "strip"])
+def test_html_page_is_whole_in_a_browser(panels, tmp_path, layout):
+    page = make_html(panels, ["第一格：她<笑>了", *CAPTIONS[1:]], tmp_path / "page.html", "标题", layout=layout)
+    text = page.read_text(encoding="utf-8")
+    assert "http" not in text  # nothing is fetched
+    for words in ("标题", "她&lt;笑&gt;了", "由 AI 生成"):
+        assert words in text
+    assert in_browser(page, tmp_path, 400) == {"images": 8, "broken": 0, "overflow": 0}
 
 
 def test_captions_wrap_within_the_width_and_never_begin_with_punctuation():
