@@ -75,6 +75,7 @@ LABELS = {  # what stands before each field, in front of its own name, which is 
     "sampler_name": "采样器", "scheduler": "调度器", "denoise": "去噪程度", "width": "宽", "height": "高",
     "batch": "一批几张", "lora": "LoRA", "lora_strength": "LoRA 强度", "image": "参考图", "out": "存到",
     "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
+    "layout": "版式", "scene": "场景",
     "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
     "resolution": "分辨率", "dataset": "数据集", "data": "数据集", "epochs": "轮数",
 }  # fmt: skip

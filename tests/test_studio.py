@@ -1,0 +1,108 @@
+"""The story studio: by its calls, and by mouse in a real JupyterLab in a headless Chromium."""
+
+import re
+
+import pytest
+from browser import opened, run_all, save_and_reload, write_notebook
+from helpers import use_stand_ins
+from test_casting import Eyes
+
+from kolors_lab import casting
+from kolors_lab.generate import read_settings
+from kolors_lab.script import read_story
+from kolors_lab.story import StoryConfig
+from kolors_lab.studio import STALE, StoryStudio
+
+STORY = """衣服：红色长裙
+
+1、起：少女，{衣服}，站在书院
+2、承：白马，站在桃花小路
+"""
+
+
+@pytest.fixture
+def studio(monkeypatch, pipe_folder, pipe, tmp_path):
+    use_stand_ins(monkeypatch, pipe_folder, tmp_path / "stand-ins")
+    monkeypatch.setattr(casting, "load_eyes", lambda preset: Eyes())
+    (tmp_path / "s.md").write_text(STORY, encoding="utf-8")
+    config = StoryConfig(story=str(tmp_path / "s.md"), out=str(tmp_path / "out"), steps=1)
+    return StoryStudio(config, pipe, takes=2)
+
+
+def settings(studio):
+    return [read_settings(studio.out / "panels" / f"{n}.png") for n in (1, 2)]
+
+
+def test_what_is_edited_is_drawn_and_nothing_else(studio):
+    studio.tell()
+    assert [one["prompt"] for one in settings(studio)] == ["少女，红色长裙，站在书院", "白马，站在桃花小路"]
+    assert (studio.out / "page.html").exists()
+    studio.parts["衣服"].value = "蓝色长裙"
+    assert [note.value for note in studio.notes] == [STALE, ""]  # the horse wears no dress
+    studio.draw(1)
+    assert [(one["prompt"], one["batch"]) for one in settings(studio)] == [
+        ("少女，蓝色长裙，站在书院", 1), ("白马，站在桃花小路", 2)
+    ]  # fmt: skip
+    assert [note.value for note in studio.notes] == ["", ""]
+    studio.draw(2, further=1)
+    assert settings(studio)[1]["seed"] == 2
+    again = StoryStudio(StoryConfig(out=str(studio.out)), studio.pipe)  # another day
+    assert [row.value.seed for row in again.rows] == [0, 2]
+    assert again.parts["衣服"].value == "蓝色长裙"
+
+
+def test_a_casting_and_another_choice(studio, monkeypatch):
+    monkeypatch.setattr(Eyes, "fit", lambda self, images, texts: [0.0] * len(images))
+    studio.cast()
+    assert [row.value.seed for row in studio.rows] == [one["seed"] for one in settings(studio)]
+    which, seeds = studio.play.children
+    which.value = 2
+    first, second = seeds.options
+    seeds.value = second  # as by a click
+    assert settings(studio)[1]["seed"] == int(second)
+    assert f"2,承,{second},{first}" in (studio.out / "cast.csv").read_text(encoding="utf-8-sig")
+    studio.rows[1].update(scene="新标题")
+    studio.tell()
+    assert settings(studio)[1] | {"scene": "新标题"} == settings(studio)[1]  # the choice goes with the scene
+    assert settings(studio)[1]["seed"] == int(second)
+    assert [scene.seed for scene in read_story(studio.file)] == [0, 1]
+
+
+def test_a_wrong_value_is_a_line_and_nothing_is_drawn(studio):
+    studio.rows[0].widgets["seed"].value = "many"
+    studio.box.children[-4].children[0].click()  # draw and page
+    assert "seed = &#x27;many&#x27;" in studio.status.value
+    assert not studio.out.exists()
+
+
+def test_in_a_browser(pipe_folder, tmp_path):
+    (tmp_path / "s.md").write_text(STORY, encoding="utf-8")
+    config = f"StoryConfig(preset={str(pipe_folder)!r}, story='s.md', out='out', steps=1)"
+    notebook = write_notebook(
+        tmp_path / "studio.ipynb",
+        "from kolors_lab.story import StoryConfig\nfrom kolors_lab.studio import StoryStudio",
+        f"StoryStudio({config})",
+    )
+    kept = ".jp-OutputArea-output img[src^='data:image/jpeg']"
+    with opened(notebook) as page:
+        run_all(page)
+        page.get_by_role("button", name="Draw and page").click()
+        page.locator(kept).wait_for()  # the page in the cell's own output
+        dress = page.get_by_label("{衣服}")
+        dress.fill("蓝色长裙")
+        dress.blur()
+        page.get_by_text("changed, not drawn yet").wait_for()
+        page.get_by_role("button", name="画第 1 格 Draw").click()
+        page.get_by_text("panel 1 is drawn").wait_for()
+        assert page.get_by_text("changed, not drawn yet").count() == 0
+        page.get_by_role("button", name="Next seed").nth(1).click()
+        page.get_by_text("panel 2 is drawn").wait_for()
+        page.get_by_label("cfg").fill("much")
+        page.get_by_label("cfg").blur()
+        page.get_by_text(re.compile("cfg = 'much'")).first.wait_for()
+        page.screenshot(path=tmp_path / "studio.png")
+        save_and_reload(page)
+        page.locator(kept).wait_for()
+        assert "Error displaying widget" not in page.content()
+    panels = [read_settings(tmp_path / "out" / "panels" / f"{n}.png") for n in (1, 2)]
+    assert [(one["prompt"].split("，")[1], one["seed"]) for one in panels] == [("蓝色长裙", 0), ("站在桃花小路", 2)]
