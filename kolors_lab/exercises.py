@@ -12,9 +12,10 @@ from .errors import DataError
 from .generate import read_settings
 from .graph import Graph, faults
 from .juice import distance, perceptual_hash, sharpness
-from .story import StoryScene, read_story
+from .script import StoryScene, read_script, read_story
 from .submit import PANELS
 
+FRAMINGS = ("全身", "半身", "特写", "侧面", "近景", "远景")
 NO_HERO = ("", "全身", "上半身", "半身", "特写", "古风", "水墨画", "动漫", "日系动漫", "高清")
 
 
@@ -77,6 +78,33 @@ def _hero(scenes: Sequence[StoryScene], trigger: str) -> str:
         phrases.update({part.strip() for part in re.split("[，,、。；]", scene.prompt)} - {trigger, *NO_HERO})
     [(phrase, count)] = phrases.most_common(1) or [("", 0)]
     return phrase if count > len(scenes) / 2 else ""
+
+
+def check_script(text: str, parts: int = 3) -> Verdict:
+    """Notebook 03: eight scenes with caption and framing; `parts` fixed parts, said once and used by half of them."""
+    try:
+        script = read_script(text)
+        scenes = script.filled()
+    except DataError as error:
+        return Verdict([f"故事读不出来 the story cannot be read: {error}"])
+    faults = []
+    if len(scenes) < PANELS:
+        faults.append(f"只有 {len(scenes)} 格，至少要 {PANELS} 格 {len(scenes)} scenes, at least {PANELS} are needed")
+    if len(script.fixed) < parts:
+        faults.append(
+            f"只有 {len(script.fixed)} 个固定部分，要 {parts} 个 {len(script.fixed)} fixed parts, not {parts}"
+        )
+    for name, words in script.fixed.items():
+        if sum(f"{{{name}}}" in scene.prompt for scene in script.scenes) < len(scenes) / 2:
+            faults.append(f"用到 {{{name}}} 的不到一半 {{{name}}} is in fewer than half of the prompts")
+        if any(words in scene.prompt for scene in script.scenes):
+            faults.append(f"“{words}”又写了一遍，应写 {{{name}}} {words} is said again; write {{{name}}}")
+    for n, scene in enumerate(scenes, 1):
+        if not scene.scene:
+            faults.append(f"第 {n} 格没有标题 scene {n} has no caption")
+        if not any(word in scene.prompt for word in FRAMINGS):
+            faults.append(f"第 {n} 格没写景别 scene {n} does not say 全身 or 上半身")
+    return Verdict(faults)
 
 
 def check_set(

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_set
 from PIL import Image
 
-from kolors_lab.exercises import check_picture, check_set, check_story
+from kolors_lab.exercises import check_picture, check_script, check_set, check_story
 from kolors_lab.generate import save_picture
 from kolors_lab.models import data_dir
 
@@ -73,7 +73,7 @@ def test_solution_of_notebook_01_is_a_story(story):
         ("困了,二次元，", "困了,", "scene 2 lacks the trigger word 二次元"),
         ("遇见白马,二次元，一匹白马，站在桃花小路上，全身,模糊，低对比度,3\n", "", "7 scenes, at least 8"),
         ("模糊，低对比度,4", ",4", "scene 5 has no negative prompt"),
-        ("seed\n", "\n", "cannot be read"),
+        ("scene,prompt", "scene,words", "cannot be read"),
     ],
 )
 def test_story_with_a_fault(story, old, new, said):
@@ -116,3 +116,16 @@ def test_set_with_every_fault(tmp_path):
 
 def test_set_that_is_not_there(tmp_path):
     assert "does not exist" in check_set(tmp_path / "set", 128, 0.5, 2)
+
+
+def test_solution_of_notebook_03_and_what_may_be_wrong_with_it():
+    right = solution("03").split('"""')[1]
+    assert "Well done" in check_script(right)
+    for old, new, said in (
+        ("全身", "", "第 1 格没写景别"),
+        ("{衣服}", "红色长裙", "又写了一遍"),
+        ("8、", "也许：", "只有 7 格"),
+        ("{画风}", "{风格}", "cannot be read"),
+    ):
+        assert old in right
+        assert said in check_script(right.replace(old, new, 1))
