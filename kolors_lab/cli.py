@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import inspect
+import json
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from .errors import KolorsLabError, KolorsLabWarning, SettingError
 
@@ -160,8 +161,17 @@ def add_options(command: ArgumentParser, config: type) -> str:
         name = f"--{field.name}"
         if field.name in POSITIONAL:
             name, options = field.name, options and options | {"nargs": "?"}
-        command.add_argument(name, type=types[field.name], help=texts.get(field.name), **options)
+        kind = types[field.name]
+        kind = words if tuple[str, ...] in (kind, *get_args(kind)) else kind
+        command.add_argument(name, type=kind, help=texts.get(field.name), **options)
     return about.short_description
+
+
+def words(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """`attention,conv1` or `["attention", "conv1"]` → ("attention", "conv1"); a tuple stays as it is."""
+    if not isinstance(text, str):
+        return text  # jsonargparse checks what it has parsed once more
+    return tuple(json.loads(text)) if text.startswith("[") else tuple(text.split(","))
 
 
 class Help(argparse.HelpFormatter):

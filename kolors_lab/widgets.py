@@ -49,6 +49,28 @@ def progress(stage: str) -> Callable[..., None]:
     return on_step
 
 
+def live_loss(pause: float = 2.0) -> Callable[[int, int, float], None]:
+    """Show a training's loss curve while it runs, drawn anew every `pause` s: `train(config, on_step=live_loss())`."""
+    from IPython.display import Image as Shown
+    from IPython.display import display
+
+    from .plots import loss_curve
+
+    line, rows, last = display({"text/plain": "loss …"}, raw=True, display_id=True), [], time.monotonic()
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        nonlocal last
+        rows.append({"step": done, "loss": loss})
+        if line is None or (done < total and time.monotonic() - last < pause):  # None: not in a notebook
+            return
+        stream = io.BytesIO()
+        loss_curve(rows).savefig(stream, format="png", dpi=80)
+        line.update(Shown(data=stream.getvalue()))
+        last = time.monotonic()
+
+    return on_step
+
+
 def show(picture: Image.Image | str | Path, width: int | None = None) -> Shown:
     """A picture, or the file of one, scaled to `width` px if given: as JPEG, so that a saved notebook stays small."""
     from IPython.display import Image as Shown

@@ -12,7 +12,7 @@ import pytest
 from helpers import failure, make_set, make_story, use_stand_ins
 
 from kolors_lab import story
-from kolors_lab.cli import COMMANDS, POSITIONAL, main
+from kolors_lab.cli import COMMANDS, POSITIONAL, main, make_parser
 
 
 def run(*argv, **env):
@@ -40,6 +40,11 @@ def test_help_explains_every_option(name, capsys):
         found = re.findall(f" {flag} (.)", shown)
         assert found, field.name
         assert found[-1].isalnum() or found[-1] in '"“(.', f"{name} {field.name}: no words of explanation"
+
+
+@pytest.mark.parametrize("given", ["attention,conv1", '["attention", "conv1"]'])
+def test_several_words_go_with_commas_or_as_json(given):
+    assert make_parser().parse_args(["train", "--target_modules", given]).train.target_modules == ("attention", "conv1")
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,9 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(run):
 
 def test_two_processes_make_the_step_of_one_with_twice_the_batch(run, pipe_folder, pictures, tmp_path):
     """`accelerate launch` with the same command; plain gradient descent, so that equal LoRAs mean equal gradients."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "kolors_lab"]
-    command = f"train --preset {pipe_folder} --data {pictures} --out {tmp_path}/two --steps 1 --rank 4 --batch_size 2 "
-    command += "--lr_warmup_steps 0 --optimizer torch.optim.SGD --learning_rate 0.1"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = f"-m kolors_lab train --preset {pipe_folder} --data {pictures} --out {tmp_path}/two --steps 1 --rank 4 "
+    command += "--batch_size 2 --lr_warmup_steps 0 --optimizer torch.optim.SGD --learning_rate 0.1"
     done = subprocess.run(
         [*launch, *command.split()], capture_output=True, encoding="utf-8", check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},

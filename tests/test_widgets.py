@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kolors_lab.errors import SettingError, check_number
-from kolors_lab.widgets import SettingsForm, aside, label, progress, show, soon
+from kolors_lab.widgets import SettingsForm, aside, label, live_loss, progress, show, soon
 
 
 class Line:
@@ -36,6 +36,20 @@ def test_progress_ends_full_however_fast_it_goes(monkeypatch):
 
 def test_progress_outside_a_notebook_does_no_harm(capsys):
     progress("juice")(1, 1)
+
+
+def test_the_live_loss_ends_with_all_steps_drawn_in_few_drawings(monkeypatch):
+    class Curve:
+        drawn = []  # noqa: RUF012
+
+        def update(self, picture):
+            self.drawn.append(Image.open(io.BytesIO(picture.data)))
+
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Curve())
+    on_step = live_loss(pause=60.0)
+    for step in range(1, 51):
+        on_step(step, 50, 1 / step)
+    assert len(Curve.drawn) == 1 and Curve.drawn[0].format == "PNG"
 
 
 def test_shown_picture_is_a_small_jpeg_of_the_width_asked(tmp_path):
