@@ -37,6 +37,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "score": ("score", "ScoreConfig", "score"),
     "score compare": ("compare", "CompareConfig", "compare"),
     "submit": ("submit", "SubmitConfig", "submit"),
+    "leaderboard": ("leaderboard", "LeaderboardConfig", "leaderboard"),
     "fetch": ("fetch", "FetchConfig", "fetch"),
     "doctor": ("doctor", "DoctorConfig", "doctor"),
     "comfy show": ("comfy", "ComfyShowConfig", "comfy_show"),
@@ -159,6 +160,8 @@ def add_options(command: ArgumentParser, config: type) -> str:
     for field in fields(config):
         options = {} if field.default is MISSING else {"default": field.default}
         name = f"--{field.name}"
+        if types[field.name] is bool:  # --official alone means true
+            options |= {"nargs": "?", "const": True}
         if field.name in POSITIONAL:
             name, options = field.name, options and options | {"nargs": "?"}
         kind = types[field.name]
@@ -317,6 +320,7 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "score compare": _score,
     "submit": _submit,
     "story cast": _cast,
+    "leaderboard": _lines,
     "doctor": _doctor,
     "comfy show": _lines,
     "comfy run": _lines,

@@ -33,6 +33,10 @@ class KolorsLabWarning(UserWarning):
     """The work goes on, but the user should know; the message is one line. The command line prints it."""
 
 
+class UploadError(KolorsLabError):
+    """Something could not be sent; the message says what arrived and how to go on."""
+
+
 def check_number(field: str, value: object, low: float, high: float = float("inf"), whole: bool = False) -> None:
     """Raise SettingError unless `value` is a number (an int where `whole`) with low <= value <= high; NaN never is."""
     kind = int if whole else (int, float)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .dataset import open_image, read_examples
@@ -155,3 +156,27 @@ def check_workflow(graph: Graph, pictures: int, steps: int, seed: int) -> Verdic
         if (value := nodes["KolorsSampler"][name]) != wanted:
             broken.append(f"{name} 是 {value}，要用 {wanted} {name} is {value}, it should be {wanted}")
     return Verdict(broken)
+
+
+def check_better(better: Callable[[list[float], list[float]], str]) -> Verdict:
+    """Notebook 10: says which of two sets scores higher only where their paired differences show it."""
+    base = [6.1, 5.4, 6.8, 6.0, 5.7, 6.3, 5.9, 6.5]
+    wave = [0.3, -0.3, 0.25, -0.2, 0.3, -0.25, 0.2, -0.14]
+    cases = {
+        "第二套每张都高 0.1 the second is 0.1 higher in every pair": ([x + 0.1 for x in base], "second"),
+        "第二套每张都低 0.1 the second is 0.1 lower in every pair": ([x - 0.1 for x in base], "first"),
+        "平均高 0.02，但有高有低 0.02 higher on average, but up and down": (
+            [x + w for x, w in zip(base, wave, strict=True)],
+            "cannot tell",
+        ),
+        "有一个分数是 NaN one score is NaN": ([math.nan, *(x + 1 for x in base[1:])], "cannot tell"),
+    }
+    faults = []
+    for case, (second, right) in cases.items():
+        try:
+            answer = better(list(base), second)
+        except Exception as error:  # whatever a learner's function raises is to be shown
+            answer = f"{type(error).__name__}: {error}"
+        if answer != right:
+            faults.append(f"{case}: {answer!r}，应该是 should be {right!r}")
+    return Verdict(faults)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import Image
 
+    from .leaderboard import Entry
+
 INK, SOFT, GATE_RED = "#4b3f72", "#c9c2de", "#c8553d"
 
 
@@ -90,4 +92,34 @@ def score_histogram(scores: Sequence[float], gate: float = 6.0) -> Figure:
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def leaderboard(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
+    """Runs from top to bottom: score with its interval and the gate, coherence, prompt fit, each on its own axis."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from .score import interval
+
+    names = [entry.run + ("\npractice score" if entry.practice else "") for entry in entries]
+    rows = np.arange(len(entries))
+    figure = Figure(figsize=(8.4, 1.2 + 0.45 * len(entries)), layout="constrained")
+    score, *others = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
+    bounds = np.array([interval(entry.scores) for entry in entries])
+    score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
+    score.plot([entry.score for entry in entries], rows, "o", color=INK)
+    score.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5)
+    score.set_xlabel(f"score, its 95 % interval, gate at {gate:g}")
+    for axes, name in zip(others, ("coherence", "fit"), strict=True):
+        values = [getattr(entry, name) for entry in entries]
+        axes.plot([np.nan if value is None else value for value in values], rows, "o", color=INK)
+        axes.set_xlabel("prompt fit" if name == "fit" else name)
+    for axes in (score, *others):
+        axes.grid(axis="y", color=SOFT, alpha=0.4)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+        axes.margins(x=0.15)
+    score.set_yticks(rows, names, fontsize=9)
+    score.set_ylim(len(entries) - 0.5, -0.5)
     return figure

@@ -16,6 +16,8 @@ from .page import embed, embed_font
 from .score import GATE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .models import Preset
     from .story import StoryScene
 
@@ -82,8 +84,13 @@ def loss_svg(metrics: Sequence[dict]) -> str:
     """The loss curve as an SVG element."""
     from .plots import loss_curve
 
+    return svg(loss_curve(metrics))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, without a background."""
     stream = io.StringIO()
-    loss_curve(metrics).savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_set
 from PIL import Image
 
-from kolors_lab.exercises import check_picture, check_script, check_set, check_story
+from kolors_lab.exercises import check_better, check_picture, check_script, check_set, check_story
 from kolors_lab.generate import save_picture
 from kolors_lab.models import data_dir
 
@@ -129,3 +129,14 @@ def test_solution_of_notebook_03_and_what_may_be_wrong_with_it():
     ):
         assert old in right
         assert said in check_script(right.replace(old, new, 1))
+
+
+def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
+    from kolors_lab.score import interval
+
+    names = {"interval": interval}
+    exec(solution("10"), names)
+    assert "Well done" in check_better(names["better"])
+    said = check_better(lambda first, second: "second" if sum(second) > sum(first) else "first")
+    assert "NaN" in said and "up and down" in said and "0.1 higher" not in said
+    assert "ZeroDivisionError" in check_better(lambda first, second: 1 / 0)
