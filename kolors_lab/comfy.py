@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import DataError
+from .errors import DataError, ModelError, SettingError
 from .files import replacing
 from .graph import Graph, check, describe, draw, escapes, faults, is_link, name_of, running_order
 from .nodes import NODES
@@ -112,7 +112,7 @@ def fit(
     )
     notes = [f"weights: {', '.join(named)} → those of {preset.name}"] if named else []
     notes += _fit_sizes(graph, preset.size)
-    _settle_choices(graph)
+    _settle_texts(graph)
     files: dict[str, Path] = {}
     for key in list(graph):
         if widget := next((name for name in LORAS if name in graph[key]["inputs"]), None):
@@ -140,15 +140,20 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
     return [f"sizes: all times {scale:.3g}, {width} x {height} → {now}, since the model's own size is {own} px"]
 
 
-def _settle_choices(graph: Graph) -> None:
-    """`{a|b}` in texts by lot, from the seed of the first sampler: equal workflows choose alike."""
-    from .prompts import choose
+def _settle_texts(graph: Graph) -> None:
+    """`{a|b}` by lot, from the seed of the first sampler: equal workflows choose alike. DataError for a bad weight."""
+    from .prompts import choose, parse
 
     inputs = [node["inputs"] for node in graph.values()]
-    seeds = [each[name] for each in inputs for name in ("seed", "noise_seed") if name in each]
-    for each in inputs:
-        for name in {"text", "prompt", "negative_prompt"} & each.keys():
-            each[name] = choose(each[name], seeds[0] if seeds else 0)
+    seed = next((each[name] for each in inputs for name in ("seed", "noise_seed") if name in each), 0)
+    for key, node in graph.items():
+        syntax = "plain" if node["class_type"] == "KolorsTextEncode" else node["inputs"].get("prompt_syntax", "comfyui")
+        for name in {"text", "prompt", "negative_prompt"} & node["inputs"].keys():
+            try:
+                text = node["inputs"][name] = choose(node["inputs"][name], seed)
+                parse(text, syntax)
+            except SettingError as error:
+                raise DataError(f"{name_of(graph, key)}: {error}") from error
 
 
 def _find_lora(
@@ -160,7 +165,10 @@ def _find_lora(
     name = str(graph[key]["inputs"][widget]).replace("\\", "/").rpartition("/")[2]
     file = _inside(folder, name) or _inside(folder, Path(name).stem + ".safetensors")
     if file:
-        read_lora(file)  # damage and pickles are found now
+        try:
+            read_lora(file)  # damage and pickles are found now
+        except ModelError as error:
+            raise ModelError(f"{name_of(graph, key)}: {error}") from error
         files[key] = file
         return [] if file.name == name else [f"{name_of(graph, key)}: {file.name} in place of {name}"]
     where = f"is not in {folder}" if folder else "is needed: say with --loras which folder it is in"

@@ -92,7 +92,7 @@ SEED, TEXT, FILE = Widget(int, 0, 0, SEEDS), Widget(), Widget()
 SIZE, PLACE = Widget(int, 1024, 64, 4096, step=8), Widget(int, 0, 0, 4096)  # px
 ANY_SIZE = Widget(int, 1024, 0, 4096, step=8)  # 0: as the other side asks for
 STEPS, CFG, PART = Widget(int, 20, 1, 1000), Widget(float, 8.0, 0, 100), Widget(float, 1.0, 0, 1)
-STEP, COUNT, STRENGTH = Widget(int, 0, 0, 10000), Widget(int, 1, 1, 64), Widget(float, 1.0, -100, 100)
+COUNT, STRENGTH = Widget(int, 1, 1, 64), Widget(float, 1.0, -100, 100)
 CUT = Widget(str, "disabled", choices=("disabled", "center"))
 SWITCH = Widget(str, "enable", choices=("enable", "disable"))
 METHOD = Widget(choices=("nearest-exact", "bilinear", "area", "bicubic", "bislerp"))
@@ -136,7 +136,8 @@ NODES = {
     ),
     "KSamplerAdvanced": Node({
         "model": "MODEL", "add_noise": SWITCH, "noise_seed": SEED, "steps": STEPS, "cfg": CFG, **HOW, **WHAT,
-        "start_at_step": STEP, "end_at_step": STEP, "return_with_leftover_noise": SWITCH,
+        "start_at_step": Widget(int, 0, 0, 10000), "end_at_step": Widget(int, 10000, 0, 10000),
+        "return_with_leftover_noise": Widget(str, "disable", choices=SWITCH.choices),
     }, ("LATENT",)),
     "EmptyLatentImage": Node({**SIZES, "batch_size": COUNT}, ("LATENT",)),
     "RepeatLatentBatch": Node({"samples": "LATENT", "amount": COUNT}, ("LATENT",)),

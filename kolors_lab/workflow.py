@@ -309,8 +309,15 @@ def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict
     """The settings of one picture of a graph, as far as its last sampler has them: what `workflow_api` takes.
 
     `output` is the node that shows or saves it (the first if None), `index` its place in the batch.
-    Raises DataError where no sampler leads to it.
+    Raises DataError where no sampler leads to it, or nodes that are not known here lie between.
     """
+    try:
+        return _settings(graph, output, index)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"the settings cannot be told: a node on the way is not known here ({error!r})") from error
+
+
+def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
     key = output or next((key for key, node in graph.items() if node["class_type"] in PICTURES), "")
     while (node := graph.get(key)) and node["class_type"] not in SAMPLERS:
         links = [node["inputs"].get(name) for name in ("images", "samples", "pixels", "image")]
