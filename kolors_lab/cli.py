@@ -119,11 +119,18 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callab
         "on_encode": lambda: bars("encode"),
         "on_step": lambda: bars(command),
         "on_metrics": lambda: bars.note,
-        "say": lambda: print,
+        "say": lambda: _tell,
         "on_progress": lambda: lambda line: print(line, file=sys.stderr),
     }
     wanted = inspect.signature(function).parameters
     return {name: make() for name, make in known.items() if name in wanted}
+
+
+def _tell(line: str) -> None:
+    """Print a line, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line)
 
 
 def make_parser() -> ArgumentParser:

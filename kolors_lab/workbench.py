@@ -66,7 +66,8 @@ class Workbench:
 
         marks, self.ran = fingerprints(job), []
         new = {key for key, mark in marks.items() if mark not in self.results}
-        self.report = _counter(sum(job.graph[key]["inputs"].get("steps", 0) for key in new), on_step)
+        total = sum(job.graph[key]["inputs"].get("steps", 0) for key in new)
+        self.report = _counter(total, on_step)
         try:
             with drawing(self.pipe):
                 for key in marks:
