@@ -13,6 +13,7 @@ from .errors import DataError
 from .generate import read_settings
 from .graph import Graph, faults
 from .juice import distance, perceptual_hash, sharpness
+from .samplers import SAMPLERS
 from .script import StoryScene, read_script, read_story
 from .submit import PANELS
 
@@ -180,3 +181,39 @@ def check_better(better: Callable[[list[float], list[float]], str]) -> Verdict:
         if answer != right:
             faults.append(f"{case}: {answer!r}，应该是 should be {right!r}")
     return Verdict(faults)
+
+
+def exact_denoiser(x, sigma: float):
+    """Notebook 04: a denoiser whose answers are exact, for pictures of one number around -1 and 1 by 0.5."""
+    import torch
+
+    spread = 0.25 + sigma**2
+    return (0.25 * x + sigma**2 * torch.tanh(x / spread)) / spread
+
+
+def walk(sampler_name: str, steps: int, down_to: float = 0.1):
+    """Notebook 04: nine numbers taken from sigma 10 to `down_to` by a sampler and the exact denoiser."""
+    import numpy as np
+    import torch
+
+    start = torch.linspace(-12, 12, 9, dtype=torch.float64)
+    sigmas = np.geomspace(10, down_to, steps + 1).tolist()
+    return SAMPLERS[sampler_name](exact_denoiser, start, sigmas, lambda *step: None, lambda: torch.zeros_like(start))
+
+
+def check_sampler(mine: Callable, name: str) -> Verdict:
+    """Notebook 04: `mine(denoiser, x, sigmas)` goes the way of the sampler of that name, down to sigma 0."""
+    import torch
+
+    start, sigmas = torch.linspace(-12, 12, 9, dtype=torch.float64), [10.0, 4.0, 1.5, 0.6, 0.2, 0.0]
+    theirs = SAMPLERS[name](exact_denoiser, start, sigmas, lambda *step: None, lambda: torch.zeros_like(start))
+    try:
+        ours = mine(exact_denoiser, start, sigmas)
+    except Exception as error:  # whatever a learner's function may raise
+        return Verdict([f"函数出错了 the function raises {type(error).__name__}: {error}"])
+    if not isinstance(ours, torch.Tensor) or ours.shape != start.shape:
+        return Verdict(["要返回和 x 同样形状的张量 it must return a tensor of the shape of x"])
+    if not ours.isfinite().all():
+        return Verdict(["结果里有 NaN：最后一步除以 0 了？ NaN in the result: divided by 0 in the last step?"])
+    far = (ours - theirs).abs().max().item()
+    return Verdict([f"离 {name} 还差 {far:.3f} still {far:.3f} away from {name}"] if far > 1e-6 else [])
