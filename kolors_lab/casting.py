@@ -96,7 +96,7 @@ def cast(
     """
     preset, out = get_preset(config.preset), Path(config.out)
     find_scorer(preset)  # what is missing is found before hours of drawing
-    scenes, load = read_story(story_file(config.story)), pipe or (lambda: load_pipeline(preset))
+    scenes, load = read_story(story_file(config.story), count=config.count), pipe or (lambda: load_pipeline(preset))
     tried = [
         (n, replace(scene, seed=seed))
         for n, (scene, now) in enumerate(zip(scenes, chosen(out, scenes), strict=True), 1)

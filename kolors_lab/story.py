@@ -40,6 +40,7 @@ class StoryConfig:
     Args:
         preset: which model: tiny (embedded), kolors, or a folder that holds a Kolors pipeline
         story: table of scenes (CSV, Markdown, JSON or a numbered list); without it the bundled 偶像少女养成日记
+        count: how many scenes there must be; without it any number will do
         lora: .safetensors file of a LoRA to draw with; without it the base model draws
         lora_strength: how strongly the LoRA acts: 0 not at all, 1 as it was trained
         steps: denoising steps of a panel; without it the preset's
@@ -53,6 +54,7 @@ class StoryConfig:
 
     preset: str = "tiny"
     story: str | None = None
+    count: int | None = None
     lora: str | None = None
     lora_strength: float = 1.0
     steps: int | None = None
@@ -66,8 +68,9 @@ class StoryConfig:
     def __post_init__(self):
         check_sampling(0, self.steps, self.cfg, None, None, self.lora_strength)
         get_layout(self.layout)
-        if self.together is not None:
-            check_number("together", self.together, 1, 64, whole=True)
+        for field in ("count", "together"):
+            if getattr(self, field) is not None:
+                check_number(field, getattr(self, field), 1, 64, whole=True)
 
 
 def story_file(story: str | None) -> Path:
@@ -268,7 +271,8 @@ def settings_of(file: Path) -> dict | None:
 
 def story(config: StoryConfig, on_step: OnStep | None = None, pipe: KolorsPipeline | None = None) -> Path:
     """Panels and page, as PNG and HTML, for the settings of the command line; the PNG's path."""
-    preset, scenes = get_preset(config.preset), chosen(config.out, read_story(story_file(config.story)))
+    preset = get_preset(config.preset)
+    scenes = chosen(config.out, read_story(story_file(config.story), count=config.count))
     panels = tell(
         pipe or (lambda: load_pipeline(preset)), scenes, config.out, preset,
         config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together,

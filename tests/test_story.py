@@ -112,6 +112,9 @@ def test_story_writes_panels_and_page(preset, tmp_path):
     assert Image.open(page).text["Title"] == "my story"
     assert (tmp_path / "out" / "panels" / "2.png").exists()
     assert "第2格" in (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
+    with pytest.raises(DataError, match="2 scenes, 8 are wanted; missing: 3, 4, 5, 6, 7, 8"):
+        story.story(StoryConfig(story=str(file), count=8, out=str(tmp_path / "out")))
+    assert page.exists()
     for wrong in ({"steps": 0}, {"layout": "round"}, {"together": 0}):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             StoryConfig(**wrong)
