@@ -278,6 +278,8 @@ def place(pipe: KolorsPipeline, device: torch.device | str) -> None:
     if device.type == "cuda" and _must_offload(size, pipe.unet.config.sample_size * 8, device):
         pipe.to("cpu")
         pipe.enable_model_cpu_offload(device=device)
+        pipe.vae.enable_slicing()  # batches picture by picture, and what is larger than the VAE was made for in tiles
+        pipe.vae.enable_tiling()
     else:
         pipe.to(device)
 
@@ -308,6 +310,20 @@ def memory_plan(preset: Preset, device: torch.device | str, dtype: torch.dtype) 
     if _must_offload(weights, preset.size, device):
         return f"{need}, {free} on the card: each part goes there only while it works"
     return f"{need}, {free} on the card: all of it stays there"
+
+
+def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
+    """How to draw at `size` px on a card of `card` bytes: text encoder and the rest of the weights in bytes."""
+    working, card = _working_memory(size), int(card * 0.95)  # the driver keeps some
+    if encoder + rest + working <= card:
+        return "all of it stays on the card"
+    if max(encoder + GIB // 4, rest + working) <= card:
+        return "each part goes to the card only while it works"
+    if rest + working <= card:
+        return (
+            "encode the prompts in main memory and take the text encoder off (latents.encode_then_free), then the card"
+        )
+    return "too small for pictures of this size: draw smaller ones"
 
 
 def parameter_count(folder: Path) -> int:

@@ -9,9 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.generate import GenerateConfig, generate, generate_file, infotext, read_settings, save_picture
+from kolors_lab.errors import DataError, ModelError, SettingError
+from kolors_lab.generate import (
+    GenerateConfig,
+    Stop,
+    Stopped,
+    generate,
+    generate_batch,
+    generate_file,
+    hand_over,
+    infotext,
+    read_settings,
+    save_picture,
+)
+from kolors_lab.latents import encode_then_free
 from kolors_lab.lora import add_lora, save_lora, unload_lora
+from kolors_lab.models import card_plan
+from kolors_lab.sampling import KSampler
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 SETTINGS = {
@@ -161,3 +175,47 @@ def test_generate_file_takes_a_lora_on_and_off_again(pipe, pipe_folder, tmp_path
 def test_a_missing_lora_is_said_before_the_model_is_loaded(pipe_folder, tmp_path):
     with pytest.raises(DataError, match="gone"):
         generate_file(GenerateConfig(preset=str(pipe_folder), lora=str(tmp_path / "gone.safetensors")))
+
+
+def test_without_its_text_encoder_the_model_draws_what_was_encoded_before(pipe):
+    before = draw(pipe, negative_prompt="王子")
+    encode_then_free(pipe, ["白马", "王子"])
+    assert pipe.text_encoder is None and np.array_equal(draw(pipe, negative_prompt="王子"), before)
+    with pytest.raises(ModelError, match="舞台"):
+        draw(pipe, "舞台")
+
+
+@pytest.mark.parametrize(
+    ("card", "plan"), [(24, "all of it stays"), (15, "only while it works"), (10, "encode_then_free"), (8, "draw smaller")]
+)
+def test_the_plan_for_kolors_goes_by_the_card(card, plan):
+    assert plan in card_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30)
+
+
+def test_stop_ends_a_drawing_and_leaves_the_pipeline_whole(pipe):
+    before, stop, seen = draw(pipe), Stop(), []
+    with pytest.raises(Stopped, match="after step 1 of 5"):
+        draw(pipe, steps=5, stop=stop, on_preview=seen.append, on_step=lambda done, total: stop.set())
+    assert [picture.size for picture in seen] == [(64, 64)] and np.array_equal(draw(pipe), before)
+
+
+def test_a_batch_draws_what_each_picture_alone_would(pipe):
+    settings = [KSampler(seed=seed, steps=2, cfg=cfg, width=64, height=64) for seed, cfg in ((1, 4.0), (2, 6.0))]
+    both = [np.asarray(one, int) for one in generate_batch(pipe, ["白马", "王子"], ["", "模糊"], settings)]
+    alone = [draw(pipe, seed=1, cfg=4.0), draw(pipe, "王子", "模糊", seed=2, cfg=6.0)]
+    assert all(abs(one - other.astype(int)).max() <= 1 for one, other in zip(both, alone, strict=True))
+    with pytest.raises(SettingError, match="steps = "):
+        generate_batch(pipe, ["白马"] * 2, [""] * 2, [KSampler(steps=2), KSampler(steps=3)])
+
+
+def test_a_handover_to_the_same_model_changes_nothing(pipe):
+    settings = {"steps": 4, "width": 64, "height": 64, "seed": 1}
+    handed = hand_over(pipe, pipe, "白马", at=0.5, **settings)
+    assert np.array_equal(np.asarray(handed), draw(pipe, **settings))
+
+
+def test_hires_and_picture_to_picture(pipe):
+    start = Image.new("RGB", (100, 80), "red")
+    assert generate(pipe, "白马", steps=1, width=64, height=64, hires=1.5).size == (96, 96)
+    assert not np.array_equal(draw(pipe, image=start, denoise=0.5), draw(pipe))
+    assert np.array_equal(draw(pipe, image=start, denoise=0.0, seed=1), draw(pipe, image=start, denoise=0.0, seed=2))
