@@ -251,7 +251,7 @@ def sheet(pictures: dict[tuple[int, int, int], Image.Image], given: Sequence[Axi
     face, columns, rows, blocks = font(LETTERS), *(len(axis.values) for axis in given)
     width, height = (max(size) for size in zip(*(picture.size for picture in pictures.values()), strict=True))
     left = max((int(face.getlength(text)) for text in _labels(given[1])), default=0)
-    left = min(left, SIDE) + 2 * PAD if left else PAD
+    left = min(left, width) + 2 * PAD if left else PAD
     heads = [wrap(text, face, width, 3) for text in _labels(given[0])] or [[]]
     title, head, line = (
         (LETTERS + 3 * PAD) * bool(given[2].field),

@@ -51,7 +51,7 @@ class Lab:
         )
         self.progress = IntProgress(max=1, layout=Layout(width=f"{SIDE}px"))
         self.status = HTML()
-        self.code = Textarea(rows=5, layout=Layout(width="98%"), description="同样的代码 code:")
+        self.code = Textarea(rows=9, layout=Layout(width="98%"), description="同样的代码 code:")
         self.code.style.description_width = "9em"
         self.buttons = HBox(layout=Layout(flex_flow="row wrap"))
         side = VBox([self.picture, self.progress, self.status])
@@ -303,11 +303,11 @@ def contact(files: Sequence[Path], columns: int = 4, side: int = 160) -> Image.I
 
     from .dataset import open_image
 
-    columns = min(columns, len(files))
+    images = [open_image(file) for file in files]
+    columns, side = min(columns, len(files)), min(side, max(max(image.size) for image in images))
     page = Image.new("RGB", (columns * side, -(-len(files) // columns) * side), "white")
-    for n, file in enumerate(files):
-        image = open_image(file)
-        image.thumbnail((side, side)) if max(image.size) > side else None
+    for n, image in enumerate(images):
+        image.thumbnail((side, side))
         page.paste(image, (n % columns * side, n // columns * side))
     return page
 
