@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,8 @@ def test_what_goes_wrong_is_said_in_a_line(lab, tmp_path):
     lab.buttons.children[0].click()
     assert "character 1: this ( is never closed" in said(lab) and not lab.busy
     (tmp_path / "no.png").write_bytes(b"no picture")
-    lab.upload.value = ({"name": "../no.png", "content": memoryview(b"no picture"), "type": "", "size": 10},)
+    given = {"name": "../no.png", "content": memoryview(b"no picture"), "type": "", "size": 10}
+    lab.upload.value = (given | {"last_modified": datetime.now(timezone.utc)},)
     assert "no.png" in said(lab) and not (tmp_path / "no.png").samefile(tmp_path / "lab/loaded/no.png")
 
 
