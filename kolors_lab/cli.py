@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from .errors import KolorsLabError, KolorsLabWarning, SettingError
 
@@ -31,7 +31,6 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "captions": ("captions", "CaptionsConfig", "captions"),
     "train": ("train", "TrainConfig", "train"),
     "generate": ("generate", "GenerateConfig", "generate_file"),
-    "grid": ("grids", "GridConfig", "grid"),
     "story": ("story", "StoryConfig", "story"),
     "story brief": ("brief", "BriefConfig", "brief"),
     "story cast": ("casting", "CastConfig", "cast"),
@@ -44,10 +43,13 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "comfy show": ("comfy", "ComfyShowConfig", "comfy_show"),
     "comfy run": ("comfy", "ComfyRunConfig", "comfy_run"),
     "comfy export": ("comfy", "ComfyExportConfig", "comfy_export"),
+    "lora show": ("lora_tools", "LoraShowConfig", "lora_show"),
+    "lora convert": ("lora_tools", "LoraConvertConfig", "lora_convert"),
+    "lora mix": ("lora_tools", "LoraMixConfig", "lora_mix"),
     "course": ("course", "CourseConfig", "course"),
 }
 JOINT = "\u00a0"  # within a name of two words, where jsonargparse takes no plain space
-POSITIONAL = ("folder", "other", "what", "file", "picture")  # kolors-lab score FOLDER, kolors-lab fetch model
+POSITIONAL = ("folder", "other", "what", "file", "picture", "target", "parts")  # kolors-lab score FOLDER
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -171,9 +173,11 @@ def add_options(command: ArgumentParser, config: type) -> str:
         if types[field.name] is bool:  # --official alone means true
             options |= {"nargs": "?", "const": True}
         if field.name in POSITIONAL:
-            name, options = field.name, options and options | {"nargs": "?"}
+            several = get_origin(types[field.name]) is tuple
+            name, options = field.name, {"nargs": "+"} if several else options and options | {"nargs": "?"}
         kind = types[field.name]
         kind = words if tuple[str, ...] in (kind, *get_args(kind)) else kind
+        kind = str if options.get("nargs") == "+" else kind
         command.add_argument(name, type=kind, help=texts.get(field.name), **options)
     return about.short_description
 
@@ -332,4 +336,5 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "doctor": _doctor,
     "comfy show": _lines,
     "comfy run": _lines,
+    "lora show": _lines,
 }  # the others say where what they made lies

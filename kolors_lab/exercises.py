@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .dataset import open_image, read_examples
-from .errors import DataError
+from .errors import DataError, ModelError
 from .generate import read_settings
 from .graph import Graph, faults
 from .juice import distance, perceptual_hash, sharpness
+from .lora_formats import open_lora, read_lora
+from .lora_tools import mix
 from .samplers import SAMPLERS
 from .script import StoryScene, read_script, read_story
 from .submit import PANELS
@@ -217,3 +219,25 @@ def check_sampler(mine: Callable, name: str) -> Verdict:
         return Verdict(["结果里有 NaN：最后一步除以 0 了？ NaN in the result: divided by 0 in the last step?"])
     far = (ours - theirs).abs().max().item()
     return Verdict([f"离 {name} 还差 {far:.3f} still {far:.3f} away from {name}"] if far > 1e-6 else [])
+
+
+def check_lora(
+    file: str | Path, parts: Sequence[tuple[str | Path, float]], rank: int, form: str = "kohya/ComfyUI"
+) -> Verdict:
+    """Notebook 06: a LoRA file of `form` and at most `rank`, with the effect of the weighted `parts` at that rank."""
+    try:
+        found, lora = open_lora(file)
+    except ModelError as error:
+        return Verdict([f"LoRA 读不出来 the LoRA cannot be read: {error}"])
+    wanted = mix([(read_lora(part), weight) for part, weight in parts], rank)
+    faults = []
+    if found != form:
+        faults.append(f"文件是 {found} 的格式，要 {form} 的 the file is in the format of {found}, not of {form}")
+    if (highest := max(layer.rank for layer in lora.layers.values())) > rank:
+        faults.append(f"秩是 {highest}，最多 {rank} the rank is {highest}, it should be at most {rank}")
+    if set(lora.layers) != set(wanted.layers):
+        return Verdict([*faults, "层不一样 other layers"])
+    apart = sum((lora.layers[name].delta() - layer.delta()).norm() for name, layer in wanted.layers.items())
+    if apart > 0.05 * sum(layer.delta().norm() for layer in wanted.layers.values()):
+        faults.append("作用和要求的不一样，看看权重和正负号 its effect is not the one wanted: mind weights and signs")
+    return Verdict(faults)

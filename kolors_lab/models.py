@@ -320,7 +320,9 @@ def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
     if max(encoder + GIB // 4, rest + working) <= card:
         return "each part goes to the card only while it works"
     if rest + working <= card:
-        return "prompts are encoded in main memory first, then the text encoder goes (latents.encode_then_free)"
+        return (
+            "encode the prompts in main memory and take the text encoder off (latents.encode_then_free), then the card"
+        )
     return "too small for pictures of this size: draw smaller ones"
 
 

@@ -95,3 +95,22 @@ def in_browser(page: Path, folder: Path, width: int) -> dict[str, int]:
     ]  # fmt: skip
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     return json.loads(re.search("<title>(.*?)</title>", dom)[1])
+
+
+def make_lora(unet, targets, alpha: float, rank: int = 8, seed: int = 0, keep: bool = False, **settings):
+    """A LoRA of random weights, none of them zero, for a UNet; `keep`: it stays on the UNet."""
+    import torch
+
+    from kolors_lab.lora import add_lora, get_lora
+
+    add_lora(unet, rank, alpha, targets, seed, **settings)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in unet.named_parameters():
+        if parameter.requires_grad and "magnitude" not in name:
+            parameter.data.normal_(0, 0.3, generator=generator)
+        elif parameter.requires_grad:
+            parameter.data.mul_(1.1)
+    lora = get_lora(unet, {"trigger_word": "二次元"})
+    if not keep:
+        unet.delete_adapters("kolors_lab")
+    return lora

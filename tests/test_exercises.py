@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import make_set
+from helpers import make_lora, make_set
 from PIL import Image
 
-from kolors_lab.exercises import check_better, check_picture, check_script, check_set, check_story
+from kolors_lab.exercises import check_better, check_lora, check_picture, check_script, check_set, check_story
 from kolors_lab.generate import save_picture
+from kolors_lab.lora_formats import write_lora
+from kolors_lab.lora_tools import mix
 from kolors_lab.models import data_dir
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -140,3 +142,15 @@ def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
     said = check_better(lambda first, second: "second" if sum(second) > sum(first) else "first")
     assert "NaN" in said and "up and down" in said and "0.1 higher" not in said
     assert "ZeroDivisionError" in check_better(lambda first, second: 1 / 0)
+
+
+def test_a_lora_of_the_wrong_format_rank_or_effect_is_told_what_is_missing(pipe, tmp_path):
+    one, other = (make_lora(pipe.unet, ("to_q",), 4.0, rank=4, seed=seed) for seed in (1, 2))
+    files = [write_lora(lora, tmp_path / f"{n}.safetensors") for n, lora in enumerate((one, other))]
+    parts = [(files[0], 1.5), (files[1], -0.5)]
+    wrong = write_lora(mix([(one, 1.0), (other, 0.5)]), tmp_path / "wrong.safetensors")
+    said = str(check_lora(wrong, parts, rank=4))
+    assert all(word in said for word in ("format of diffusers", "rank is 8", "weights and signs"))
+    right = write_lora(mix([(one, 1.5), (other, -0.5)], rank=4), tmp_path / "right.safetensors", "comfyui")
+    assert "Well done" in check_lora(right, parts, rank=4)
+    assert "cannot be read" in check_lora(tmp_path / "gone.safetensors", parts, rank=4)
