@@ -31,6 +31,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "captions": ("captions", "CaptionsConfig", "captions"),
     "train": ("train", "TrainConfig", "train"),
     "generate": ("generate", "GenerateConfig", "generate_file"),
+    "grid": ("grids", "GridConfig", "grid"),
     "story": ("story", "StoryConfig", "story"),
     "story brief": ("brief", "BriefConfig", "brief"),
     "story cast": ("casting", "CastConfig", "cast"),

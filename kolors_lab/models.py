@@ -91,7 +91,7 @@ def _tiny() -> Preset:
         steps=20,
         train_steps=400,
         batch_size=4,
-        learning_rate=2e-3,
+        learning_rate=4e-3,
         gradient_checkpointing=False,
         target_modules=EVERY_BLOCK,  # attention alone is too little of a small UNet to carry a style
         min_size=128,
@@ -320,9 +320,7 @@ def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
     if max(encoder + GIB // 4, rest + working) <= card:
         return "each part goes to the card only while it works"
     if rest + working <= card:
-        return (
-            "encode the prompts in main memory and take the text encoder off (latents.encode_then_free), then the card"
-        )
+        return "prompts are encoded in main memory first, then the text encoder goes (latents.encode_then_free)"
     return "too small for pictures of this size: draw smaller ones"
 
 

@@ -205,8 +205,8 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
     """The widget for a field: a menu, a tick, a slider, a text that may be empty (None), or text over some lines."""
     import ipywidgets as w
 
-    given = {"description": label(name), "style": {"description_width": "12em"}, "tooltip": about}
-    wide, narrow = {"layout": w.Layout(width="36em")}, {"layout": w.Layout(width="27em")}
+    given = {"description": label(name), "style": {"description_width": "17em"}, "tooltip": about}
+    wide, narrow = {"layout": w.Layout(width="40em")}, {"layout": w.Layout(width="31em")}
     if choices is not None:
         options = [("—", "") if choice is None else (str(choice), choice) for choice in choices]  # None: nothing chosen
         return w.Dropdown(options=options, value="" if value is None else value, **given, **narrow)

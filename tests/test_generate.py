@@ -186,7 +186,8 @@ def test_without_its_text_encoder_the_model_draws_what_was_encoded_before(pipe):
 
 
 @pytest.mark.parametrize(
-    ("card", "plan"), [(24, "all of it stays"), (15, "only while it works"), (10, "encode_then_free"), (8, "draw smaller")]
+    ("card", "plan"),
+    [(24, "all of it stays"), (15, "only while it works"), (10, "encode_then_free"), (8, "draw smaller")],
 )
 def test_the_plan_for_kolors_goes_by_the_card(card, plan):
     assert plan in card_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30)
