@@ -38,6 +38,9 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "score": ("score", "ScoreConfig", "score"),
     "score compare": ("compare", "CompareConfig", "compare"),
     "submit": ("submit", "SubmitConfig", "submit"),
+    "submit check": ("check", "CheckConfig", "check"),
+    "submit reproduce": ("check", "ReproduceConfig", "reproduce"),
+    "submit upload": ("upload", "UploadConfig", "upload"),
     "leaderboard": ("leaderboard", "LeaderboardConfig", "leaderboard"),
     "fetch": ("fetch", "FetchConfig", "fetch"),
     "doctor": ("doctor", "DoctorConfig", "doctor"),
@@ -296,7 +299,11 @@ def _captions(config: Any, done: Any) -> list[str]:
 
 
 def _submit(config: Any, done: Any) -> list[str]:
-    return [f"submission: {config.folder}", *(f"still missing: {line}" for line in done)]
+    return [f"submission: {config.folder} and {config.zip}", *(f"still missing: {line}" for line in done)]
+
+
+def _check(config: Any, done: Any) -> list[str]:
+    return [f"still missing: {line}" for line in done] or [f"{config.folder}: nothing is missing"]
 
 
 def _doctor(config: Any, done: Any) -> list[str]:
@@ -332,6 +339,9 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "score": _score,
     "score compare": _score,
     "submit": _submit,
+    "submit check": _check,
+    "submit reproduce": _score,
+    "submit upload": _lines,
     "story cast": _cast,
     "leaderboard": _lines,
     "doctor": _doctor,

@@ -1,4 +1,4 @@
-"""The folder to hand in: LoRA, model card, panels, prompts and page, and the list of what is still missing.
+"""The folder to hand in, and the same as a zip: LoRA, model card, panels, prompts and page.
 
 The challenge asks for a LoRA on ModelScope named 队伍名称-可图Kolors训练-xxxxxx with its description, at least eight
 pictures with their prompts, and a page of eight; a mean aesthetic score below 6 is invalid.
@@ -9,25 +9,21 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .errors import DataError, KolorsLabError, SettingError
-from .files import writing
+from .check import COMFYUI, MARK, PLACEHOLDER, missing
+from .errors import DataError, SettingError
+from .files import replacing, writing
 from .generate import read_settings
-from .lora import read_lora
+from .lora_formats import Lora, read_lora, write_lora
 from .models import get_preset
-from .page import make_page
-from .score import GATE, ScoreResult, passes, score_folder
+from .page import make_html, make_page
+from .score import ScoreResult, judge, score_folder
 from .steps import fingerprint, write_json
-
-PLACEHOLDER = "队伍名称"
-NAME = re.compile(r"^(?P<team>.+?)-可图Kolors训练-(?P<title>.+)$")
-PANELS = 8  # the challenge wants at least so many
-MARK = "submission.json"  # a folder that holds it is ours to replace
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,13 @@ class SubmitConfig:
     def folder(self) -> Path:
         return Path(self.out) if self.out else Path(self.run) / "submission"
 
+    @property
+    def zip(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.zip")
+
 
 def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = None) -> list[str]:
-    """Write the folder to hand in, whole or not at all, and return what is `missing` in it.
+    """Write the folder to hand in, whole or not at all, and its zip beside it; return what is `missing` in it.
 
     DataError if the run holds no LoRA or no panels, or if the folder in the way is not an earlier submission.
     """
@@ -71,6 +71,7 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "a LoRA; train one first")
     panels = _panels(_find(config.run, ("lora/panels", "panels"), "panels; tell a story first"))
     _check_ours(config.folder)
+    _check_zip(config.zip)
     settings = [read_settings(panel) for panel in panels]
     part = config.folder.with_name(f".{config.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -78,11 +79,12 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
         with writing(config.folder):
             _images(part / "images", panels)
             preset = get_preset(config.preset or settings[0]["model"])
-            result = score_folder(preset, part / "images", on_step=on_step)
+            result = judge(preset, part / "images", score_folder(preset, part / "images", on_step=on_step))
             _fill(part, config, lora, panels, settings, result)
             if config.folder.exists():
                 shutil.rmtree(config.folder)
             part.rename(config.folder)
+        _pack(config.folder, config.zip, config.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return missing(config.folder)
@@ -102,56 +104,6 @@ def from_run(config: SubmitConfig) -> SubmitConfig:
         title=config.title or title or run.resolve().name,
         preset=config.preset or known.get("preset"),
     )
-
-
-def missing(folder: str | Path) -> list[str]:
-    """What a folder still needs before it can be handed in, one sentence each; nothing for a complete one."""
-    folder = Path(folder)
-    try:
-        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return [f"{folder}: no submission here; make one with: kolors-lab submit --run FOLDER --out {folder}"]
-    return [*_missing_name(mark["name"]), *_missing_files(folder), *_missing_score(folder, mark)]
-
-
-def _missing_name(name: str) -> list[str]:
-    match = NAME.match(name)
-    if not match:
-        return [f"name {name!r}: it must read 队伍名称-可图Kolors训练-xxxxxx; set --team and --title"]
-    if match["team"] == PLACEHOLDER:
-        return [f"team: {PLACEHOLDER} is only a placeholder; give your team's name with --team"]
-    return []
-
-
-def _missing_files(folder: Path) -> list[str]:
-    wants = []
-    loras = sorted(folder.glob("*.safetensors"))
-    try:
-        read_lora(loras[0])
-    except IndexError:
-        wants.append("LoRA: no .safetensors file; train one with kolors-lab train")
-    except KolorsLabError as error:
-        wants.append(f"LoRA: {error}")
-    for name, what in (("README.md", "model card"), ("page.png", "page"), ("prompts.csv", "table of prompts")):
-        if not (folder / name).is_file():
-            wants.append(f"{name}: the {what} is missing; run kolors-lab submit again")
-    panels = len(list((folder / "images").glob("*.png")))
-    if panels < PANELS:
-        wants.append(f"images: {panels} pictures, at least {PANELS} are needed; add scenes to the story")
-    return wants
-
-
-def _missing_score(folder: Path, mark: dict) -> list[str]:
-    score = mark["score"]
-    if sorted(score["files"]) != sorted(f.name for f in (folder / "images").glob("*")):
-        return ["score: it belongs to other pictures; run kolors-lab submit again"]
-    if not passes(score["mean"]):
-        return [
-            f"score: the mean {score['mean']:.2f} is below the gate of {GATE:.0f}; better data or training lifts it"
-        ]
-    if score["practice"]:
-        return ["score: 练习分, a practice score of the small model; the challenge scores pictures of Kolors itself"]
-    return []
 
 
 def _find(run: str, places: tuple[str, ...], what: str) -> Path:
@@ -197,10 +149,14 @@ def _fill(
     part: Path, config: SubmitConfig, lora: Path, panels: list[Path], settings: list[dict], result: ScoreResult
 ) -> None:
     shutil.copyfile(lora, part / f"{config.name}.safetensors")
-    make_page(panels, [s.get("scene", "") for s in settings], part / "page.png", config.title)
+    weights = read_lora(lora)
+    if not weights.dora:  # ComfyUI draws a DoRA otherwise
+        write_lora(weights, part / f"{config.name}{COMFYUI}", "comfyui")
+    captions = [s.get("scene", "") for s in settings]
+    make_page(panels, captions, part / "page.png", config.title)
+    make_html(panels, captions, part / "page.html", config.title)
     _prompts(part / "prompts.csv", panels, settings)
-    _, header = read_lora(lora)
-    (part / "README.md").write_text(card(config, panels, settings, header, result), encoding="utf-8")
+    (part / "README.md").write_text(card(config, panels, settings, weights, result), encoding="utf-8")
     mark = {"name": config.name, "score": asdict(result) | {"mean": result.mean}, "files": _marks(part)}
     write_json(part / MARK, mark)
 
@@ -214,77 +170,45 @@ def _prompts(file: Path, panels: list[Path], settings: list[dict]) -> None:
             table.writerow((f"images/{panel.name}", *(s.get(column, "") for column in columns)))
 
 
-def card(
-    config: SubmitConfig, panels: list[Path], settings: list[dict], header: dict[str, str], result: ScoreResult
-) -> str:
-    """The model card in ModelScope's form: front matter, then what it is, how to use it, how it was made."""
-    kind = (
-        "练习分 practice score（与审美无关 it knows nothing of taste）" if result.practice else "美学分 aesthetic score"
-    )
-    trigger = header.get("trigger_word") or "—"
+def card(config: SubmitConfig, panels: list[Path], settings: list[dict], lora: Lora, result: ScoreResult) -> str:
+    """The model card in ModelScope's form (card.md.j2): front matter, what it is, how to use it, how it was made."""
+    from jinja2 import Environment, FileSystemLoader
+
+    header = lora.header
     trained = {"rank": header.get("rank"), "alpha": header.get("alpha"), "pictures": header.get("examples")}
     trained |= json.loads(header.get("settings", "{}"))
-    rows = "\n".join(
-        f"| {panel.stem} | ![{panel.stem}](images/{panel.name}) "
-        f"| {_cell(s['prompt'])} | {_cell(s['negative_prompt'])} | {s['seed']} |"
-        for panel, s in zip(panels, settings, strict=True)
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
     )
-    first = settings[0]
-    training = "\n".join(f"| {key} | {_cell(value)} |" for key, value in trained.items() if value is not None)
-    return f"""---
-frameworks:
-- Pytorch
-license: apache-2.0
-tasks:
-- text-to-image-synthesis
-base_model:
-- Kwai-Kolors/Kolors
-base_model_relation: adapter
-language:
-- zh
-tags:
-- LoRA
-- text-to-image
-- Kolors
-trigger_words:
-- {trigger}
----
-# {config.name}
-
-![{config.title}](page.png)
-
-《{config.title}》：用可图 Kolors 的 LoRA 讲的一个八格故事。图片由 AI 生成。
-A story in {len(settings)} pictures, told with a LoRA on Kolors. The pictures are AI-generated.
-
-## 用法 · Use
-
-触发词 trigger word：**{trigger}**（写在提示词开头 at the beginning of the prompt）
-
-```python
-pipe.load_lora_weights(".", weight_name="{config.name}.safetensors")
-image = pipe("{trigger}，…", guidance_scale={first["cfg"]}, num_inference_steps={first["steps"]}).images[0]
-```
-
-## 分数 · Score
-
-{kind}: **{result.mean:.2f}** ({len(result.scores)} pictures; the gate is {GATE:.0f})
-
-## 图片与提示词 · Pictures and prompts
-
-{first["steps"]} steps, cfg {first["cfg"]}, {first["width"]} × {first["height"]}, LoRA strength \
-{first.get("lora_strength", 1.0)}
-
-| | picture | prompt | negative prompt | seed |
-|---|---|---|---|---|
-{rows}
-
-## 训练 · Training
-
-| setting | value |
-|---|---|
-{training}
-"""
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # Chinese as characters
+    templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    return templates.get_template("card.md.j2").render(
+        name=config.name,
+        title=config.title,
+        trigger=header.get("trigger_word") or "—",
+        first=settings[0],
+        panels=[(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
+        comfyui=None if lora.dora else f"{config.name}{COMFYUI}",
+        score=result,
+        trained={key: value for key, value in trained.items() if value is not None},
+    )
 
 
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
+def _check_zip(file: Path) -> None:
+    """DataError unless the file is free or an earlier submission's."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            ours = any(entry.endswith(f"/{MARK}") for entry in archive.namelist())
+    except FileNotFoundError:
+        return
+    except (OSError, zipfile.BadZipFile):
+        ours = False
+    if not ours:
+        raise DataError(f"{file}: it is not a submission of ours, so it stays; move it away or choose another folder")
+
+
+def _pack(folder: Path, file: Path, name: str) -> None:
+    """The folder as one zip; inside, everything lies in a folder of the submission's name."""
+    with replacing(file) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(f for f in folder.rglob("*") if f.is_file()):
+            archive.write(path, f"{name}/{path.relative_to(folder).as_posix()}")
