@@ -30,7 +30,8 @@ class CaptionConfig:
         caption_delete: words to take out of the captions
         caption_replace: words to replace, each as OLD=NEW
         caption_shuffle: put the parts of each further variant's caption, the first excepted, into another order
-        caption_dropout: share of the examples, at each step, that go without their caption
+        caption_dropout: share of the examples, at each step, that go without their caption; cfg measures a prompt against
+            none, so a LoRA that never met none is thinned by it
     """
 
     trigger_word: str = "二次元"
@@ -40,7 +41,7 @@ class CaptionConfig:
     caption_delete: tuple[str, ...] = ()
     caption_replace: tuple[str, ...] = ()
     caption_shuffle: bool = False
-    caption_dropout: float = 0.0
+    caption_dropout: float = 0.15
 
     def __post_init__(self):
         check_number("caption_dropout", self.caption_dropout, 0, 1)

@@ -91,7 +91,7 @@ def _tiny() -> Preset:
         steps=20,
         train_steps=400,
         batch_size=4,
-        learning_rate=4e-3,
+        learning_rate=2e-3,
         gradient_checkpointing=False,
         target_modules=EVERY_BLOCK,  # attention alone is too little of a small UNet to carry a style
         min_size=128,
