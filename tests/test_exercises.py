@@ -7,12 +7,22 @@ from pathlib import Path
 import pytest
 from helpers import make_lora, make_set
 from PIL import Image
+from test_workflow import kijai
 
-from kolors_lab.exercises import check_better, check_lora, check_picture, check_script, check_set, check_story
+from kolors_lab.exercises import (
+    check_better,
+    check_lora,
+    check_picture,
+    check_script,
+    check_set,
+    check_story,
+    check_workflow,
+)  # fmt: skip
 from kolors_lab.generate import save_picture
 from kolors_lab.lora_formats import write_lora
 from kolors_lab.lora_tools import mix
 from kolors_lab.models import data_dir
+from kolors_lab.workflow import normalise
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -154,3 +164,13 @@ def test_a_lora_of_the_wrong_format_rank_or_effect_is_told_what_is_missing(pipe,
     right = write_lora(mix([(one, 1.5), (other, -0.5)], rank=4), tmp_path / "right.safetensors", "comfyui")
     assert "Well done" in check_lora(right, parts, rank=4)
     assert "cannot be read" in check_lora(tmp_path / "gone.safetensors", parts, rank=4)
+
+
+def test_workflow_before_and_after_the_folded_solution():
+    answer = normalise(kijai())
+    verdict = check_workflow(answer, pictures=3, steps=12, seed=8)
+    assert all(part in verdict for part in ("1. 要有 3 条", "2. steps 是 25", "3. seed 是 7"))
+    exec(solution("05"), {"answer": answer})
+    assert repr(check_workflow(answer, pictures=3, steps=12, seed=7)) == "做对了！ Well done."
+    answer["4"]["class_type"] = "KSampler"
+    assert "跑不起来" in check_workflow(answer, pictures=3, steps=12, seed=7)
