@@ -108,13 +108,15 @@ class StoryStudio:
         import ipywidgets as w
 
         self.rows[n - 1].box.layout.width = "46em"
+        for widget in self.rows[n - 1].widgets.values():
+            widget.style.description_width = "15em"
         side = w.VBox([w.HTML(f"<b style='font-size:1.3em'>{n}</b>"), self.pictures[n - 1]])
         buttons = [
             self._button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
-            self._button("换个种子 Next seed", lambda: self.draw(n, 1)),
+            self._button("换种子 Next seed", lambda: self.draw(n, 1)),
         ]
         return w.HBox(
-            [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="12em"))]
+            [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="14em"))]
         )
 
     def _button(self, text: str, action: Callable[[], None], style: str = "") -> Button:
@@ -254,7 +256,7 @@ class StoryStudio:
         which = w.Dropdown(
             options=range(1, len(done.takes) + 1), description="看第几格 scene", style={"description_width": "9em"}
         )
-        seeds = w.ToggleButtons(description="选种子 seed", style={"description_width": "9em"})
+        seeds = w.ToggleButtons(description="选种子 seed", button_style="info", style={"description_width": "9em"})
 
         def look(_: object = None) -> None:
             self.looked = n = which.value
