@@ -390,9 +390,10 @@ def _with_lora(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> UNe
     """The pipeline's UNet, ready to train its LoRA."""
     if config.base_bits:
         pipe.unet = load_quantized_unet(preset, config.base_bits, pipe.unet.dtype)
-    options = {"dropout": config.dropout, "use_rslora": config.use_rslora, "use_dora": config.use_dora}
-    options = {name: value for name, value in {**options, "start": config.init_lora}.items() if value}
-    add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, **options)
+    add_lora(
+        pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, dropout=config.dropout,
+        use_rslora=config.use_rslora, use_dora=config.use_dora, start=config.init_lora,
+    )  # fmt: skip
     set_checkpointing(pipe.unet, config.gradient_checkpointing)
     return pipe.unet.train()
 
