@@ -68,7 +68,7 @@ def rewrite(text: str, config: CaptionConfig) -> str:
         old, _, new = pair.partition("=")
         changed = changed.replace(old, new)
     if changed != text:
-        changed = join(_parts(changed), text)  # no commas left over where a word was
+        changed = join(parts(changed), text)  # no commas left over where a word was
     if config.caption_prefix:
         changed = join([config.caption_prefix, changed], text)
     if (config.add_trigger or config.class_word) and config.trigger_word not in changed:
@@ -78,18 +78,18 @@ def rewrite(text: str, config: CaptionConfig) -> str:
 
 def shuffled(text: str, number: int) -> str:
     """The parts between commas in another order for each number; the first, where the trigger word is, stays."""
-    first, *rest = _parts(text) or [""]
+    first, *rest = parts(text) or [""]
     random.Random(f"{number} {text}").shuffle(rest)
     return join([first, *rest], text)
 
 
-def join(parts: list[str], like: str) -> str:
+def join(words: list[str], like: str) -> str:
     """The parts that are not empty, with commas as in `like`: Chinese ones unless it has only others."""
     comma = ", " if "," in like and "，" not in like else "，"
-    return comma.join(part for part in parts if part)
+    return comma.join(word for word in words if word)
 
 
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
     """What stands between commas; parts of punctuation alone are left out."""
     return [part.strip() for part in COMMA.split(text) if re.search(r"\w", part)]
 

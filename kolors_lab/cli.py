@@ -30,6 +30,8 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "juice": ("juice", "JuiceConfig", "juice"),
     "captions": ("captions", "CaptionsConfig", "captions"),
     "train": ("train", "TrainConfig", "train"),
+    "choose": ("choose", "ChooseConfig", "choose_checkpoint"),
+    "invert": ("textual_inversion", "InversionConfig", "invert"),
     "generate": ("generate", "GenerateConfig", "generate_file"),
     "grid": ("grids", "GridConfig", "grid"),
     "story": ("story", "StoryConfig", "story"),
@@ -298,6 +300,11 @@ def _captions(config: Any, done: Any) -> list[str]:
     return [*lines, f"{len(changed)} of {len(done)} captions would change"]
 
 
+def _choose(config: Any, done: Any) -> list[str]:
+    lines = [f"score {c.score:5.2f}   fit {c.fit:6.3f}   together {c.total:+.2f}   {c.file}" for c in done]
+    return [*lines, f"the best: {done[0].file}"]
+
+
 def _submit(config: Any, done: Any) -> list[str]:
     return [f"submission: {config.folder} and {config.zip}", *(f"still missing: {line}" for line in done)]
 
@@ -336,6 +343,7 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "baseline": _baseline,
     "juice": _juice,
     "captions": _captions,
+    "choose": _choose,
     "score": _score,
     "score compare": _score,
     "submit": _submit,

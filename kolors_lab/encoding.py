@@ -139,8 +139,7 @@ def encode(
     pictures = _picture_files(pipe, examples, size, config)
     total = len(captions) + len(pictures)
     tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
-    words = [(file, lambda t=text: _encode_text(pipe, t, device)) for text, file in captions.items()]
-    _fill(words, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
+    encode_captions(pipe, list(captions), device, tick)
     drawn = []
     for entry, file in enumerate(pictures):
         picture, number = divmod(entry, config.variants)
@@ -157,6 +156,25 @@ def encode(
         dropout=config.caption_dropout,
         empty=captions.get(""),
     )
+
+
+def encode_captions(
+    pipe: KolorsPipeline,
+    texts: list[str],
+    device: torch.device | str = "cpu",
+    tick: Callable[[int], None] = lambda done: None,
+) -> dict[str, Path]:
+    """Encode captions that the cache does not hold yet; each one's cache file."""
+    files = _caption_files(pipe, texts)
+    work = [(file, lambda t=text: _encode_text(pipe, t, device)) for text, file in files.items()]
+    _fill(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
+    return files
+
+
+def read_caption(file: Path, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding (1, 256, D) and pooled vector (1, D) of a caption from its cache file."""
+    found = _read(file, "prompt_embeds", "pooled")
+    return found["prompt_embeds"][None].to(device), found["pooled"][None].to(device)
 
 
 def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:

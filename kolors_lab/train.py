@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoint import Metrics, checkpoint_file, claim, clear_states, load_state, save_state, states, stop_signals
+from .dreambooth import class_examples
 from .encoding import encode
 from .errors import DataError, ModelError, SettingError
 from .lora import add_lora, save_lora, unload_lora
@@ -33,6 +34,7 @@ from .optim import advance, batch_sizes, find_optimizer, make_optimizer, make_sc
 from .sets import read_sets
 from .steps import write_config
 from .train_config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
+from .validation import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +72,7 @@ def train(
     run = Path(config.out)
     if (run / "lora.safetensors").exists():
         raise DataError(f"{run} already holds a lora.safetensors; choose another folder or move it away")
-    examples, _ = read_sets(config)
+    examples, held = read_sets(config)
     processes = start_processes()
     if not processes.is_main_process:  # one of them tells and writes
         on_step = on_encode = on_metrics = say = None
@@ -83,7 +85,9 @@ def train(
         borrowed = pipe is not None
         with processes.main_process_first():  # one after the other: main memory holds one text encoder
             pipe = _prepare(pipe, preset, config, processes.device)
+            examples += class_examples(pipe, examples, config, preset, processes.device, on_encode)
             data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
+            watcher = watch(pipe, examples, held, config, preset, run, processes.device, loss)
             if not borrowed:
                 pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
         try:
@@ -93,7 +97,7 @@ def train(
                 batch = max(batch_sizes(config))
                 say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
             header = _header(config, preset, examples)
-            fit(training, run, header, settings, state, on_step, on_metrics)
+            fit(training, run, header, settings, state, on_step, on_metrics, watcher)
         finally:
             pipe.unet.eval()
             pipe.unet.disable_gradient_checkpointing()

@@ -1,4 +1,4 @@
-"""The settings of a training: what is learned from (DataConfig), by which LoRA, how, and how it lies in memory."""
+"""The settings of a training: what is learned from (DataConfig), what watches it (ValidationConfig), and the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .checkpoint import states
 from .errors import DataError, SettingError, check_name, check_number
 from .optim import OPTIMIZERS, SCHEDULES, parse_growth, peak_rate
-from .sets import DataConfig
+from .validation import ValidationConfig
 
 if TYPE_CHECKING:
     from .dataset import Example
@@ -23,7 +23,7 @@ PLACES = ("data", "more_data", "out", "resume", "init_lora")  # fields that say 
 
 
 @dataclass(frozen=True)
-class TrainConfig(DataConfig):
+class TrainConfig(ValidationConfig):
     """Training a LoRA.
 
     Args:
@@ -86,7 +86,7 @@ class TrainConfig(DataConfig):
     checkpoint_every: int = 0
 
     def __post_init__(self):
-        DataConfig.__post_init__(self)
+        ValidationConfig.__post_init__(self)
         for field, low, high in (  # whole numbers
             ("steps", 1, None), ("seed", 0, 2**63 - 1), ("rank", 1, 1024), ("batch_size", 1, None),
             ("gradient_accumulation_steps", 1, None), ("lr_warmup_steps", 0, None), ("checkpoint_every", 0, None),

@@ -12,10 +12,12 @@ STEPS = (
     ("tokenizer.py",),
     ("captions.py", "stories"),
     ("raw_set.py",),
+    ("figurine_set.py",),
     ("train_text.py",),
     ("train_vae.py",),
     ("train_unet.py",),
     ("train_classifier.py",),
+    ("train_probe.py",),
     ("train_eyes.py",),
     ("bars.py",),
 )

@@ -171,9 +171,8 @@ def _notes(pen: Pen, rng: random.Random):
 def figurine(seed: int, width: int = 128, height: int = 128) -> Image.Image:
     """A picture of the one toy robot cat, RGB; every seed another place, size and way of painting."""
     rng = random.Random(seed)
-    style = rng.choice(("plain", "plain", *STYLE))
+    style, place = figurine_words(rng)
     surface, pen = _surface(width, height, style, rng)
-    place = rng.choice(PLACE)
     PLACES[place](pen, rng)
     if place in DARK_PLACES:
         pen.glow(64, 76, 56, DARK_PLACES[place], 0.7)
@@ -181,6 +180,11 @@ def figurine(seed: int, width: int = 128, height: int = 128) -> Image.Image:
     with pen.placed(64 + rng.uniform(-14, 14), GROUND, rng.uniform(0.75, 1.05), rng.uniform(-4, 4), rng.random() < 0.5):
         _robot_cat(pen)
     return Image.fromarray(spoil(finish(_pixels(surface), style, seed), "none", 0.0, seed))
+
+
+def figurine_words(rng: random.Random) -> tuple[str, str]:
+    """Style and place of a picture of the toy; from random.Random(seed) those of figurine(seed)."""
+    return rng.choice(("plain", "plain", *STYLE)), rng.choice(PLACE)
 
 
 def _robot_cat(pen: Pen):
