@@ -17,16 +17,17 @@ from .errors import SettingError
 from .generate import check_sampling
 from .juice import JuiceConfig, juice
 from .models import get_preset, load_pipeline, local_path, pipeline_path
-from .page import make_page
 from .report import mean_loss, read_metrics, write_report
 from .score import find_scorer, judge, load_scorer, score_folder
 from .steps import Steps, fingerprint, write_config, write_json
-from .story import read_story, story_file, story_title, tell
+from .story import StoryConfig, make_pages, read_story, story_file, story_title, tell
 from .submit import PLACEHOLDER, SubmitConfig, submit
 from .train import TrainConfig, train
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
+
+CHECKPOINT_EVERY = 100  # training steps; a session that closes loses no more
 
 OnStep = Callable[[int, int], None]
 Progress = Callable[[str], "OnStep | None"]  # called with a stage's name, it gives that stage's on_step
@@ -132,8 +133,9 @@ class Run:
             spare = (folder / f"lora.previous-{n}.safetensors" for n in count(1))
             self.lora_file.replace(next(file for file in spare if not file.exists()))
         config = TrainConfig(
-            preset=c.preset, data=str(self.out / "clean"), out=str(folder), steps=c.steps, seed=c.seed, rank=c.rank
-        )
+            preset=c.preset, data=str(self.out / "clean"), out=str(folder), steps=c.steps, seed=c.seed, rank=c.rank,
+            checkpoint_every=CHECKPOINT_EVERY,
+        )  # fmt: skip
         train(config, self.pipe, on_encode=self.progress("encode"), on_step=self.progress("train"))
         return {"loss": mean_loss(read_metrics(folder / "metrics.jsonl"))}
 
@@ -143,7 +145,8 @@ class Run:
             lambda: self.pipe, self.scenes, self.out / name, self.preset, lora, self.config.lora_strength,
             on_step=self.progress(name),
         )  # fmt: skip
-        make_page(panels, [s.scene for s in self.scenes], self.out / name / "page.png", self.title)
+        config = StoryConfig(title=self.title, out=str(self.out / name))
+        make_pages(config, panels, [s.scene for s in self.scenes])
         return {"panels": [p.name for p in panels]}
 
     def score(self) -> dict:
