@@ -100,12 +100,12 @@ def test_both_readmes_give_the_same_commands():
 
 
 def test_commands_of_the_readme_are_understood():
-    from kolors_lab.cli import make_parser
+    from kolors_lab.cli import join_words, make_parser
 
     ours = [shlex.split(line)[1:] for line in commands("README.md") if line.startswith("kolors-lab ")]
     assert {words[0] for words in ours} >= {"baseline", "juice", "train", "generate", "story", "score", "submit"}
     for words in ours:
-        make_parser().parse_args(words)
+        make_parser().parse_args(join_words(words))
 
 
 @pytest.mark.parametrize("readme", READMES)
