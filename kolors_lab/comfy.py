@@ -160,13 +160,13 @@ def _find_lora(
     graph: Graph, key: str, widget: str, folder: str | Path | None, skip: bool, files: dict[str, Path]
 ) -> list[str]:
     """Put the node's LoRA file into `files`, or bypass the node where it may be skipped; returns what to tell."""
-    from .lora import read_lora
+    from .lora_formats import read_lora
 
     name = str(graph[key]["inputs"][widget]).replace("\\", "/").rpartition("/")[2]
     file = _inside(folder, name) or _inside(folder, Path(name).stem + ".safetensors")
     if file:
         try:
-            read_lora(file)  # damage and pickles are found now
+            read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
         except ModelError as error:
             raise ModelError(f"{name_of(graph, key)}: {error}") from error
         files[key] = file

@@ -150,12 +150,10 @@ def _lora(bench: Workbench, model: tuple, file: Path, strength_model: float, cli
 
 
 def _kolors_lora(bench: Workbench, kolors_model: tuple, file: Path, lora_alpha: float, **_: Any) -> tuple:
-    """The camp's node scales by lora_alpha / rank; here strength 1 is the alpha that the file was trained with."""
-    from .lora import read_lora
+    """The camp's node: it scales by lora_alpha / rank, whatever alpha the file was trained with or says."""
+    from .lora_formats import read_lora
 
-    tensors, header = read_lora(file)
-    rank = next(tensor.shape[0] for name, tensor in tensors.items() if ".lora_A." in name)
-    return ((*kolors_model, (file, lora_alpha / float(header.get("alpha", rank)))),)
+    return ((*kolors_model, (read_lora(file, lora_alpha), 1.0)) if lora_alpha else kolors_model,)
 
 
 def _encode(bench: Workbench, text: str, prompt_syntax: str = "comfyui", **rest: Any) -> tuple:

@@ -117,7 +117,7 @@ def test_kijais_nodes_draw_what_the_pipeline_draws(pipe, draw):
     assert max(np.abs(a.astype(int) - np.asarray(b)).max() for a, b in zip(drawn, truth, strict=True)) <= 1
 
 
-def test_the_camps_lora_node_scales_by_alpha(draw, lora):
+def test_the_camps_lora_node_scales_by_alpha(pipe, draw, lora):
     data = kijai((128, 64, 9, "fixed", 2, 5, "EulerDiscreteScheduler"))
     data["nodes"][3]["inputs"][0]["link"] = 9
     data["nodes"].append(
@@ -128,6 +128,13 @@ def test_the_camps_lora_node_scales_by_alpha(draw, lora):
     half = draw(graph, loras=lora.parent)[0]
     graph["9"]["inputs"]["lora_alpha"] = 0.0
     assert not same(half, draw(graph, loras=lora.parent)[0])
+    graph["9"]["inputs"]["lora_alpha"] = 4.0
+    settings = {"steps": 2, "cfg": 5.0, "width": 128, "height": 64, "seed": 9, "prompt_syntax": "plain"}
+    graph["3"]["inputs"]["prompt"] = "白马"
+    load_lora(pipe, lora)  # it was trained with alpha 4
+    trained = generate(pipe, "白马", "", **settings)
+    unload_lora(pipe)
+    assert np.abs(draw(graph, loras=lora.parent)[0].astype(int) - np.asarray(trained)).max() <= 1
     assert "my.safetensors in place of my.ckpt" in fit(graph, get_preset("tiny"), loras=lora.parent).notes[-1]
 
 
