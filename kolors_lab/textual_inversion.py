@@ -83,12 +83,13 @@ def invert(
     preset, file = get_preset(config.preset), Path(config.out) / "word.safetensors"
     if file.exists():
         raise DataError(f"{config.out} already holds a word.safetensors; choose another folder or move it away")
-    examples, _ = read_sets(DataConfig(data=config.data))
+    plain = DataConfig(data=config.data).plain()  # the captions are told anew at each step
+    examples, _ = read_sets(plain)
     write_config(Path(config.out) / "config.json", config)
     device = pick_device()
     pipe = pipe or load_pipeline(preset)
     pipe.remove_all_hooks()
-    data = encode(pipe, examples, preset.size, device, on_encode)
+    data = encode(pipe, examples, preset.size, device, on_encode, plain)
     for part in (pipe.text_encoder, pipe.unet):
         part.to(device)
     start = embedding_of(pipe, config.initial_word)
