@@ -9,8 +9,9 @@ LOCK ?= requirements.lock
 PY := $(VENV)/bin/python
 # The first of these that can make a venv does; `make PYTHON=/some/python3.12` decides.
 PYTHON ?= python3 python3.12 python3.11 python3.13 python3.10
-# Threads of each notebook under test; what they promise does not depend on it.
+# Tests run two at a time, each on one thread: on two cores that is quicker than one after the other on both.
 THREADS ?= 1
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -q --numprocesses 2 --dist loadfile
 # The scorer's classes. Its metadata demands torchvision and transformers < 5, its code neither.
 SCORER := simple-aesthetics-predictor==0.1.2
 # A venv is ready when it was made from these files in this place.
@@ -57,15 +58,13 @@ test-gpu: $(STAMP)  ## the same on CUDA
 	else echo "No CUDA device that computes: nothing was tested"; fi
 
 test-unit: $(STAMP)
-	@$(PY) -m pytest -q
+	@$(PYTEST)
 
 # --nbval compares each cell's output with the stored one; --nbval-current-env: this venv, whatever kernel a notebook names.
 # Copies, so that every notebook begins in an empty folder and a learner's own notebooks/runs stays as it is.
-# Two at a time, each on one thread: on two cores that is quicker than one on both.
 test-notebooks: $(STAMP)
 	@rm -rf .cache/notebooks && mkdir -p .cache/notebooks && cp notebooks/*.ipynb .cache/notebooks
-	@OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -q --numprocesses 2 --dist loadfile --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg .cache/notebooks
+	@$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg .cache/notebooks
 
 notebooks: export CUDA_VISIBLE_DEVICES =
 notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store their outputs
