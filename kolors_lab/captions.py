@@ -30,7 +30,7 @@ class CaptionConfig:
         caption_delete: words to take out of the captions
         caption_replace: words to replace, each as OLD=NEW
         caption_shuffle: put the parts of each further variant's caption, the first excepted, into another order
-        caption_dropout: share of the examples, at each step, that go without their caption; cfg measures a prompt against
+        caption_dropout: share of the examples, at each step, without their caption; cfg measures a prompt against
             none, so a LoRA that never met none is thinned by it
     """
 

@@ -202,7 +202,7 @@ def write_lora(lora: Lora, file: str | Path, to: str = "diffusers") -> Path:
     if to == "diffusers":
         header[ADAPTER_KEY] = json.dumps({f"unet.{key}": value for key, value in config.items()}, sort_keys=True)
     with replacing(file) as temporary:
-        temporary.write_bytes(_serialize(FORMATS[to](lora), header))
+        temporary.write_bytes(serialize(FORMATS[to](lora), header))
     return Path(file)
 
 
@@ -240,7 +240,7 @@ def kohya_tensors(lora: Lora) -> dict[str, torch.Tensor]:
 FORMATS = {"diffusers": diffusers_tensors, "comfyui": kohya_tensors}
 
 
-def _serialize(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> bytes:
+def serialize(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> bytes:
     """A safetensors file; its header sorted, since safetensors writes it in an order that changes from run to run."""
     from safetensors.torch import save
 

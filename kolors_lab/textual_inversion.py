@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from .encoding import encode
 from .errors import DataError, ModelError, SettingError, check_number
 from .files import replacing
+from .lora_formats import serialize
 from .models import get_preset, load_pipeline, pick_device, place
 from .sets import DataConfig, read_sets
 from .steps import write_config
@@ -202,11 +203,9 @@ def _one_more(base: torch.nn.Module, vector: torch.Tensor) -> torch.nn.Module:
 
 def save_word(file: str | Path, word: str, vector: torch.Tensor, metadata: dict[str, str] | None = None) -> Path:
     """Write one safetensors tensor `embedding`, (hidden,), whose header says the word; whole or not at all."""
-    from safetensors.torch import save
-
     tensors = {"embedding": vector.detach().float().cpu().contiguous()}
     with replacing(file) as temporary:
-        temporary.write_bytes(save(tensors, metadata={"format": FORMAT, "word": word, **(metadata or {})}))
+        temporary.write_bytes(serialize(tensors, {"format": FORMAT, "word": word, **(metadata or {})}))
     return Path(file)
 
 
