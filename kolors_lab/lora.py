@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,15 +149,17 @@ def _opened(lora: str | Path | Lora) -> tuple[Lora, str]:
 
 def _load(pipe: KolorsPipeline, name: str, lora: Lora, what: str) -> None:
     try:
-        pipe.load_lora_into_unet(
-            diffusers_tensors(lora),
-            network_alphas=None,
-            unet=pipe.unet,
-            adapter_name=name,
-            metadata={f"unet.{key}": value for key, value in adapter_config(lora).items()},
-            low_cpu_mem_usage=True,  # the weights are put in as they are, without random ones before
-            _pipeline=pipe,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
+            pipe.load_lora_into_unet(
+                diffusers_tensors(lora),
+                network_alphas=None,
+                unet=pipe.unet,
+                adapter_name=name,
+                metadata={f"unet.{key}": value for key, value in adapter_config(lora).items()},
+                low_cpu_mem_usage=True,  # the weights are put in as they are, without random ones before
+                _pipeline=pipe,
+            )
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         unload_lora(pipe)
         raise ModelError(f"{what} cannot be loaded ({error})") from error

@@ -121,7 +121,8 @@ def lora_show(config: LoraShowConfig) -> list[str]:
         "layers": f"{len(layers)}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
         "parameters": f"{count:,}",
     }
-    return [f"{name:14}{value}" for name, value in (lora.header | lines).items() if value]
+    said = {name: value for name, value in lora.header.items() if name not in lines}
+    return [f"{name:14}{value}" for name, value in (lines | said).items() if value]
 
 
 @dataclass(frozen=True)
