@@ -65,9 +65,9 @@ def write_processor(folder, **extra) -> None:
     settings = dict(
         do_resize=True, size={"shortest_edge": 128}, resample=3,
         do_center_crop=True, crop_size={"height": 128, "width": 128}, do_rescale=True, rescale_factor=1 / 255,
-        do_normalize=True, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_convert_rgb=True, **extra,
+        do_normalize=True, image_mean=[0.5] * 3, image_std=[0.5] * 3, do_convert_rgb=True,
     )  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings | extra, indent=1) + "\n")
 
 
 def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseCLIPModel:
@@ -83,7 +83,8 @@ def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseC
     lesson = Lesson(new_clip(len(tokenizer)))
     clip = fit(lesson, loss_of, steps, 1.5e-3, "clip", decay=0.99).clip
     clip.half().save_pretrained(CLIP)
-    write_processor(CLIP, image_processor_type="ChineseCLIPImageProcessor")
+    whole = {"size": {"height": 128, "width": 128}, "do_center_crop": False}  # as Chinese-CLIP's own: nothing cut off
+    write_processor(CLIP, image_processor_type="ChineseCLIPImageProcessor", **whole)
     return clip.float()
 
 
