@@ -196,13 +196,14 @@ def _font() -> str:
 
 
 def _weights(name: str, preset: Preset) -> str:
-    from .models import local_path, memory_plan, pick_device, pick_dtype
+    from .models import card_plans, local_path, memory_plan, pick_device, pick_dtype
 
     try:
         for part, repo in (("model", preset.vae), ("scorer", preset.scorer), ("data", preset.dataset)):
             if repo:
                 local_path(repo, part)
-        return memory_plan(preset, device := pick_device(), pick_dtype(device))
+        here = memory_plan(preset, device := pick_device(), pick_dtype(device))
+        return f"{here}. On a card of {card_plans(preset)}"
     except Exception as error:
         fetch = f"kolors-lab fetch --preset {name}"
         hint = f"{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)"

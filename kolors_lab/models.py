@@ -324,15 +324,23 @@ def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
     return "too small for pictures of this size: draw smaller ones"
 
 
-def parameter_count(folder: Path) -> int:
-    """How many parameters the safetensors files of a pipeline folder hold, read from their headers alone."""
+def card_plans(preset: Preset) -> str:
+    """`card_plan` of the preset's pipeline in 16 bit on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
+    folder = pipeline_path(preset)
+    encoder = 2 * parameter_count(folder, "text_encoder")
+    rest = 2 * parameter_count(folder) - encoder
+    return "; ".join(f"{card} GB: {card_plan(encoder, rest, preset.size, card * GIB)}" for card in (24, 15, 8))
+
+
+def parameter_count(folder: Path, part: str = "*") -> int:
+    """How many parameters the safetensors files of a pipeline folder, or of one part, hold: read from their headers."""
     from math import prod
 
     from safetensors import safe_open
 
     variant = weights_variant(folder)
     total = 0
-    for file in folder.glob("*/*.safetensors"):
+    for file in folder.glob(f"{part}/*.safetensors"):
         if variant and variant not in file.name:
             continue
         with safe_open(file, framework="pt") as tensors:
