@@ -325,7 +325,7 @@ def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
 
 
 def card_plans(preset: Preset) -> str:
-    """`card_plan` of the preset's pipeline in 16 bit on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
+    """`card_plan` of the preset, in 16 bit, on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
     folder = pipeline_path(preset)
     encoder = 2 * parameter_count(folder, "text_encoder")
     rest = 2 * parameter_count(folder) - encoder
