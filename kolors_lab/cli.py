@@ -135,11 +135,11 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callab
     return {name: make() for name, make in known.items() if name in wanted}
 
 
-def _tell(line: str) -> None:
+def _tell(line: object) -> None:
     """Print a line, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(line)
+    tqdm.write(str(line))
 
 
 def make_parser() -> ArgumentParser:

@@ -8,6 +8,7 @@ import pytest
 from helpers import use_stand_ins
 
 from kolors_lab import doctor as module
+from kolors_lab.cli import main
 from kolors_lab.doctor import Check, DoctorConfig, doctor
 from kolors_lab.errors import DataError, SettingError
 
@@ -127,3 +128,9 @@ def test_table_shows_neither_home_nor_secrets(monkeypatch):
 def test_hint_only_where_something_is_wrong():
     assert str(Check("disk", True, "fine", "do this")) == "ok   disk      fine"
     assert str(Check("disk", False, "full", "do this")) == "BAD  disk      full\n               → do this"
+
+
+def test_the_command_tells_each_line_as_it_is_known(monkeypatch, capsys):
+    monkeypatch.setattr(module, "_checks", lambda *args: {"first": lambda: "fine", "second": lambda: "fine too"})
+    assert main(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["ok   first     fine", "ok   second    fine too", "all is well"]
