@@ -74,7 +74,8 @@ class Reproduced:
         if self.identical:
             return [*lines, f"all {len(lines)} panels come out again, to the last pixel"]
         odd = sum(d > 0 for d in self.differences.values())
-        return [*lines, f"{odd} of {len(lines)} panels differ: another model, other versions, a card instead of a CPU?"]
+        why = "another model, other versions, another number of threads, a card instead of a CPU?"
+        return [*lines, f"{odd} of {len(lines)} panels differ: {why}"]
 
 
 def check(config: CheckConfig) -> list[str]:
