@@ -21,14 +21,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .report import PACKAGES
+
 if TYPE_CHECKING:
     from .models import Preset
 
 GIB = 2**30
-PACKAGES = (
-    "torch", "transformers", "diffusers", "peft", "accelerate", "safetensors", "datasets", "modelscope",
-    "py-data-juicer", "simple-aesthetics-predictor", "numpy", "pillow",
-)  # fmt: skip
 NO_DEPS = "simple-aesthetics-predictor"  # its metadata asks for packages that its code does not need
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from .story import StoryScene
 
 PACKAGES = (
-    "torch", "diffusers", "transformers", "peft", "accelerate", "py-data-juicer", "modelscope",
-    "simple-aesthetics-predictor", "pillow", "numpy",
+    "torch", "transformers", "diffusers", "peft", "accelerate", "safetensors", "datasets", "modelscope",
+    "py-data-juicer", "simple-aesthetics-predictor", "numpy", "pillow",
 )  # fmt: skip
 STEP_NAMES = {
     "juice": "清洗数据 Clean the pictures",
