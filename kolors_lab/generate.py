@@ -52,6 +52,7 @@ class GenerateConfig(KSampler):
         prompt_syntax: how weights are written: webui, comfyui, compel or plain
         lora: a LoRA file (.safetensors), or none
         lora_strength: 0 without effect, 1 as trained
+        word: file of a word learned by `kolors-lab invert`, to be used in the prompt, such as <toy>; or none
         image: a picture to start from, with denoise below 1; none: from noise alone
         hires: draw once more this many times larger (hires-fix); 1: no second pass
         hires_denoise: how much of the picture the second pass draws anew
@@ -64,6 +65,7 @@ class GenerateConfig(KSampler):
     prompt_syntax: str = "webui"
     lora: str | None = None
     lora_strength: float = 1.0
+    word: str | None = None
     image: str | None = None
     hires: float = 1.0
     hires_denoise: float = 0.5
@@ -254,16 +256,24 @@ def _observer(
 def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbacks: Any) -> list[Image.Image]:
     """The pictures of a GenerateConfig, none of them written, with whatever LoRA is on the pipeline.
 
-    `callbacks`: generate_batch's on_step, on_preview and stop. Raises SettingError, DataError, Stopped.
+    Its learned word is taken off again. `callbacks`: generate_batch's on_step, on_preview and stop. Raises
+    SettingError, DataError, ModelError, Stopped.
     """
     from .dataset import open_image
+    from .textual_inversion import load_word, remove_words
 
     image = open_image(config.image) if config.image else None
     config = config.resolve(preset)
     knobs = KSampler(**{name: getattr(config, name) for name in KNOBS})
     options = {name: getattr(config, name) for name in ("prompt_syntax", "hires", "hires_denoise")}
     texts = [config.prompt], [config.negative_prompt]
-    return generate_batch(pipe, *texts, [knobs], image=image, **options, **callbacks)
+    try:
+        if config.word:
+            load_word(pipe, config.word)
+        return generate_batch(pipe, *texts, [knobs], image=image, **options, **callbacks)
+    finally:
+        if config.word:
+            remove_words(pipe)
 
 
 def generate_file(
@@ -276,7 +286,8 @@ def generate_file(
     """Make the picture of a GenerateConfig and write it with its settings inside; return its path.
 
     Further pictures of a batch lie beside it as name-2.png, name-3.png, … A pipeline that is passed in is used as it
-    is, but for the LoRA, which is taken off again. Raises SettingError, DataError, FetchError, ModelError, Stopped.
+    is, but for LoRA and word, which are taken off again. Raises SettingError, DataError, FetchError, ModelError,
+    Stopped.
     """
     from .lora import load_lora, unload_lora
 
@@ -298,7 +309,7 @@ def generate_file(
 
 
 def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
-    """All that decides the picture, the preset's values filled in. LoRA and image go by name and hash, not by path."""
+    """All that decides the picture, the preset's values filled in. Files go by name and hash, not by path."""
     config = config.resolve(preset)
     names = ("prompt", "negative_prompt", "seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
     settings = {"model": preset.name} | {name: getattr(config, name) for name in (*names, "width", "height", "batch")}
@@ -306,6 +317,8 @@ def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
         settings |= {"prompt_syntax": config.prompt_syntax}
     if config.lora:
         settings |= {"lora": file_mark("LoRA", config.lora), "lora_strength": config.lora_strength}
+    if config.word:
+        settings |= {"word": file_mark("word", config.word)}
     if config.image:
         settings |= {"image": file_mark("picture", config.image)}
     if config.hires > 1:
@@ -337,7 +350,7 @@ def save_picture(image: Image.Image, file: str | Path, settings: dict, graph: di
     info.add_itxt("kolors_lab", json.dumps(settings, ensure_ascii=False))
     info.add_itxt("parameters", infotext(settings))
     info.add_itxt("XML:com.adobe.xmp", AI_GENERATED)
-    if graph := graph or (workflow_api(settings) if settings.keys() >= ONE_RUN else None):
+    if graph := graph or (workflow_api(settings) if settings.keys() >= ONE_RUN and "word" not in settings else None):
         info.add_text("prompt", json.dumps(graph))  # as ASCII: these chunks are Latin-1
         info.add_text("workflow", json.dumps(to_ui(graph)))
     with replacing(file) as temporary:

@@ -60,6 +60,11 @@ def encode_text(pipe: KolorsPipeline, text: str, syntax: str = "webui") -> tuple
     return known[text, syntax][1]
 
 
+def forget_texts(pipe: KolorsPipeline) -> None:
+    """Encode texts anew from here on: the vocabulary has changed."""
+    _texts.pop(pipe, None)
+
+
 def encode_then_free(pipe: KolorsPipeline, texts: Sequence[str], syntax: str = "webui") -> None:
     """Encode all texts of a run, then take the text encoder off: for Kolors 12 GiB that sampling never needs.
 

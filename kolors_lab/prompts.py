@@ -242,6 +242,16 @@ def token_characters(tokenizer: ChatGLMTokenizer, text: str) -> list[tuple[int, 
     The tokenizer is a slow one, without offsets. SentencePiece knows the text behind each piece; its positions count
     bytes in one version and characters in another, so the texts are looked up one after the other instead.
     """
+    places, begin = [], 0
+    for part in tokenizer.tokens_trie.split(text):  # words that were added, such as textual inversion's, stand alone
+        added = part in tokenizer.added_tokens_encoder
+        places += [(begin, begin + len(part))] if added else _pieces(tokenizer, part, begin)
+        begin += len(part)
+    return places
+
+
+def _pieces(tokenizer: ChatGLMTokenizer, text: str, offset: int) -> list[tuple[int, int]]:
+    """The same of a text without added words that begins at character `offset`."""
     model = tokenizer.tokenizer.sp_model
     encode = getattr(model, "encode_as_proto", None) or model.encode_as_immutable_proto  # before 0.2.1
     places, rare, position = [], 0, 0
@@ -251,7 +261,7 @@ def token_characters(tokenizer: ChatGLMTokenizer, text: str) -> list[tuple[int, 
             continue
         begin = text.index(piece.surface, position)
         position = begin + len(piece.surface)
-        places += [(begin, position)] * (rare + 1)
+        places += [(offset + begin, offset + position)] * (rare + 1)
         rare = 0
     return places
 

@@ -4,6 +4,7 @@ The new word's embedding, hidden numbers in all (4096 in Kolors, 16 kB), is trai
 UNet to make the pictures of the set. Kolors needs text encoder and UNet on the card together: about 24 GB.
 
     kolors-lab invert --data data/figurine --trigger_word sks玩偶 --word '<toy>' --initial_word 玩偶
+    kolors-lab generate --word runs/word/word.safetensors --prompt '<toy>，在夜空下'
 
 Reference: https://arxiv.org/abs/2208.01618
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from .encoding import encode
 from .errors import DataError, ModelError, SettingError, check_number
 from .files import replacing
+from .latents import forget_texts
 from .lora_formats import serialize
 from .models import get_preset, load_pipeline, pick_device, place
 from .sets import DataConfig, read_sets
@@ -167,6 +169,7 @@ def add_word(pipe: KolorsPipeline, word: str, vector: torch.Tensor) -> torch.nn.
     # not add_tokens: it counts the different pieces, fewer than the rows of the table
     pipe.tokenizer.added_tokens_decoder = {table.num_embeddings - 1: AddedToken(word, normalized=False)}
     pipe.tokenizer.tokens_trie.add(word)
+    forget_texts(pipe)
     return table.last
 
 
@@ -177,6 +180,7 @@ def remove_words(pipe: KolorsPipeline) -> None:
         table = table.base
     pipe.text_encoder.embedding.word_embeddings = table
     pipe.tokenizer = type(tokenizer)(tokenizer.vocab_file, model_max_length=tokenizer.model_max_length)
+    forget_texts(pipe)
 
 
 def _one_more(base: torch.nn.Module, vector: torch.Tensor) -> torch.nn.Module:

@@ -7,10 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import generate
+from kolors_lab.generate import GenerateConfig, generate, generate_file, read_settings
+from kolors_lab.prompts import encode_prompt, token_characters
 from kolors_lab.textual_inversion import (
     InversionConfig,
     add_word,
@@ -91,6 +93,37 @@ def test_a_word_is_loaded_at_generation(run, pipe):
     assert not np.array_equal(np.asarray(generate(pipe, "<toy>，少女", steps=2)), before)
     remove_words(pipe)
     assert np.array_equal(np.asarray(generate(pipe, "<toy>，少女", steps=2)), before)
+
+
+def test_a_picture_is_made_with_the_word_and_says_which(pipe, pipe_folder, tmp_path):
+    def make(name, **settings):
+        settings |= {"prompt": "<toy>，少女", "steps": 1, "out": str(tmp_path / f"{name}.png")}
+        return generate_file(GenerateConfig(preset=str(pipe_folder), **settings), pipe)
+
+    start = embedding_of(pipe, "少女")
+    words = [save_word(tmp_path / f"{n}.safetensors", "<toy>", start * n) for n in (30, -30)]
+    without, *files = make("none"), *(make(word.stem, word=str(word)) for word in words)
+    assert len({np.asarray(Image.open(file)).tobytes() for file in (without, *files)}) == 3
+    assert read_settings(files[0])["word"].startswith("30.safetensors:") and "word" not in read_settings(without)
+    assert "workflow" in Image.open(without).text and "workflow" not in Image.open(files[0]).text  # none can say it
+    assert np.array_equal(np.asarray(generate(pipe, "<toy>，少女", steps=1)), np.asarray(Image.open(without)))
+
+
+@pytest.mark.parametrize("text", ["<toy>", "少女，<toy>", "<toy>，少女，白马", "少女<toy>白马<toy>，叭", "少女，白马"])
+def test_every_token_knows_its_characters_around_a_new_word(pipe, text):
+    add_word(pipe, "<toy>", embedding_of(pipe, "白马"))
+    places = token_characters(pipe.tokenizer, text)
+    assert len(places) == len(pipe.tokenizer.tokenize(text))
+    told = [text[begin:end] for begin, end in places]
+    assert told.count("<toy>") == text.count("<toy>") and "".join(told).replace("叭" * 3, "叭") == text
+
+
+def test_a_weight_stays_on_its_words_behind_a_new_word(pipe):
+    add_word(pipe, "<toy>", embedding_of(pipe, "白马"))
+    places = token_characters(pipe.tokenizer, "<toy>，少女，白马")
+    girl = [n - len(places) for n, (begin, end) in enumerate(places) if 6 <= begin < end <= 8]
+    plain, weighted = (encode_prompt(pipe, text)[0][0] for text in ("<toy>，少女，白马", "<toy>，(少女:1.5)，白马"))
+    assert ((plain != weighted).any(1).nonzero().flatten() - len(plain)).tolist() == girl
 
 
 @pytest.mark.parametrize(
