@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,3 +175,24 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_the_training_can_go_on(run
     assert [state.name for state in states(tmp_path / "run")] == ["step-000002.state"]
     assert run("run", checkpoint_every=2).read_bytes() == whole.read_bytes()
     assert torch.is_grad_enabled()
+
+
+def test_tensorboard_gets_every_figure_where_it_is_installed(run, stopped_at, monkeypatch, tmp_path):
+    """At its own boundary, since it may be absent; a training that goes on takes back what it does again."""
+    told = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            told.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            told.append((name, value, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    stopped_at("cut", 2, steps=3)
+    run("cut", steps=3)
+    board = str(tmp_path / "cut/tensorboard")
+    assert [entry for entry in told if len(entry) == 2] == [(board, 1), (board, 3)]
+    rows = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").open()]
+    figures = [(name, value, row["step"]) for row in rows for name, value in row.items()]
+    assert [entry for entry in told if len(entry) == 3] == figures

@@ -225,6 +225,24 @@ def test_the_moving_average_is_what_is_saved(run):
     assert not all(torch.equal(tensor, steps[-1][key]) for key, tensor in load_file(mean).items())
 
 
+@pytest.mark.parametrize("kind", ["plain", "use_rslora", "use_dora"])
+def test_every_kind_of_lora_is_trained_and_can_be_begun_from(run, pipe, kind):
+    """A training from it begins with its picture: one step at a rate of nearly nothing changes nothing to be seen."""
+    switch = {} if kind == "plain" else {kind: True}
+    first = run("first", alpha=2.0, learning_rate=0.02, target_modules=("to_q", "to_v"), **switch)
+    less = {"steps": 1, "learning_rate": 1e-9, "target_modules": ("to_q", "to_v")}
+    second = run("second", rank=8, init_lora=str(first), **less, **switch)
+    pictures = [np.asarray(generate(pipe, "二次元，少女", steps=2), int)]
+    for file in (first, second):
+        load_lora(pipe, file)
+        pictures.append(np.asarray(generate(pipe, "二次元，少女", steps=2), int))
+    plain, one, two = pictures
+    assert abs(one - plain).max() > 5 and abs(two - one).max() <= 1
+    assert any("magnitude" in key for key in load_file(first)) == (kind == "use_dora")
+    header = read_lora(second).header
+    assert (header["rank"], "init_lora" in header["settings"]) == ("8", False)  # a path on this machine
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_in_half_precision_the_lora_is_trained_in_single(run, precision):
     file = run(pipe=None, precision=precision, steps=3)
