@@ -20,6 +20,7 @@ from .errors import DataError, ModelError, SettingError, check_number
 from .files import replacing
 from .latents import forget_texts
 from .lora_formats import serialize
+from .loss import draw, loss
 from .models import get_preset, load_pipeline, pick_device, place
 from .sets import DataConfig, read_sets
 from .steps import write_config
@@ -125,8 +126,6 @@ def _fit(
     """Move `vector` down the gradient of the UNet's loss, by Adam; nothing else learns."""
     import torch
     from diffusers import DDPMScheduler
-
-    from .train import draw, loss
 
     device, scheduler = vector.device, DDPMScheduler.from_config(pipe.scheduler.config)
     generator = torch.Generator().manual_seed(config.seed)

@@ -2,15 +2,13 @@
 
 Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
 trainer neither prints nor plots: it calls back. Its settings are in train_config.py, optimisers and schedules in
-optim.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
+optim.py, the loss in loss.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
 
     kolors-lab train --preset tiny --data FOLDER --out runs/train
     kolors-lab train --resume runs/train
     accelerate launch -m kolors_lab train --preset kolors --data FOLDER --out runs/train    (on every card)
 
 References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop conditioning https://arxiv.org/abs/2307.01952
-· min-SNR weighting https://arxiv.org/abs/2303.09556 · the loss of diffusers' train_text_to_image_lora_sdxl.py ·
-noise offset https://www.crosslabs.org/blog/diffusion-with-offset-noise
 """
 
 from __future__ import annotations
@@ -28,9 +26,11 @@ from .dreambooth import class_examples
 from .encoding import encode
 from .errors import DataError, ModelError, SettingError
 from .lora import add_lora, save_lora, unload_lora
+from .loss import draw, loss
 from .memory import check_base_bits, load_quantized_unet, memory_used, set_checkpointing, training_plan
-from .models import get_preset, load_pipeline, pick_device, pick_dtype, place
+from .models import get_preset, load_pipeline, pick_dtype, place
 from .optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
+from .processes import any_of, mean_over, start_processes
 from .sets import read_sets
 from .steps import write_config
 from .train_config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import torch
     from accelerate import PartialState
-    from diffusers import DDPMScheduler, KolorsPipeline, UNet2DConditionModel
+    from diffusers import KolorsPipeline, UNet2DConditionModel
 
     from .dataset import Example
     from .encoding import Encoded
@@ -294,81 +294,6 @@ class Training:
         if self.device.type == "cuda" and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
         self.step, self.seconds, self.smooth = state["step"], state["seconds"], state["smooth"]
-
-
-def draw(
-    shape: torch.Size,
-    num_timesteps: int,
-    generator: torch.Generator,
-    device: torch.device,
-    noise_offset: float = 0.0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise of `shape` and a timestep of its own for each example, (B,); drawn on the CPU, so equal on every device.
-
-    `noise_offset` is the deviation of what is added to a whole channel of a picture at once.
-    """
-    import torch
-
-    noise = torch.randn(shape, generator=generator)
-    timesteps = torch.randint(num_timesteps, shape[:1], generator=generator)
-    if noise_offset:
-        noise += noise_offset * torch.randn(*shape[:2], 1, 1, generator=generator)
-    return noise.to(device), timesteps.to(device)
-
-
-def loss(
-    unet: UNet2DConditionModel,
-    noise_scheduler: DDPMScheduler,
-    batch: dict[str, torch.Tensor],
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
-    snr_gamma: float | None = 5.0,
-) -> torch.Tensor:
-    """Mean squared error, a scalar, of the predicted noise; an example counts by its weight x min(SNR, gamma) / SNR.
-
-    `batch` as Encoded.batch gives it; noise (B, 4, h, w); timesteps (B,) in 0..1099.
-    """
-    from diffusers.training_utils import compute_snr
-
-    noisy = noise_scheduler.add_noise(batch["latents"], noise, timesteps)
-    conditions = {"text_embeds": batch["pooled"], "time_ids": batch["time_ids"]}
-    dtype = unet.conv_in.weight.dtype  # unet.dtype would go through all parameters, 3 % of a small model's step
-    predicted = unet(noisy.to(dtype), timesteps, batch["prompt_embeds"], added_cond_kwargs=conditions).sample
-    error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
-    if snr_gamma is not None:
-        snr = compute_snr(noise_scheduler, timesteps)
-        error = error * snr.clamp(max=snr_gamma) / snr
-    return (error * batch["weight"]).mean()
-
-
-def mean_over(processes: PartialState, tensors: list[torch.Tensor]) -> None:
-    """Put the mean over all processes in place of each tensor, all in one message."""
-    import torch
-    from accelerate.utils import reduce
-
-    if processes.num_processes > 1:
-        flat = reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
-
-
-def any_of(processes: PartialState, flag: bool) -> bool:
-    """Whether the flag is up in any process, so that all leave together."""
-    import torch
-
-    found = torch.tensor(float(flag), device=processes.device)
-    mean_over(processes, [found])
-    return found.item() > 0
-
-
-def start_processes() -> PartialState:
-    """One process for each card where `accelerate launch` started several, else this one alone on the best device."""
-    from accelerate import PartialState
-
-    processes = PartialState(cpu=pick_device().type == "cpu")
-    if processes.num_processes == 1:
-        processes.device = pick_device()
-    return processes
 
 
 def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, device: torch.device) -> KolorsPipeline:

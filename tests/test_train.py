@@ -14,8 +14,9 @@ from kolors_lab.encoding import encode
 from kolors_lab.errors import DataError, ModelError, SettingError
 from kolors_lab.generate import generate
 from kolors_lab.lora import load_lora, read_lora
+from kolors_lab.loss import draw, loss
 from kolors_lab.models import get_preset
-from kolors_lab.train import TrainConfig, draw, loss, train
+from kolors_lab.train import TrainConfig, train
 
 
 @pytest.fixture
