@@ -232,7 +232,8 @@ def lms(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callba
 
 
 def deis(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
-    """tAB-DEIS: a parabola through the last three slopes in a diffusion's time. https://arxiv.org/abs/2204.13902"""
+    """tAB-DEIS: a parabola through the last three slopes in a diffusion's time, as in ComfyUI. diffusers' class is the
+    same but for the time, which is log sigma there. https://arxiv.org/abs/2204.13902"""
     return _multistep(denoiser, x, sigmas, callback, 3, _vp_time)
 
 

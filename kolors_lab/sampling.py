@@ -48,7 +48,7 @@ class KSampler:
         sampler_name: how to go from one noise level to the next: euler, dpmpp_2m, uni_pc, …
         scheduler: at which noise levels to ask the model: leading (diffusers' for Kolors), karras, simple, …
         denoise: how much of a given picture is drawn anew: 1 all, 0.5 from half-way, 0 nothing
-        width: in pixels, a multiple of 8; none: the preset's size
+        width: in pixels, a multiple of 8 (1000 is one, 1001 is not); none: the preset's size
         height: in pixels, a multiple of 8; none: the preset's size
         batch: pictures drawn at once, from one noise
     """
@@ -79,7 +79,8 @@ class KSampler:
             if (value := getattr(self, field)) is not None:
                 check_number(field, value, 64, 4096, whole=True)
                 if value % 8:
-                    raise SettingError(f"{field} = {value}: must be a multiple of 8")
+                    near = value // 8 * 8
+                    raise SettingError(f"{field} = {value}: must be a multiple of 8, such as {near} or {near + 8}")
 
     def resolve(self: Self, preset: Preset) -> Self:
         """The same with the preset's values where it says None."""
