@@ -14,21 +14,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import tempfile
-import time
 from collections.abc import Callable
 
 import torch
+from full_size import PROMPT, ceiling, find_card, peak_of, random_kolors, work_of
 from torch.nn import functional
 
 from kolors_lab.lora import add_lora, unload_lora
-from kolors_lab.memory import memory_used, set_checkpointing
-from kolors_lab.models import GIB, get_preset, load_pipeline, pick_device
+from kolors_lab.memory import set_checkpointing
+from kolors_lab.models import get_preset, load_pipeline, pick_device
 from kolors_lab.train import Training, start_processes
 from kolors_lab.train_config import CHECKPOINTING, TrainConfig, resolve
 
 ROUNDS, MAX_STEPS = 5, 100_000
-PROMPT = "二次元，紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙"
 
 
 class Pictures:
@@ -91,75 +89,6 @@ def camps(pipe, pictures: Pictures, config: TrainConfig) -> Callable[[], object]
     return step
 
 
-def full_size(device: torch.device, dtype: torch.dtype):
-    """Kolors' shapes, 2.58 B parameters in the UNet and 6.2 B in the text encoder, with random weights."""
-    import sentencepiece
-    from diffusers import AutoencoderKL, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
-    from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
-    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
-
-    torch.set_default_dtype(dtype)
-    folder = tempfile.mkdtemp()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([PROMPT] * 9), model_prefix=f"{folder}/words", vocab_size=300, byte_fallback=True,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    with device:
-        text_encoder = ChatGLMModel(ChatGLMConfig(
-            num_layers=28, padded_vocab_size=65024, hidden_size=4096, ffn_hidden_size=13696, kv_channels=128,
-            num_attention_heads=32, multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True,
-            original_rope=True,
-        )).cpu()  # fmt: skip
-        unet = UNet2DConditionModel(
-            sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=[1, 2, 10], attention_head_dim=[5, 10, 20], cross_attention_dim=2048,
-            use_linear_projection=True, encoder_hid_dim=4096, encoder_hid_dim_type="text_proj",
-            addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=5632,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), layers_per_block=2, down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=0.13025,
-        )  # fmt: skip
-    torch.set_default_dtype(torch.float32)
-    for parameter in text_encoder.parameters():  # the constructor leaves memory as it finds it
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.02)
-    scheduler = EulerDiscreteScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014, num_train_timesteps=1100,
-        timestep_spacing="leading", steps_offset=1,
-    )  # fmt: skip
-    return KolorsPipeline(vae, text_encoder, ChatGLMTokenizer(f"{folder}/words.model"), unet, scheduler)
-
-
-def peak_of(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds of one step, and GiB: the most that a card held meanwhile, or what the process holds after it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start, memory_used(device)
-
-
-def ceiling(device: torch.device, dtype: torch.dtype, side: int = 8192) -> float:
-    """TFLOP/s of one large matrix product, the most that the card gives."""
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    seconds = min(peak_of(lambda: a @ a, device)[0] for _ in range(10))
-    return 2 * side**3 / seconds / 1e12
-
-
-def work_of(step: Callable[[], object]) -> float:
-    """TFLOP that one step takes."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops() / 1e12
-
-
 def compare(pipe, config: TrainConfig, size: int, steps: int) -> dict[str, tuple[float, float]]:
     """Pictures per second and GiB of both loops, which take turns; a loop that does not fit is missing."""
     device = pipe.unet.device
@@ -211,12 +140,9 @@ def main() -> None:
     parser.add_argument("--checkpointing", default="none", choices=CHECKPOINTING)
     parser.add_argument("--memory", type=float, help="cap the card at so many GiB")
     options = parser.parse_args()
-    device, preset = pick_device(), get_preset("kolors" if options.full_size else "tiny")
-    if options.full_size and device.type != "cuda":
-        parser.exit(2, "--full-size needs a CUDA card; there is none here that works\n")
-    if options.memory and device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(options.memory * GIB / torch.cuda.mem_get_info(device)[1], device)
-    pipe = full_size(device, getattr(torch, options.dtype)) if options.full_size else load_pipeline(preset, device)
+    device = find_card(parser, options.memory) if options.full_size else pick_device()
+    preset = get_preset("kolors" if options.full_size else "tiny")
+    pipe = random_kolors(device, getattr(torch, options.dtype)) if options.full_size else load_pipeline(preset, device)
     batch = options.batch or (1 if options.full_size else 4)
     config = resolve(TrainConfig(steps=MAX_STEPS, batch_size=batch), preset)
     add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed)

@@ -1,0 +1,95 @@
+"""Kolors at its full size with random weights, and what is measured of it: time, memory, work, the card's ceiling."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+
+import torch
+
+from kolors_lab.memory import memory_used
+from kolors_lab.models import GIB, pick_device
+
+PROMPT = "二次元，紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙"
+NO_CARD = "--full-size needs a CUDA card; there is none here that works\n"
+
+
+def find_card(parser: argparse.ArgumentParser, memory: float | None = None) -> torch.device:
+    """The card, capped at `memory` GiB; ends the script with one line and exit code 2 where there is none."""
+    device = pick_device()
+    if device.type != "cuda":
+        parser.exit(2, NO_CARD)
+    if memory:
+        torch.cuda.set_per_process_memory_fraction(memory * GIB / torch.cuda.mem_get_info(device)[1], device)
+    return device
+
+
+def random_kolors(device: torch.device, dtype: torch.dtype):
+    """Kolors' shapes, 2.58 B parameters in the UNet and 6.2 B in the text encoder, with random weights."""
+    import sentencepiece
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
+    from diffusers.pipelines.kolors import ChatGLMModel, ChatGLMTokenizer
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+
+    torch.set_default_dtype(dtype)
+    folder = tempfile.mkdtemp()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([PROMPT] * 9), model_prefix=f"{folder}/words", vocab_size=300, byte_fallback=True,
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    with device:
+        text_encoder = ChatGLMModel(ChatGLMConfig(
+            num_layers=28, padded_vocab_size=65024, hidden_size=4096, ffn_hidden_size=13696, kv_channels=128,
+            num_attention_heads=32, multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True,
+            original_rope=True,
+        )).cpu()  # fmt: skip
+        unet = UNet2DConditionModel(
+            sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=[1, 2, 10], attention_head_dim=[5, 10, 20], cross_attention_dim=2048,
+            use_linear_projection=True, encoder_hid_dim=4096, encoder_hid_dim_type="text_proj",
+            addition_embed_type="text_time", addition_time_embed_dim=256, projection_class_embeddings_input_dim=5632,
+        )  # fmt: skip
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), layers_per_block=2, down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=0.13025,
+        )  # fmt: skip
+    torch.set_default_dtype(torch.float32)
+    for parameter in text_encoder.parameters():  # the constructor leaves memory as it finds it
+        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.02)
+    scheduler = EulerDiscreteScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014, num_train_timesteps=1100,
+        timestep_spacing="leading", steps_offset=1,
+    )  # fmt: skip
+    return KolorsPipeline(vae, text_encoder, ChatGLMTokenizer(f"{folder}/words.model"), unet, scheduler)
+
+
+def peak_of(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds of one step, and GiB: the most that a card held meanwhile, or what the process holds after it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start, memory_used(device)
+
+
+def ceiling(device: torch.device, dtype: torch.dtype, side: int = 8192) -> float:
+    """TFLOP/s of one large matrix product, the most that the card gives."""
+    a = torch.randn(side, side, device=device, dtype=dtype)
+    seconds = min(peak_of(lambda: a @ a, device)[0] for _ in range(10))
+    return 2 * side**3 / seconds / 1e12
+
+
+def work_of(step: Callable[[], object]) -> float:
+    """TFLOP that one step takes."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e12
