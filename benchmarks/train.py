@@ -23,7 +23,8 @@ from torch.nn import functional
 from kolors_lab.lora import add_lora, unload_lora
 from kolors_lab.memory import set_checkpointing
 from kolors_lab.models import get_preset, load_pipeline, pick_device
-from kolors_lab.train import Training, start_processes
+from kolors_lab.processes import start_processes
+from kolors_lab.train import Training
 from kolors_lab.train_config import CHECKPOINTING, TrainConfig, resolve
 
 ROUNDS, MAX_STEPS = 5, 100_000

@@ -19,7 +19,8 @@ from .dataset import open_image
 from .errors import DataError, check_number
 from .eyes import load_eyes
 from .files import replacing
-from .models import get_preset, load_pipeline
+from .generate import load_for, prompts_of
+from .models import get_preset
 from .page import make_page
 from .score import find_scorer, load_scorer, score_images
 from .script import StoryScene, read_story
@@ -96,12 +97,13 @@ def cast(
     """
     preset, out = get_preset(config.preset), Path(config.out)
     find_scorer(preset)  # what is missing is found before hours of drawing
-    scenes, load = read_story(story_file(config.story), count=config.count), pipe or (lambda: load_pipeline(preset))
+    scenes = read_story(story_file(config.story), count=config.count)
     tried = [
         (n, replace(scene, seed=seed))
         for n, (scene, now) in enumerate(zip(scenes, chosen(out, scenes), strict=True), 1)
         for seed in dict.fromkeys((*range(scene.seed, scene.seed + config.takes), now.seed))
     ]
+    load = pipe or (lambda: load_for(preset, prompts_of(scene for _, scene in tried)))
     takes = _ranked(_draw(config, preset, tried, load, on_step), preset, out / "takes")
     seeds = _choice(out, scenes, takes)
     for n, seed in enumerate(seeds, 1):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from .errors import DataError, ModelError, SettingError
 from .files import replacing
 from .graph import Graph, check, describe, draw, escapes, faults, is_link, name_of, running_order
+from .models import check_bits, get_preset
 from .nodes import NODES
 from .sampling import check_name
-from .workbench import Job, Workbench
+from .workbench import Job, Workbench, prompts_of
 from .workflow import outward, read_forms, read_workflow, settings_of, to_ui
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ComfyRunConfig:
         loras: the folder of the LoRA files; only their names in the workflow count, not its paths
         missing_loras: a LoRA that is not there: refuse the workflow, or skip it and say so
         images: the folder of the pictures that LoadImage takes
+        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
     """
 
     file: str
@@ -65,9 +67,11 @@ class ComfyRunConfig:
     loras: str | None = None
     missing_loras: str = "refuse"
     images: str | None = None
+    text_encoder_bits: int | None = None
 
     def __post_init__(self):
         check_name("missing_loras", self.missing_loras, ("refuse", "skip"))
+        check_bits("text_encoder_bits", self.text_encoder_bits)
 
 
 @dataclass(frozen=True)
@@ -236,13 +240,14 @@ def comfy_run(
 
     Raises KolorsLabError, before anything runs, for what cannot be run.
     """
-    from .models import get_preset, load_pipeline
+    from .generate import load_for
 
     preset = get_preset(config.preset)
     job = fit(read_workflow(config.file), preset, config.loras, config.missing_loras, config.images)
     for note in job.notes:
         (say or (lambda _: None))(note)
-    return save_pictures(job, Workbench(load_pipeline(preset)).run(job, on_step), config.out, preset.name)
+    pipe = load_for(preset, prompts_of(job.graph), config.text_encoder_bits)
+    return save_pictures(job, Workbench(pipe).run(job, on_step), config.out, preset.name)
 
 
 def save_pictures(job: Job, pictures: dict[str, list[Image.Image]], folder: str | Path, model: str) -> list[Path]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, KolorsLabError, SettingError, check_number
 from .files import replacing
-from .latents import decode, drawing, empty_latents, encode_image, encode_text, preview, upscale
-from .models import get_preset, load_pipeline, preset_of
-from .prompts import SYNTAXES, choose
+from .latents import decode, drawing, empty_latents, encode_image, encode_text, encode_then_free, preview, upscale
+from .models import card_plan_here, check_bits, get_preset, load_pipeline, pick_device, pick_dtype, place, preset_of
+from .prompts import SYNTAXES, choose, parse
 from .sampling import Guided, KSampler, Noise, check_name, get_sigmas, model_sigmas, run_ksampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import torch
     from diffusers import KolorsPipeline
@@ -53,9 +53,12 @@ class GenerateConfig(KSampler):
         lora: a LoRA file (.safetensors), or none
         lora_strength: 0 without effect, 1 as trained
         word: file of a word learned by `kolors-lab invert`, to be used in the prompt, such as <toy>; or none
+        loras: the folder in which a tag <lora:name:0.8> of the prompt finds its file
         image: a picture to start from, with denoise below 1; none: from noise alone
         hires: draw once more this many times larger (hires-fix); 1: no second pass
-        hires_denoise: how much of the picture the second pass draws anew
+        hires_denoise: how much of the picture the second pass draws anew; the more of it and the larger the canvas
+            beyond the model's own size, the sooner it draws a second figure
+        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
         out: the PNG to write; one of that name is replaced; further ones of a batch are numbered
     """
 
@@ -66,9 +69,11 @@ class GenerateConfig(KSampler):
     lora: str | None = None
     lora_strength: float = 1.0
     word: str | None = None
+    loras: str | None = None
     image: str | None = None
     hires: float = 1.0
     hires_denoise: float = 0.5
+    text_encoder_bits: int | None = None
     out: str = "picture.png"
 
     def __post_init__(self):
@@ -77,6 +82,7 @@ class GenerateConfig(KSampler):
         check_number("lora_strength", self.lora_strength, -10, 10)
         check_number("hires", self.hires, 1, 4)
         check_number("hires_denoise", self.hires_denoise, 0, 1)
+        check_bits("text_encoder_bits", self.text_encoder_bits)
         check_png(self.out)
 
 
@@ -103,15 +109,26 @@ class Stop(Event):
 
 
 def generate(
-    pipe: KolorsPipeline, prompt: str, negative_prompt: str = "", *, image: Image.Image | None = None, **settings: Any
+    pipe: KolorsPipeline,
+    prompt: str,
+    negative_prompt: str = "",
+    *,
+    image: Image.Image | None = None,
+    loras: str | Path | None = None,
+    **settings: Any,
 ) -> Image.Image:
     """One RGB picture, (width, height) px or the model's own size; of a batch the first.
 
-    `settings` are KSampler's fields and the options of `generate_batch`. Equal calls give identical pictures on a CPU
-    and near-identical ones on a card. Raises SettingError.
+    `settings` are KSampler's fields and the options of `generate_batch`; `loras` is the folder for `<lora:name:0.8>`
+    tags, whose LoRAs take the place of any on the pipeline. Equal calls give identical pictures on a CPU and
+    near-identical ones on a card. Raises SettingError, ModelError.
     """
+    from .lora import find_tags, wearing
+
     options = {name: settings.pop(name) for name in tuple(settings) if name not in KNOBS}
-    return generate_batch(pipe, [prompt], [negative_prompt], [KSampler(**settings)], image=image, **options)[0]
+    text, chain = find_tags(prompt, loras) if loras else (prompt, [])
+    with wearing(pipe, chain):
+        return generate_batch(pipe, [text], [negative_prompt], [KSampler(**settings)], image=image, **options)[0]
 
 
 def generate_batch(
@@ -165,7 +182,7 @@ def hand_over(
 
     The refiner may be the same pipeline; a `lora` then acts in its part only. Raises SettingError, ModelError.
     """
-    from .lora import load_lora, unload_lora
+    from .lora import wearing
 
     check_number("at", at, 0, 1)
     one = KSampler(**settings).resolve(preset_of(pipe))
@@ -175,14 +192,9 @@ def hand_over(
         latents = empty_latents(pipe, one).repeat(one.batch, 1, 1, 1)
         base = _denoiser(pipe, [prompt], [negative_prompt], [one])
         latents = run_ksampler(base, one, latents, noise, look, end_at_step=switch, leftover=True)
-        try:
-            if lora:
-                load_lora(refiner, lora, lora_strength)
+        with wearing(refiner, [(lora, lora_strength)] if lora else []):
             second = _denoiser(refiner, [prompt], [negative_prompt], [one])
             latents = run_ksampler(second, one, latents, noise, look, add_noise=switch == 0, start_at_step=switch)
-        finally:
-            if lora:
-                unload_lora(refiner)
         return decode(refiner, latents)[0]
 
 
@@ -253,6 +265,38 @@ def _observer(
     return callback
 
 
+def load_for(
+    preset: Preset, texts: Iterable[tuple[str, str]], text_encoder_bits: int | None = None, word: str | None = None
+) -> KolorsPipeline:
+    """The preset's pipeline for drawing these (prompt, syntax) and no others.
+
+    On a card that cannot hold all of it the prompts are encoded first and the text encoder goes, so that the rest need
+    not move with every picture; a learned word keeps it, being put into it later. Raises FetchError, ModelError.
+    """
+    device = pick_device()
+    plan = card_plan_here(preset, device)
+    if plan == "whole" or text_encoder_bits or word:
+        return load_pipeline(preset, device, text_encoder_bits=text_encoder_bits)
+    pipe = load_pipeline(preset, device if plan == "parts" else "cpu", pick_dtype(device))
+    encode_then_free(pipe, texts)
+    place(pipe, device)
+    return pipe
+
+
+def prompts_of(pictures: Iterable[Any]) -> list[tuple[str, str]]:
+    """The (prompt, syntax) of GenerateConfigs or scenes of a story, `{a|b}` settled, as `load_for` takes them.
+
+    Raises SettingError for one that cannot be read: better now than after a model is loaded.
+    """
+    found = []
+    for one in pictures:
+        syntax = getattr(one, "prompt_syntax", GenerateConfig.prompt_syntax)
+        found += [(choose(text, one.seed), syntax) for text in (one.prompt, one.negative_prompt)]
+    for text, syntax in found:
+        parse(text, syntax)
+    return found
+
+
 def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbacks: Any) -> list[Image.Image]:
     """The pictures of a GenerateConfig, none of them written, with whatever LoRA is on the pipeline.
 
@@ -289,23 +333,30 @@ def generate_file(
     is, but for LoRA and word, which are taken off again. Raises SettingError, DataError, FetchError, ModelError,
     Stopped.
     """
-    from .lora import load_lora, unload_lora
+    from .lora import wearing
 
-    preset = get_preset(config.preset)
+    preset, config = get_preset(config.preset), settle_tags(config)
     settings = picture_settings(config, preset)
-    pipe = pipe or load_pipeline(preset)
-    try:
-        if config.lora:
-            load_lora(pipe, config.lora, config.lora_strength)
+    pipe = pipe or load_for(preset, prompts_of([config]), config.text_encoder_bits, config.word)
+    with wearing(pipe, [(config.lora, config.lora_strength)] if config.lora else []):
         images = draw(pipe, config, preset, on_step=on_step, on_preview=on_preview, stop=stop)
-    finally:
-        if config.lora:
-            unload_lora(pipe)
     out = Path(config.out)
     names = [out, *(out.with_name(f"{out.stem}-{n}{out.suffix}") for n in range(2, len(images) + 1))]
     for n, (picture, name) in enumerate(zip(images, names, strict=True)):
         save_picture(picture, name, settings | ({"batch_index": n} if n else {}))
     return out
+
+
+def settle_tags(config: GenerateConfig) -> GenerateConfig:
+    """The config with its prompt's `<lora:name:0.8>` tag, if it has one, as lora and lora_strength. SettingError."""
+    from .lora import find_tags
+
+    if config.prompt_syntax == "plain" or "<lora:" not in config.prompt:
+        return config
+    text, chain = find_tags(config.prompt, config.loras)
+    if config.lora or len(chain) > 1:
+        raise SettingError("prompt: one LoRA to a picture, as lora or as a tag; `kolors-lab lora mix` makes one of two")
+    return replace(config, prompt=text, lora=str(chain[0][0]), lora_strength=chain[0][1])
 
 
 def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
@@ -323,6 +374,8 @@ def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
         settings |= {"image": file_mark("picture", config.image)}
     if config.hires > 1:
         settings |= {"hires": config.hires, "hires_denoise": config.hires_denoise}
+    if config.text_encoder_bits:
+        settings |= {"text_encoder_bits": config.text_encoder_bits}
     return settings
 
 

@@ -21,9 +21,20 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, SettingError
 from .files import replacing
-from .generate import AI_GENERATED, GenerateConfig, draw, generate, picture_settings, read_settings, save_picture
+from .generate import (
+    AI_GENERATED,
+    GenerateConfig,
+    draw,
+    generate,
+    load_for,
+    picture_settings,
+    prompts_of,
+    read_settings,
+    save_picture,
+    settle_tags,
+)
 from .lora import set_loras, unload_lora
-from .models import get_preset, load_pipeline, pipeline_path
+from .models import get_preset, pipeline_path
 from .steps import fingerprint
 
 if TYPE_CHECKING:
@@ -183,14 +194,15 @@ def grid(
     another axis keeps the pictures it shares. `on_step(done, total)` counts pictures, `on_picture` gets each sheet.
     Raises SettingError, DataError, FetchError, ModelError, Stopped.
     """
-    preset, wanted, pictures = get_preset(config.preset), cells(config), {}
+    preset, pictures = get_preset(config.preset), {}
+    wanted = {place: settle_tags(cell) for place, cell in cells(config).items()}
     model = fingerprint(pipeline_path(preset))
     files = {place: _file(config, picture_settings(cell, preset), model) for place, cell in wanted.items()}
     loaded: list[tuple[str, float]] = []
     try:
         for done, (place, cell) in enumerate(wanted.items(), 1):
             if not _drawn(files[place]):
-                pipe = pipe or load_pipeline(preset)
+                pipe = pipe or load_for(preset, prompts_of(wanted.values()), config.text_encoder_bits, config.word)
                 chain = [(cell.lora, cell.lora_strength)] if cell.lora else []
                 if chain != loaded:
                     loaded = chain

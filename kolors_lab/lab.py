@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, KolorsLabError
 from .files import replacing
-from .generate import GenerateConfig, Stop, Stopped, generate_file, read_settings
+from .generate import GenerateConfig, Stop, Stopped, file_mark, generate_file, read_settings
 from .grids import RECIPES, GridConfig, grid
+from .lora import lora_files
 from .models import get_preset, load_pipeline
-from .prompts import extract_loras
 from .widgets import SettingsForm, aside, jpeg, soon
 
 if TYPE_CHECKING:
@@ -29,10 +29,15 @@ if TYPE_CHECKING:
 
 DRAWN = (
     "prompt", "negative_prompt", "seed", "control_after_generate", "steps", "cfg", "sampler_name", "scheduler",
-    "denoise", "width", "height", "batch", "lora", "lora_strength",
+    "denoise", "width", "height", "batch", "lora", "lora_strength", "image", "hires", "hires_denoise",
 )  # fmt: skip
 VARIED = ("prompt", "negative_prompt", "seed", "steps", "cfg", "sampler_name", "scheduler", "lora", "lora_strength")
 SIDE, SHOWN = 300, 8  # px of the live picture; pictures kept in the notebook
+DRAWN_OVER = 0.6  # denoise of the first picture that begins from another
+COPY = """<button class="jupyter-button widget-button" style="width: auto" onclick="
+  const code = this.closest('.kolors-lab').querySelector('.kolors-code textarea');
+  code.select(); document.execCommand('copy'); this.textContent = '已复制 Copied';
+">复制代码 Copy code</button>"""  # in the browser itself: the kernel has no way to the clipboard
 
 
 class Lab:
@@ -42,10 +47,8 @@ class Lab:
         from ipywidgets import HTML, HBox, Image, IntProgress, Layout, Textarea, VBox
 
         self.pipe, self.stop, self.busy = pipe, Stop(), False
-        files = (str(file) for file in sorted(Path(loras).rglob("*.safetensors")))
-        self.form = SettingsForm(
-            config, names, {"lora": (None, *dict.fromkeys((*files, *filter(None, [config.lora]))))}
-        )
+        files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
+        self.loras, self.form = str(loras), SettingsForm(config, names, {"lora": (None, *files)})
         self.picture = Image(
             value=jpeg(_blank()), format="jpeg", layout=Layout(width=f"{SIDE}px", object_fit="contain")
         )
@@ -53,12 +56,21 @@ class Lab:
         self.status = HTML()
         self.code = Textarea(rows=9, layout=Layout(width="98%"), description="同样的代码 code:")
         self.code.style.description_width = "9em"
+        self.code.add_class("kolors-code")
         self.buttons = HBox(layout=Layout(flex_flow="row wrap"))
         side = VBox([self.picture, self.progress, self.status])
-        self.box = VBox([HBox([self.form.box, side], layout=Layout(flex_flow="row wrap")), self.buttons, self.code])
+        form = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
+        self.box = VBox([form, self.buttons, self.code, HTML(COPY)])
+        self.box.add_class("kolors-lab")
         self.kept = None  # the picture that stays in the saved notebook
         self.form.on_change(self._show_code)
         self._show_code(config)
+
+    @property
+    def config(self) -> Any:
+        """What the form says, with the folder of LoRA files where the prompt has a tag. Raises SettingError."""
+        value = self.form.value
+        return replace(value, loras=self.loras) if "<lora:" in value.prompt else value
 
     def _button(self, text: str, action: Callable[[], None], style: str = "") -> Any:
         from ipywidgets import Button, Layout
@@ -149,6 +161,7 @@ class PromptLab(Lab):
             self._button("生成 Generate", self.generate, "primary"),
             self._button("停止 Stop", lambda: self.stop.set(), "warning"),
             self._button("再来一张，种子+1 Same again, seed+1", self.again),
+            self._button("在这张上画 Draw over it", self.draw_over),
             self._button("保存工作流 Save workflow", self.save_workflow),
             self.upload,
             self.history,
@@ -156,10 +169,7 @@ class PromptLab(Lab):
 
     def generate(self) -> None:
         """Draw what the form says, into the next free number of the lab's folder."""
-        text, tags = extract_loras(self.form.value.prompt)
-        if tags:
-            self.form.update(prompt=text, lora=self._lora(tags[-1][0]), lora_strength=tags[-1][1])
-        config = replace(self.form.value, out=str(self._free()))
+        config = replace(self.config, out=str(self._free()))
         preview = soon(self.show)
         self._show_code(config)
         self.run(
@@ -174,13 +184,16 @@ class PromptLab(Lab):
         self.form.update(seed=self.form.value.seed + 1)
         self.generate()
 
+    def draw_over(self) -> None:
+        """Begin from the last picture: the next one redraws as much of it as denoise says."""
+        denoise = self.form.value.denoise
+        self.form.update(image=self._last(), denoise=DRAWN_OVER if denoise == 1 else denoise)
+
     def save_workflow(self) -> None:
         """Write the last picture's settings as a workflow that ComfyUI opens, beside the picture."""
         from .comfy import ComfyExportConfig, comfy_export
 
-        if not self.made:
-            raise DataError("还没有图片 no picture yet: generate one first")
-        config = ComfyExportConfig(self.made[-1].out, str(Path(self.made[-1].out).with_suffix(".json")))
+        config = ComfyExportConfig(self._last(), str(Path(self._last()).with_suffix(".json")))
         self.say(f"已保存 saved: {comfy_export(config)}")
         self.code.value = as_code(config, "comfy_export", "kolors_lab.comfy")
 
@@ -192,11 +205,13 @@ class PromptLab(Lab):
             found = read_settings(file)
         except DataError:  # none of ours: a workflow, or a PNG that carries one
             found = settings_of(read_workflow(file))
-        known = {name: found[name] for name in (*DRAWN, "prompt_syntax") if found.get(name) is not None}
-        if lora := known.pop("lora", None):
-            known["lora"] = self._lora(Path(lora.partition(":")[0]).stem)
+        defaults = {"lora": None, "image": None, "hires": 1.0}  # a picture without them carries none
+        known = defaults | {name: found[name] for name in (*DRAWN, "prompt_syntax") if found.get(name) is not None}
+        known["lora"] = known["lora"] and self._lora(known["lora"])
+        start, known["image"] = known["image"], None  # of a picture it began from only the name is known
         self.form.update(**known)
-        self.say(f"已载入 loaded: {Path(file).name}")
+        missing = f"; image: give {start.partition(':')[0]} again" if start else ""
+        self.say(f"已载入 loaded: {Path(file).name}{missing}")
 
     def _finish(self, config: GenerateConfig, file: Path) -> None:
         from .dataset import open_image
@@ -209,15 +224,24 @@ class PromptLab(Lab):
         self.form.update(seed=config.next_seed())
         self._show_code(config)
 
+    def _last(self) -> str:
+        if not self.made:
+            raise DataError("还没有图片 no picture yet: generate one first")
+        return self.made[-1].out
+
     def _free(self) -> Path:
         number = max((int(file.stem) for file in self.out.glob("*.png") if file.stem.isdigit()), default=0) + 1
         return self.out / f"{number:03}.png"
 
-    def _lora(self, name: str) -> str:
-        known = {Path(value).stem: value for _, value in self.form.widgets["lora"].options if value}
-        if name not in known:
-            raise DataError(f"<lora:{name}>: no such file in the menu; it has {', '.join(known) or 'none'}")
-        return known[name]
+    def _lora(self, mark: str) -> str:
+        """The file in the menu of a LoRA that a picture names, by name and hash if it says one."""
+        mark = mark.replace("\\", "/").rpartition("/")[2]
+        name, files = mark.partition(":")[0], [value for _, value in self.form.widgets["lora"].options if value]
+        found = [file for file in files if Path(file).stem == Path(name).stem]
+        found = [file for file in found if mark in (name, file_mark("LoRA", file))]
+        if not found:
+            raise DataError(f"LoRA {mark}: no such file in the menu; it has {', '.join(files) or 'none'}")
+        return found[0]
 
     def _back(self, change: dict) -> None:
         if change["new"] != -1:
@@ -262,7 +286,7 @@ class GridLab(Lab):
 
     def draw(self) -> None:
         """Draw what is missing of the grid."""
-        config, live = self.form.value, soon(self.show)
+        config, live = self.config, soon(self.show)
         self._show_code(config)
         self.run(
             lambda on_step, stop: grid(config, self.loaded(config.preset), on_step, on_picture=live, stop=stop),

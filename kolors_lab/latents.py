@@ -13,7 +13,7 @@ from .errors import ModelError
 from .prompts import encode_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     import torch
     from diffusers import AutoencoderKL, KolorsPipeline
@@ -65,13 +65,14 @@ def forget_texts(pipe: KolorsPipeline) -> None:
     _texts.pop(pipe, None)
 
 
-def encode_then_free(pipe: KolorsPipeline, texts: Sequence[str], syntax: str = "webui") -> None:
-    """Encode all texts of a run, then take the text encoder off: for Kolors 12 GiB that sampling never needs.
+def encode_then_free(pipe: KolorsPipeline, texts: Iterable[tuple[str, str]]) -> None:
+    """Encode all (prompt, syntax) of a run, then take the text encoder off: Kolors' 12 GiB that sampling never needs.
 
-    On a small card load on the CPU, do this, and then `place(pipe, "cuda")`: UNet and VAE alone take 5 GiB.
+    `generate.load_for` does so on a card that has no room for all parts at once.
     """
-    for text in texts:
+    for text, syntax in texts:
         encode_text(pipe, text, syntax)
+    pipe.remove_all_hooks()  # one of them holds the encoder
     pipe.text_encoder = None
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelError
+from .errors import ModelError, SettingError
 from .lora_formats import Layer, Lora, adapter_config, diffusers_tensors, read_lora, write_lora
 from .models import ATTENTION
+from .prompts import extract_loras
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import torch
     from diffusers import KolorsPipeline, UNet2DConditionModel
@@ -140,6 +142,48 @@ def set_loras(pipe: KolorsPipeline, chain: Chain) -> list[dict[str, str]]:
 def load_lora(pipe: KolorsPipeline, file: str | Path | Lora, strength: float = 1.0) -> dict[str, str]:
     """A chain of one: put the LoRA on the pipeline at `strength`, in place of any before; return its header."""
     return set_loras(pipe, [(file, strength)])[0]
+
+
+@contextlib.contextmanager
+def wearing(pipe: KolorsPipeline, chain: Chain) -> Iterator[None]:
+    """With LoRAs on the pipeline, as `set_loras`, and off again at the end; an empty chain leaves all as it is."""
+    if not chain:
+        yield
+        return
+    try:
+        set_loras(pipe, chain)
+        yield
+    finally:
+        unload_lora(pipe)
+
+
+def find_tags(text: str, folder: str | Path | None) -> tuple[str, list[tuple[Path, float]]]:
+    """A prompt without its `<lora:name:0.8>` tags, and their files and strengths in order.
+
+    Files are looked for by their names in the folder and those within it, nowhere else. Raises SettingError.
+    """
+    text, tags = extract_loras(text)
+    if tags and folder is None:
+        raise SettingError(f"<lora:{tags[0][0]}>: say as loras which folder the file is in")
+    return text, [(find_lora(name, folder), strength) for name, strength in tags]
+
+
+def find_lora(name: str, folder: str | Path) -> Path:
+    """The one LoRA file `name`.safetensors in a folder or those within it. Raises SettingError."""
+    files = lora_files(folder)
+    found = [file for file in files if file.stem == name]
+    if not found:
+        has = ", ".join(dict.fromkeys(file.stem for file in files)) or "none"
+        raise SettingError(f"<lora:{name}>: no such file in {folder}, which has {has}")
+    if len(found) > 1:
+        raise SettingError(f"<lora:{name}>: which of {', '.join(map(str, found))}? Give one as lora, or rename it")
+    return found[0]
+
+
+def lora_files(folder: str | Path) -> list[Path]:
+    """All .safetensors files of a folder and those within it, but for links that lead out."""
+    inside = Path(folder).resolve()
+    return [file for file in sorted(Path(folder).rglob("*.safetensors")) if file.resolve().is_relative_to(inside)]
 
 
 def _opened(lora: str | Path | Lora) -> tuple[Lora, str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import ModelError
-from .models import GIB, pick_device, pipeline_path, weights_variant
+from .models import GIB, pipeline_path, quantization, weights_variant
 
 if TYPE_CHECKING:
     import torch
@@ -29,25 +28,11 @@ def set_checkpointing(unet: UNet2DConditionModel, mode: str) -> None:
                     module.gradient_checkpointing = False
 
 
-def check_base_bits(bits: int | None) -> None:
-    """Raise ModelError where a UNet cannot be had in so many bits: it takes CUDA and the package bitsandbytes."""
-    from importlib.util import find_spec
-
-    if bits and pick_device().type != "cuda":
-        raise ModelError(f"base_bits = {bits}: needs a CUDA card; there is none here that works")
-    if bits and find_spec("bitsandbytes") is None:
-        raise ModelError(f"base_bits = {bits}: needs the package bitsandbytes; install it: pip install bitsandbytes")
-
-
 def load_quantized_unet(preset: Preset, bits: int, dtype: torch.dtype) -> UNet2DConditionModel:
     """The preset's UNet on the card, its linear layers in 4 or 8 bits, computing in `dtype`."""
-    from diffusers import BitsAndBytesConfig, UNet2DConditionModel
+    from diffusers import UNet2DConditionModel
 
-    if bits == 4:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    else:
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    folder = pipeline_path(preset)
+    config, folder = quantization(bits, dtype, "diffusers"), pipeline_path(preset)
     options = {"subfolder": "unet", "variant": weights_variant(folder), "use_safetensors": True, "torch_dtype": dtype}
     return UNet2DConditionModel.from_pretrained(folder, quantization_config=config, **options)
 

@@ -9,8 +9,9 @@ import contextlib
 import json
 import warnings
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import FetchError, ModelError, SettingError, check_number
 from .hub import find
@@ -210,14 +211,20 @@ def pick_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def load_pipeline(
-    preset: Preset, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    preset: Preset,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    text_encoder_bits: int | None = None,
 ) -> KolorsPipeline:
     """Load the preset's pipeline and place it on `device` (None: the best one), offloading parts that do not fit.
 
-    Raises FetchError where the weights are not on this machine, ModelError where they cannot be read.
+    `text_encoder_bits`, 4 or 8, keeps the text encoder's linear layers in so many bits, on a CUDA card.
+    Raises FetchError where the weights are not on this machine, ModelError where they cannot be read or quantized.
     """
     import torch
     from safetensors import SafetensorError
+
+    need_quantization("text_encoder_bits", text_encoder_bits)
 
     device = torch.device(device) if device else pick_device()
     dtype = dtype or pick_dtype(device)
@@ -225,7 +232,7 @@ def load_pipeline(
     vae = local_path(preset.vae) if preset.vae else None
     try:
         with quietly():
-            pipe = _from_pretrained(folder, vae, dtype)
+            pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
     for part in _parts(pipe):
@@ -235,13 +242,44 @@ def load_pipeline(
     return pipe
 
 
-def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype) -> KolorsPipeline:
+def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype, text_encoder_bits: int | None) -> Any:
     from diffusers import AutoencoderKL, KolorsPipeline
+    from diffusers.pipelines.kolors import ChatGLMModel
 
     # transformers 5 would otherwise keep whatever type the files hold; use_safetensors: no pickle is ever opened
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
     parts = {"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {}
-    return KolorsPipeline.from_pretrained(folder, variant=weights_variant(folder), **options, **parts)
+    options["variant"] = weights_variant(folder)
+    if text_encoder_bits:
+        few = quantization(text_encoder_bits, dtype, "transformers")
+        parts["text_encoder"] = ChatGLMModel.from_pretrained(
+            folder, subfolder="text_encoder", quantization_config=few, **options
+        )
+    return KolorsPipeline.from_pretrained(folder, **options, **parts)
+
+
+def check_bits(field: str, bits: int | None) -> None:
+    """Raise SettingError unless weights can be kept in so many bits."""
+    if bits not in (None, 4, 8):
+        raise SettingError(f"{field} = {bits!r}: must be 4, 8 or none")
+
+
+def need_quantization(field: str, bits: int | None) -> None:
+    """Raise ModelError where weights are to be kept in 4 or 8 bits and CUDA or the package bitsandbytes is missing."""
+    from importlib.util import find_spec
+
+    if bits and pick_device().type != "cuda":
+        raise ModelError(f"{field} = {bits}: needs a CUDA card; there is none here that works")
+    if bits and find_spec("bitsandbytes") is None:
+        raise ModelError(f"{field} = {bits}: needs the package bitsandbytes; install it: pip install bitsandbytes")
+
+
+def quantization(bits: int, dtype: torch.dtype, package: str) -> Any:
+    """What `package`, diffusers or transformers, takes to load linear layers in 4 or 8 bits that compute in `dtype`."""
+    config = import_module(package).BitsAndBytesConfig
+    if bits == 4:
+        return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return config(load_in_8bit=True)
 
 
 @contextlib.contextmanager
@@ -297,39 +335,60 @@ def _working_memory(size: int) -> int:
     return int(4 * GIB * (size / 1024) ** 2)
 
 
+PLANS = {  # how a pipeline lies on a card, the roomiest first
+    "whole": "all of it stays on the card",
+    "parts": "each part goes to the card only while it works",
+    "encode": "prompts are encoded in main memory, then the text encoder goes (or take text_encoder_bits 4)",
+    "turns": "prompts are encoded in main memory, UNet and VAE then take turns: tight, so draw smaller where it fails",
+    "none": "too small for pictures of this size: draw smaller ones",
+}
+
+
+def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
+    """Which of PLANS to draw by at `size` px with `card` bytes: text encoder and the rest of the weights in bytes."""
+    working, room = _working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
+    if encoder + rest + working <= card:
+        return "whole"
+    if rest + working <= card:
+        return "parts" if encoder + room <= card else "encode"
+    return "turns" if rest + 4 * room <= card else "none"
+
+
+def card_plan_here(preset: Preset, device: torch.device, dtype: torch.dtype | None = None) -> str:
+    """`card_plan` by what is free on the device now; main memory takes all. FetchError if the model is not here."""
+    import torch
+
+    if device.type != "cuda":
+        return "whole"
+    encoder, rest = _weights(preset, (dtype or pick_dtype(device)).itemsize)
+    torch.cuda.empty_cache()
+    return card_plan(encoder, rest, preset.size, torch.cuda.mem_get_info(device)[0])
+
+
+def _weights(preset: Preset, itemsize: int) -> tuple[int, int]:
+    """Bytes of the text encoder, and of all else. FetchError if the model is not on this machine."""
+    folder = pipeline_path(preset)
+    encoder = itemsize * parameter_count(folder, "text_encoder")
+    return encoder, itemsize * parameter_count(folder) - encoder
+
+
 def memory_plan(preset: Preset, device: torch.device | str, dtype: torch.dtype) -> str:
     """One line that says how the preset's pipeline will lie in memory. FetchError if it is not on this machine."""
     import torch
 
     device = torch.device(device)
-    weights = parameter_count(pipeline_path(preset)) * dtype.itemsize
-    need = f"{weights / GIB:.1f} GiB of weights in {str(dtype).removeprefix('torch.')}"
+    need = f"{sum(_weights(preset, dtype.itemsize)) / GIB:.1f} GiB of weights in {str(dtype).removeprefix('torch.')}"
     if device.type != "cuda":
         return f"{need}, all in main memory ({device.type})"
     free = f"{torch.cuda.mem_get_info(device)[0] / GIB:.1f} GiB are free"
-    if _must_offload(weights, preset.size, device):
-        return f"{need}, {free} on the card: each part goes there only while it works"
-    return f"{need}, {free} on the card: all of it stays there"
-
-
-def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
-    """How to draw at `size` px on a card of `card` bytes: text encoder and the rest of the weights in bytes."""
-    working, card = _working_memory(size), int(card * 0.95)  # the driver keeps some
-    if encoder + rest + working <= card:
-        return "all of it stays on the card"
-    if max(encoder + GIB // 4, rest + working) <= card:
-        return "each part goes to the card only while it works"
-    if rest + working <= card:
-        return "prompts are encoded in main memory first, then the text encoder goes (latents.encode_then_free)"
-    return "too small for pictures of this size: draw smaller ones"
+    return f"{need}, {free} on the card: {PLANS[card_plan_here(preset, device, dtype)]}"
 
 
 def card_plans(preset: Preset) -> str:
-    """`card_plan` of the preset, in 16 bit, on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
-    folder = pipeline_path(preset)
-    encoder = 2 * parameter_count(folder, "text_encoder")
-    rest = 2 * parameter_count(folder) - encoder
-    return "; ".join(f"{card} GB: {card_plan(encoder, rest, preset.size, card * GIB)}" for card in (24, 15, 8))
+    """The plan for the preset, in 16 bit, on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
+    encoder, rest = _weights(preset, 2)
+    free = {card: int(0.95 * card * GIB) for card in (24, 15, 8)}  # the driver keeps some
+    return "; ".join(f"{card} GB: {PLANS[card_plan(encoder, rest, preset.size, room)]}" for card, room in free.items())
 
 
 def parameter_count(folder: Path, part: str = "*") -> int:

@@ -44,8 +44,8 @@ REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the
     "compel": {r"\)?\s*\.(?:blend|and|swap)\(": ".blend(), .and() and .swap() are not done here: write one prompt"},
 }
 NOT_YET = {
-    r"<(?:lora|lyco|hypernet):": "a tag is no text: give the file as lora, "
-    "and lora_strength; prompts.extract_loras takes tags out",
+    r"<(?:lora|lyco|hypernet):": "a tag is no text: say as loras which "
+    "folder its file is in, or give the file as lora, and lora_strength",
     r"(?<!\\)\{": "choices like {a|b} are settled first: prompts.choose(text, seed)",
 }
 WIDE = {r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"}

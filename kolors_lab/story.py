@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from .dataset import open_image
 from .errors import DataError, check_number
-from .generate import GenerateConfig, check_sampling, generate_batch, picture_settings, read_settings, save_picture
-from .lora import load_lora, unload_lora
-from .models import data_dir, get_preset, load_pipeline, pipeline_path
+from .generate import (
+    GenerateConfig,
+    check_sampling,
+    generate_batch,
+    load_for,
+    picture_settings,
+    prompts_of,
+    read_settings,
+    save_picture,
+)
+from .lora import wearing
+from .models import data_dir, get_preset, pipeline_path
 from .page import MADE_BY, get_layout, make_html, make_page
 from .sampling import KSampler
 from .script import StoryScene, read_story
@@ -251,14 +260,8 @@ def _caption(file: Path, settings: dict) -> None:
 def artist(pipe: Pipe | None, lora: str | Path | None, strength: float) -> Iterator[KolorsPipeline | None]:
     """The pipeline, loaded if need be, with the LoRA on it for as long as the block lasts; None for None."""
     pipe = pipe if pipe is None or hasattr(pipe, "unet") else pipe()
-    if pipe is None or not lora:
+    with wearing(pipe, [(lora, strength)] if pipe and lora else []):
         yield pipe
-        return
-    load_lora(pipe, lora, strength)
-    try:
-        yield pipe
-    finally:
-        unload_lora(pipe)
 
 
 def settings_of(file: Path) -> dict | None:
@@ -274,7 +277,7 @@ def story(config: StoryConfig, on_step: OnStep | None = None, pipe: KolorsPipeli
     preset = get_preset(config.preset)
     scenes = chosen(config.out, read_story(story_file(config.story), count=config.count))
     panels = tell(
-        pipe or (lambda: load_pipeline(preset)), scenes, config.out, preset,
+        pipe or (lambda: load_for(preset, prompts_of(scenes))), scenes, config.out, preset,
         config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together,
     )  # fmt: skip
     return make_pages(config, panels, [scene.scene for scene in scenes])

@@ -27,8 +27,8 @@ from .encoding import encode
 from .errors import DataError, ModelError, SettingError
 from .lora import add_lora, save_lora, unload_lora
 from .loss import draw, loss
-from .memory import check_base_bits, load_quantized_unet, memory_used, set_checkpointing, training_plan
-from .models import get_preset, load_pipeline, pick_dtype, place
+from .memory import load_quantized_unet, memory_used, set_checkpointing, training_plan
+from .models import get_preset, load_pipeline, need_quantization, pick_dtype, place
 from .optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
 from .processes import any_of, mean_over, start_processes
 from .sets import read_sets
@@ -68,7 +68,7 @@ def train(
     preset = get_preset(config.preset)
     config = resolve(config, preset)
     find_optimizer(config.optimizer)
-    check_base_bits(config.base_bits)
+    need_quantization("base_bits", config.base_bits)
     run = Path(config.out)
     if (run / "lora.safetensors").exists():
         raise DataError(f"{run} already holds a lora.safetensors; choose another folder or move it away")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .checkpoint import states
 from .errors import DataError, SettingError, check_name, check_number
+from .models import check_bits
 from .optim import OPTIMIZERS, SCHEDULES, parse_growth, peak_rate
 from .validation import ValidationConfig
 
@@ -103,8 +104,7 @@ class TrainConfig(ValidationConfig):
         check_name("lr_scheduler", self.lr_scheduler, SCHEDULES)
         check_name("precision", self.precision, PRECISIONS)
         check_name("gradient_checkpointing", self.gradient_checkpointing or "none", CHECKPOINTING)
-        if self.base_bits not in (None, 4, 8):
-            raise SettingError(f"base_bits = {self.base_bits!r}: must be 4, 8 or none")
+        check_bits("base_bits", self.base_bits)
         if self.target_modules is not None and not self.target_modules:
             raise SettingError("target_modules = (): must name at least one layer, such as to_q")
 

@@ -96,6 +96,7 @@ LABELS = {  # what stands before each field, in front of its own name, which is 
     "seed": "随机种子", "control_after_generate": "生成后种子", "steps": "步数", "cfg": "引导强度",
     "sampler_name": "采样器", "scheduler": "调度器", "denoise": "去噪程度", "width": "宽", "height": "高",
     "batch": "一批几张", "lora": "LoRA", "lora_strength": "LoRA 强度", "image": "参考图", "out": "存到",
+    "hires": "放大再画", "hires_denoise": "再画程度",
     "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
     "layout": "版式", "scene": "场景",
     "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
@@ -103,9 +104,10 @@ LABELS = {  # what stands before each field, in front of its own name, which is 
 }  # fmt: skip
 SLIDERS = {  # least, most, step; what lies beyond can be typed in code
     "steps": (1, 60, 1), "cfg": (0.0, 12.0, 0.5), "denoise": (0.0, 1.0, 0.05), "lora_strength": (-1.0, 2.0, 0.05),
-    "batch": (1, 8, 1),
+    "batch": (1, 8, 1), "hires": (1.0, 2.0, 0.125), "hires_denoise": (0.0, 1.0, 0.05),
 }  # fmt: skip
 LONG = ("prompt", "negative_prompt")
+FILES = ("image",)
 
 
 class SettingsForm:
@@ -219,9 +221,9 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
     if name in LONG:
         return w.Textarea(value=value, rows=3 if name == "prompt" else 2, **given, **wide)
     nothing = "空着用预设值 empty: the preset's" if type(None) in get_args(kind) else ""
-    return w.Text(
-        value="" if value is None else str(value), placeholder=nothing, **given, layout=w.Layout(width="30em")
-    )
+    nothing = "文件路径，空着不用 a file; empty: none" if name in FILES else nothing
+    shape = wide if name in FILES else {"layout": w.Layout(width="30em")}
+    return w.Text(value="" if value is None else str(value), placeholder=nothing, **given, **shape)
 
 
 def _show(widget: Widget, value: Any) -> None:

@@ -126,6 +126,18 @@ def fingerprints(job: Job) -> dict[str, str]:
     return marks
 
 
+def prompts_of(graph: Graph) -> list[tuple[str, str]]:
+    """All texts that its nodes encode, each with the syntax it is read in."""
+    found = []
+    for node in graph.values():
+        inputs = node["inputs"]
+        if node["class_type"] == "KolorsTextEncode":
+            found += [(text, "plain") for text in (*inputs["prompt"].split("|"), inputs["negative_prompt"])]
+        elif RUN[node["class_type"]] is _encode:
+            found.append((inputs["text"], inputs.get("prompt_syntax", "comfyui")))
+    return found
+
+
 def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable[..., None]:
     done = 0
 

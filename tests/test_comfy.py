@@ -274,8 +274,19 @@ def test_run_writes_numbered_pictures(pipe_folder, tmp_path, capsys):
     assert "1024 x 1024 → 128 x 128" in capsys.readouterr().out
 
 
+def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, tmp_path, monkeypatch):
+    from kolors_lab import generate as module
+
+    monkeypatch.setattr(module, "card_plan_here", lambda *_: "encode")
+    data = kijai((128, 64, 9, "fixed", 1, 5, "EulerDiscreteScheduler"))
+    for name, form in (("a", workflow_api(SETTINGS | {"steps": 1})), ("b", data)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(form), encoding="utf-8")
+        command = ["comfy", "run", str(tmp_path / f"{name}.json"), "--preset", str(pipe_folder)]
+        assert main([*command, "--out", str(tmp_path / name)]) == 0 and any((tmp_path / name).iterdir())
+
+
 def test_run_refuses_before_anything_is_loaded_or_written(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kolors_lab.models.load_pipeline", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("kolors_lab.generate.load_pipeline", lambda *_: pytest.fail("loaded"))
     file = tmp_path / "a.json"
     file.write_text(json.dumps(workflow_api(SETTINGS | {"lora": "gone.safetensors"})), encoding="utf-8")
     assert main(["comfy", "run", str(file), "--out", str(tmp_path / "out")]) == 2

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from helpers import make_lora
 from PIL import Image, PngImagePlugin
 
 from kolors_lab.errors import DataError, ModelError, SettingError
@@ -24,6 +25,7 @@ from kolors_lab.generate import (
 )
 from kolors_lab.latents import encode_then_free
 from kolors_lab.lora import add_lora, save_lora, unload_lora
+from kolors_lab.lora_formats import write_lora
 from kolors_lab.models import card_plan
 from kolors_lab.sampling import KSampler
 
@@ -172,6 +174,42 @@ def test_generate_file_takes_a_lora_on_and_off_again(pipe, pipe_folder, tmp_path
     assert np.array_equal(draw(pipe), before)
 
 
+def test_a_lora_tag_in_the_prompt_is_the_lora_of_that_name(pipe, pipe_folder, tmp_path):
+    file = write_lora(make_lora(pipe.unet, ("to_q", "to_v"), 4.0), tmp_path / "loras/ink.safetensors")
+    settings = {"preset": str(pipe_folder), "steps": 1}
+    given = GenerateConfig(**settings, prompt="白马", lora=str(file), lora_strength=0.7, out=str(tmp_path / "a.png"))
+    tagged = {"prompt": "白马，<lora:ink:0.7>", "loras": str(file.parent)}
+    files = [generate_file(given, pipe)]
+    files += [generate_file(GenerateConfig(**settings | tagged, out=str(tmp_path / "b.png")), pipe)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    drawn = generate(pipe, tagged["prompt"], steps=1, loras=file.parent)
+    assert np.array_equal(np.asarray(drawn), np.asarray(Image.open(files[0])))
+    assert not np.array_equal(np.asarray(generate(pipe, "白马", steps=1)), np.asarray(drawn))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt": "<lora:gone>"}, "no such file in .*loras, which has twin, ink"),
+        ({"prompt": "<lora:twin>"}, "which of .*twin.safetensors, .*twin.safetensors"),
+        ({"prompt": "<lora:out>"}, "no such file"),
+        ({"prompt": "<lora:ink:1><lora:ink:1>"}, "one LoRA to a picture"),
+        ({"prompt": "<lora:ink:1>", "lora": "a.safetensors"}, "one LoRA to a picture"),
+        ({"prompt": "<lora:ink:1>", "loras": None}, "say as loras which folder"),
+        ({"prompt": "(白马"}, "character 1: this . is never closed"),
+    ],
+)
+def test_a_prompt_that_cannot_be_read_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, changes, words):
+    monkeypatch.setattr("kolors_lab.generate.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    folder = tmp_path / "loras"
+    for name in ("ink", "a/twin", "b/twin", "../out"):
+        (folder / f"{name}.safetensors").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.safetensors").touch()
+    (folder / "out.safetensors").symlink_to(tmp_path / "out.safetensors")
+    with pytest.raises(SettingError, match=words):
+        generate_file(GenerateConfig(**{"loras": str(folder), **changes}))
+
+
 def test_a_missing_lora_is_said_before_the_model_is_loaded(pipe_folder, tmp_path):
     with pytest.raises(DataError, match="gone"):
         generate_file(GenerateConfig(preset=str(pipe_folder), lora=str(tmp_path / "gone.safetensors")))
@@ -179,7 +217,7 @@ def test_a_missing_lora_is_said_before_the_model_is_loaded(pipe_folder, tmp_path
 
 def test_without_its_text_encoder_the_model_draws_what_was_encoded_before(pipe):
     before = draw(pipe, negative_prompt="王子")
-    encode_then_free(pipe, ["白马", "王子"])
+    encode_then_free(pipe, [("白马", "webui"), ("王子", "webui")])
     assert pipe.text_encoder is None and np.array_equal(draw(pipe, negative_prompt="王子"), before)
     with pytest.raises(ModelError, match="舞台"):
         draw(pipe, "舞台")
@@ -187,10 +225,25 @@ def test_without_its_text_encoder_the_model_draws_what_was_encoded_before(pipe):
 
 @pytest.mark.parametrize(
     ("card", "plan"),
-    [(24, "all of it stays"), (15, "only while it works"), (10, "encode_then_free"), (8, "draw smaller")],
+    [(24, "whole"), (15, "parts"), (10, "encode"), (8, "turns"), (5, "none")],
 )
 def test_the_plan_for_kolors_goes_by_the_card(card, plan):
-    assert plan in card_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30)
+    assert card_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30) == plan
+
+
+@pytest.mark.parametrize("plan", ["parts", "encode", "turns"])
+def test_on_a_small_card_prompts_are_encoded_first_and_the_picture_is_the_same(
+    pipe_folder, tmp_path, monkeypatch, plan
+):
+    from kolors_lab import generate as module
+
+    settings = {"preset": str(pipe_folder), "prompt": "{王子|白马}，(夜空:1.2)", "steps": 1, "width": 64, "height": 64}
+    file = generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png")))
+    drawn, pipes = file.read_bytes(), []
+    monkeypatch.setattr(module, "card_plan_here", lambda *_: plan)
+    monkeypatch.setattr(module, "place", lambda pipe, device: pipes.append(pipe))
+    assert generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png"))).read_bytes() == drawn
+    assert pipes[0].text_encoder is None
 
 
 def test_stop_ends_a_drawing_and_leaves_the_pipeline_whole(pipe):

@@ -6,9 +6,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from helpers import make_lora
+from PIL import Image
 
 from kolors_lab.generate import read_settings
 from kolors_lab.lab import GridLab, PromptLab
+from kolors_lab.lora_formats import write_lora
 
 SMALL = {"steps": 1, "width": 64, "height": 64}
 
@@ -50,8 +53,9 @@ def test_the_same_again_from_the_next_seed_and_back_by_the_history(lab):
 
 
 def test_a_workflow_goes_out_and_comes_back(lab, pipe, pipe_folder):
-    lab.buttons.children[3].click()
-    assert "no picture yet" in said(lab)
+    for click in (lab.buttons.children[3], lab.buttons.children[4]):
+        click.click()
+        assert "no picture yet" in said(lab)
     lab.form.update(prompt="王子", negative_prompt="模糊", seed=7, cfg=3.5, scheduler="karras")
     lab.generate()
     lab.save_workflow()
@@ -63,10 +67,41 @@ def test_a_workflow_goes_out_and_comes_back(lab, pipe, pipe_folder):
         assert (value.steps, value.width, value.scheduler) == (1, 64, "karras")
 
 
+def test_a_picture_is_drawn_over_and_drawn_larger(lab):
+    lab.generate()
+    lab.buttons.children[3].click()
+    assert (lab.form.value.image, lab.form.value.denoise) == ("lab/001.png", 0.6)
+    lab.form.update(hires=1.5, hires_denoise=0.3)
+    lab.generate()
+    settings = read_settings("lab/002.png")
+    assert settings["image"].startswith("001.png:") and settings["hires_denoise"] == 0.3
+    assert Image.open("lab/002.png").size == (96, 96)
+    lab.form.update(image=None)
+    lab.load("lab/002.png")
+    assert lab.form.value.image is None and "give 001.png again" in said(lab) and lab.form.value.hires == 1.5
+    lab.load("lab/001.png")
+    assert (lab.form.value.hires, lab.form.value.denoise) == (1.0, 1.0)
+
+
+def test_a_lora_tag_takes_its_file_from_the_labs_folder(pipe, pipe_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_lora(make_lora(pipe.unet, ("to_q",), 4.0), tmp_path / "mine/sub/ink.safetensors")
+    lab = PromptLab(str(pipe_folder), pipe, loras="mine", out="lab", **SMALL)
+    lab.form.widgets["prompt"].value = "少女，<lora:ink:0.7>"
+    lab.generate()
+    settings, drawn = read_settings("lab/001.png"), Path("lab/001.png").read_bytes()
+    assert (settings["prompt"], settings["lora_strength"]) == ("少女", 0.7) and settings["lora"].startswith("ink.")
+    Path("lab/001.png").unlink()
+    exec(lab.code.value, {"pipe": pipe})
+    assert Path("lab/001.png").read_bytes() == drawn
+    lab.load("lab/001.png")
+    assert Path(lab.form.value.lora) == Path("mine/sub/ink.safetensors")
+
+
 def test_what_goes_wrong_is_said_in_a_line(lab, tmp_path):
     lab.form.widgets["prompt"].value = "少女 <lora:gone:0.8>"
     lab.buttons.children[0].click()
-    assert "&lt;lora:gone&gt;: no such file in the menu" in said(lab) and not Path("lab").exists()
+    assert "&lt;lora:gone&gt;: no such file in runs, which has none" in said(lab) and not Path("lab").exists()
     lab.form.widgets["prompt"].value = "(少女"
     lab.buttons.children[0].click()
     assert "character 1: this ( is never closed" in said(lab) and not lab.busy

@@ -139,7 +139,7 @@ def test_bfloat16_only_on_cards_that_compute_in_it(monkeypatch, capability, dtyp
     assert models.pick_dtype("cuda") == dtype
 
 
-@pytest.mark.parametrize(("free", "words"), [(2**40, "all of it stays"), (1000, "only while it works")])
+@pytest.mark.parametrize(("free", "words"), [(2**40, "all of it stays"), (1000, "too small")])
 def test_memory_plan_follows_the_free_memory(monkeypatch, pipe_folder, free, words):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
     assert words in memory_plan(get_preset(str(pipe_folder)), "cuda", torch.float16)
@@ -150,3 +150,27 @@ def test_parameter_count_is_that_of_the_loaded_parts(pipe_folder, pipe):
     parts = (pipe.unet, pipe.vae, pipe.text_encoder)
     assert parameter_count(pipe_folder) >= sum(part.num_parameters() for part in parts)
     assert parameter_count(pipe_folder) < 1.01 * sum(part.num_parameters() for part in parts)
+
+
+def test_a_text_encoder_in_few_bits_says_what_it_needs(pipe_folder, monkeypatch):
+    preset = get_preset(str(pipe_folder))
+    with pytest.raises(ModelError, match="text_encoder_bits = 4: needs a CUDA card"):
+        load_pipeline(preset, text_encoder_bits=4)
+    monkeypatch.setattr(models, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="needs the package bitsandbytes"):
+        load_pipeline(preset, text_encoder_bits=8)
+
+
+def test_a_text_encoder_in_few_bits_is_loaded_so_and_the_rest_is_not(pipe, pipe_folder, monkeypatch):
+    from diffusers.pipelines.kolors import ChatGLMModel
+
+    asked = {}
+    monkeypatch.setattr(models, "need_quantization", lambda *_: None)
+    monkeypatch.setattr(
+        ChatGLMModel, "from_pretrained", lambda *_, **options: asked.update(options) or pipe.text_encoder
+    )
+    loaded = load_pipeline(get_preset(str(pipe_folder)), "cpu", text_encoder_bits=8)
+    assert asked["quantization_config"].load_in_8bit and asked["use_safetensors"] is True
+    assert (asked["subfolder"], asked["torch_dtype"]) == ("text_encoder", torch.float32)
+    assert loaded.text_encoder is pipe.text_encoder and loaded.unet.dtype == torch.float32

@@ -57,7 +57,7 @@ def test_each_syntax_means_what_its_own_program_means(syntax, text, spans):
         ("webui", "a AND b", 3, "one prompt"),
         ("webui", "a [b:c:0.5]", 3, "from:to:when"),
         ("webui", "a [b|c]", 3, "from:to:when"),
-        ("webui", "a <lora:b:1>", 3, "extract_loras"),
+        ("webui", "a <lora:b:1>", 3, "say as loras which folder"),
         ("webui", "a {b|c}", 3, "choose"),
         ("webui", "少女，（紫色：1.3）", 4, "full-width"),
         ("comfyui", "(a", 1, "never closed"),

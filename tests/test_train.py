@@ -277,14 +277,14 @@ def test_the_memory_plan_comes_before_the_first_step(run):
 
 
 def test_a_base_in_few_bits_says_what_it_needs(run, monkeypatch, tmp_path):
-    from kolors_lab import memory
+    from kolors_lab import models
 
     with pytest.raises(ModelError, match="base_bits = 4: needs a CUDA card"):
         run(pipe=None, base_bits=4)
-    monkeypatch.setattr(memory, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(models, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="needs the package bitsandbytes"):
-        memory.check_base_bits(8)
+        models.need_quantization("base_bits", 8)
     assert not (tmp_path / "run").exists()
 
 
