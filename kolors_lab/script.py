@@ -29,8 +29,8 @@ NUMBERS = {"seed": int, "steps": int, "width": int, "height": int, "cfg": float}
 SETTINGS = ("steps", "cfg", "width", "height", "sampler_name", "scheduler")  # a scene may have its own
 NAMES = {  # what chat models call the columns
     "scene": "scene 场景 场景描述 场景名称 场景标题 标题 名称 剧情 分镜 画面 caption title name",
-    "prompt": "prompt 提示词 正向提示词 正面提示词 生图提示词 文生图提示词 图片提示词 positive_prompt positive",
-    "negative_prompt": "negative_prompt 反向提示词 负向提示词 负面提示词 negative",
+    "prompt": "prompt 提示词 正向提示词 正面提示词 正向词 正面词 生图提示词 文生图提示词 图片提示词 positive_prompt",
+    "negative_prompt": "negative_prompt 反向提示词 负向提示词 负面提示词 反向词 负向词 负面词 反向 负面 negative",
     "seed": "seed 种子 随机种子",
     "steps": "steps 步数",
     "cfg": "cfg 提示词引导强度",
@@ -44,12 +44,16 @@ SHAPES = "a table (CSV or Markdown) with the columns scene,prompt,negative_promp
 PART = re.compile(r"\{([^{}|]+)\}")  # {衣服}; {a|b} is a choice of the prompt's own
 SAID = re.compile(r"^[\s#>*+•-]*([^\s：:=，,。|{}*]{1,12})\**\s*[：:=]\s*(.+)$")  # 衣服：绿色长裙
 RULE = re.compile(r"^\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?\s*)?$")  # |---|---|
-HEAD = re.compile(  # 1. / ### 场景一： / **第 1 格** / 【Scene 1】
-    r"^\W*(?:第|场景|分镜|画面|图|scene|panel)?\s*(\d+|[一二三四五六七八九十]+)\s*[格张幕幅]?[^\w\s]*[.、：:．)）】*\s-]\s*(.*)$",
+HEAD = re.compile(  # 1. / ### 场景一： / **第 1 格** / 第1个场景： / 【Scene 1】
+    r"^\W*(?:第|场景|分镜|画面|图|scene|panel)?\s*(\d+|[一二三四五六七八九十]+)\s*"
+    r"(?:个?(?:场景|分镜|画面)|[格张幕幅])?[^\w\s]*[.、：:．)）】*\s-]\s*(.*)$",
     re.IGNORECASE,
 )
 LABEL = re.compile(r"^\W*([\w ]{1,20}?)\W*[：:]\s*(.*)$")  # - **正向提示词**：…
 TITLED = re.compile(r"^([^：:，,()（）]{1,30}?)\s*(?:[：:]|—+|\s-)\s*(.+)$")  # 女主正在上课：古风，…
+SHARED = re.compile(r"^[^\w\n]*(?=[^：:\n]*(?:通用|统一|所有|全部))[^：:\n]*[反负]\w+[^：:\n]*[：:](.+)$", re.MULTILINE)
+AROUND = re.compile(r"(?s:<think>.*?</think>)|^\s*```.*$\n?", re.MULTILINE)  # what chat models put around an answer
+FULL_WIDTH = str.maketrans("｛｝｜", "{}|")
 DIGITS = "零一二三四五六七八九十"
 
 
@@ -113,15 +117,17 @@ def read_script(
     DataError names file, line or scene and what is missing there; `count` tells how many scenes there should be.
     """
     name, rows, said = _rows(source)
+    if not rows:
+        raise DataError(f"{name}: it has no scenes; give {SHAPES}")
+    shared = {"negative_prompt": said.get("negative_prompt")}
+    rows = [(where, row if row.get("negative_prompt") else row | shared) for where, row in rows]
     used = [set(PART.findall(f"{row.get('prompt')}{row.get('negative_prompt')}")) for _, row in rows]
-    needed = set().union(*used) if used else set()
+    needed = set().union(*used)
     for part in fixed or {}:
         if part not in needed:
             raise DataError(f"{name}: no prompt holds {{{part}}}; write it where the words of {part} belong")
     said = {part: text for part, text in said.items() if part in needed} | dict(fixed or {})
     scenes = tuple(_scene(row, n, f"{name}: {where}") for n, (where, row) in enumerate(rows))
-    if not scenes:
-        raise DataError(f"{name}: it has no scenes; give {SHAPES}")
     if count and len(scenes) != count:
         short = f"; missing: {', '.join(map(str, range(len(scenes) + 1, count + 1)))}" if len(scenes) < count else ""
         raise DataError(f"{name}: {len(scenes)} scenes, {count} are wanted{short}; ask the chat model to mend that")
@@ -149,10 +155,13 @@ def _rows(source: Any) -> tuple[str, list[Row], dict[str, str]]:
         records = source.to_dict("records") if hasattr(source, "to_dict") else source
         return "story", _records(records), {}
     name, text = ("story", str(source)) if re.search(r"\n|^\s*[\[{]", str(source)) else (str(source), _text(source))
-    text = re.sub(r"^\s*```.*$", "", text, flags=re.MULTILINE)  # the fences that chat models put around an answer
+    text = AROUND.sub("", text).translate(FULL_WIDTH)
     for reader in (_json, _markdown, _csv, _list):
         if (found := reader(text, name)) is not None:
-            return name, *found
+            rows, said = found
+            shared = SHARED.search(text)
+            common = {"negative_prompt": _clean(shared[1])} if shared else {}
+            return name, rows, common | {_key(part): words for part, words in said.items()}
     raise DataError(f"{name}: no story found in it; give {SHAPES}")
 
 
@@ -168,22 +177,21 @@ def _text(file: str | Path) -> str:
 
 
 def _json(text: str, name: str) -> tuple[list[Row], dict[str, str]] | None:
-    start = re.search(r'[\[{]\s*[\[{"]', text)
+    start = re.search(r'[\[{]\s*(\{\s*)?["“]', text)
     if not start:
         return None
     try:
         found, _ = json.JSONDecoder().raw_decode(text, start.start())
     except ValueError as error:
-        if text.lstrip()[0] in "[{":
-            raise DataError(f"{name}: not whole JSON ({error}); ask the chat model for it again") from error
-        return None
+        raise DataError(f"{name}: not whole JSON ({error}); ask the chat model for it again") from error
     said: dict[str, str] = {}
-    while isinstance(found, dict):  # {"衣服": "…", "scenes": […]}, {"1": {…}, "2": {…}}
+    while isinstance(found, dict):  # {"衣服": "…", "scenes": […]}, {"story": {"scenes": […]}}, {"1": {…}, "2": {…}}
         said |= {key: value for key, value in found.items() if isinstance(value, str)}
-        nested = [value for value in found.values() if isinstance(value, list)]
+        lists = [value for value in found.values() if isinstance(value, list)]
         groups = [value for value in found.values() if isinstance(value, dict)]
-        said |= groups[0] if nested and groups else {}
-        found = nested[0] if nested else groups
+        said |= groups[0] if lists and groups else {}
+        wraps = len(groups) == 1 and any(isinstance(value, list | dict) for value in groups[0].values())
+        found = max(lists, key=len) if lists else groups[0] if wraps else groups
     return _records(found), said
 
 
@@ -194,9 +202,10 @@ def _records(records: Sequence[Any]) -> list[Row]:
 
 def _markdown(text: str, name: str) -> tuple[list[Row], dict[str, str]] | None:
     lines = text.splitlines()
-    rule = next((n for n, line in enumerate(lines) if n and RULE.match(line)), None)
-    if rule is None:
+    rules = [n for n, line in enumerate(lines) if n and RULE.match(line)]
+    if not rules:
         return None
+    rule = next((n for n in rules if "prompt" in map(_key, _cells(lines[n - 1]))), rules[0])
     header, rows = _cells(lines[rule - 1]), []
     for n, line in enumerate(lines[rule + 1 :], rule + 2):
         if "|" not in line:
@@ -233,19 +242,20 @@ def _csv(text: str, name: str) -> tuple[list[Row], dict[str, str]] | None:
 
 
 def _list(text: str, name: str) -> tuple[list[Row], dict[str, str]] | None:
-    lines, rows, numbers, first = text.splitlines(), [], [0], 0
+    lines, rows, numbers, first, open_field = text.splitlines(), [], [0], 0, "prompt"
     for n, line in enumerate(lines):
-        head = HEAD.match(line)
-        number = _number(head[1]) if head else 0
-        label = LABEL.match(line)
+        head, label = HEAD.match(line), LABEL.match(line)
+        number, field = _number(head[1]) if head else 0, _key(label[1]) if label else ""
         if (number == 1 and not rows) or (rows and numbers[-1] < number < numbers[-1] + 9):
             first = n if not rows else first
             numbers.append(number)
-            rows.append((f"scene {number}", _titled(_clean(head[2]))))
-        elif rows and label and _key(label[1]) in NAMES:
-            rows[-1][1][_key(label[1])] = _clean(label[2])
-        elif rows and line.strip() and not rows[-1][1].get("prompt") and lines[n - 1].strip():
-            rows[-1][1]["prompt"] = _clean(line.lstrip(" -*•"))
+            row, open_field = _titled(_clean(head[2])), "prompt"
+            rows.append((f"scene {number}", row))
+        elif rows and field in NAMES and not (field == "scene" and row.get("scene")):
+            row[field] = _clean(label[2])
+            open_field = "prompt" if row[field] else field
+        elif rows and line.strip() and not row.get(open_field):
+            row[open_field] = _clean(line.lstrip(" -*•"))
     if not rows:
         return None
     if gap := sorted(set(range(1, numbers[-1])) - set(numbers)):
@@ -277,7 +287,7 @@ def _check_columns(header: Sequence[str], name: str, line: int) -> None:
 
 def _named(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The row with our names for its columns; those we do not know stay as they are, but for a slip of the pen."""
-    named = {_key(column): value for column, value in row.items()}
+    named = {_key(column): value for column, value in reversed(row.items())}  # of two captions the first stays
     for column in named.keys() - NAMES.keys():
         if near := get_close_matches(column, NAMES, 1, 0.8):
             raise DataError(f"{where}: a column is called {column}; is {near[0]} meant?")
@@ -285,13 +295,13 @@ def _named(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _key(column: object) -> str:
-    plain = re.sub(r"\W+", "_", str(column).strip()).strip("_").lower()
+    plain = re.sub(r"\W+", "_", re.sub("[（(].*", "", str(column)).strip()).strip("_").lower()
     return KNOWN.get(plain, str(column).strip())
 
 
 def _clean(text: str) -> str:
     """Without Markdown's emphasis, quotes around the whole, and line breaks of a table cell."""
-    return re.sub(r"\s*<br\s*/?>\s*", " ", text).strip().strip('*`"“”【】 ').strip()
+    return re.sub(r"\s*<br\s*/?>\s*", " ", text).strip().strip('*`"“”【】· ').strip()
 
 
 def _number(text: str) -> int:
@@ -302,6 +312,14 @@ def _number(text: str) -> int:
     return (DIGITS.index(tens or "一") * 10 if ten else 0) + (DIGITS.index(ones) if ones else 0)
 
 
+def _figure(text: str, kind: type) -> float:
+    """12 for "12" and for 12.0, which pandas makes of it; a seed may have more digits than a float. Or ValueError."""
+    try:
+        return kind(text)
+    except ValueError:
+        return int(float(text)) if float(text) % 1 == 0 else float(text)
+
+
 def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
     texts = {name: "" if (value := row.get(name)) is None or value != value else str(value).strip() for name in NAMES}
     for name, what in (("prompt", "say what the panel shows"), ("scene", "say what stands under the panel")):
@@ -310,10 +328,7 @@ def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
     values: dict[str, Any] = {name: text or None for name, text in texts.items() if name in SETTINGS}
     for name, kind in NUMBERS.items():
         try:
-            number = float(texts[name]) if texts[name] else None
-            values[name] = number if number is None or (kind is float or number % 1) else int(float(texts[name]))
-            if kind is int and texts[name].isascii() and texts[name].isdigit():
-                values[name] = int(texts[name])  # a seed may have more digits than a float
+            values[name] = _figure(texts[name], kind) if texts[name] else None
         except ValueError:
             raise DataError(f"{where}: {name} {texts[name]!r} is no number") from None
     values["seed"] = n if values["seed"] is None else values["seed"]

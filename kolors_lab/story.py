@@ -58,7 +58,7 @@ class StoryConfig:
         title: headline of the page; without it the story's name
         layout: grid (rows of four) or strip (one below the other, for phones)
         for_print: page.png at 300 dpi, A4 in the layout grid, instead of for a screen
-        out: folder for panels/1.png, panels/2.png, …, page.png and page.html; its cast.csv says other seeds
+        out: folder for panels/1.png, panels/2.png, …, page.png and page.html; a cast.csv there overrules the seeds
     """
 
     preset: str = "tiny"

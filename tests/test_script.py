@@ -57,6 +57,41 @@ ANSWERS = {  # one story in the shapes in which chat models give it
 ```""",
     "json by number": """{"场景1": {"标题": "上课", "正向提示词": "古风，少女，坐着", "反向提示词": "模糊"},
 "场景2": {"标题": "梦醒", "正向提示词": "古风，(少女:1.2)，醒来", "反向提示词": "模糊"}}""",
+    "a story in an object": """{"story": {"title": "梦", "characters": [{"name": "少女"}], "反向提示词": "模糊",
+"scenes": [{"scene": "上课", "prompt": "古风，少女，坐着"},
+{"scene": "梦醒", "剧情": "她醒了", "prompt": "古风，(少女:1.2)，醒来"}]}}""",
+    "a fence for each": """<think>
+1. 先写上课
+2. 再写梦醒
+</think>
+第1个场景：上课
+
+**提示词：**
+
+```text
+古风，少女，坐着
+```
+第2个场景：梦醒
+
+**提示词：**
+
+```text
+古风，(少女:1.2)，醒来
+```
+
+反向提示词（所有场景通用）：`模糊`""",
+    "two tables of full-width bars": """｜场景｜剧情｜
+｜---｜---｜
+｜上课｜她睡着了｜
+
+通用负面提示词：模糊
+
+｜场景（标题）｜提示词（Prompt）｜
+｜---｜---｜
+｜上课｜古风，少女，坐着｜
+｜梦醒｜古风，(少女:1.2)，醒来｜""",
+    "short labels": "1. 场景：上课\n正面词：古风，少女，坐着\n负面：模糊\n\n"
+    "2. 梦醒\n\n古风，(少女:1.2)，醒来\n\n负面：模糊",
     "tabs": "场景\t提示词\t反向提示词\n上课\t古风，少女，坐着\t模糊\n梦醒\t古风，(少女:1.2)，醒来\t模糊\n",
     "semicolons": "scene;prompt;negative_prompt;seed\n"
     "上课;古风，少女，坐着;模糊;\n梦醒;古风，(少女:1.2)，醒来;模糊;1\n",
@@ -153,7 +188,8 @@ def test_a_script_written_and_read_again_is_the_same(tmp_path):
         ("1. 上课\n2. 梦醒：古风，醒来\n", "scene 1: the prompt is missing"),
         ("1. 上课：古风\n2. 睡：古风\n4. 醒：古风\n", "scene 3 is missing"),
         ("1. 上课：{画风}，少女\n2. 睡：水墨\n", "scene 1: nobody says what {画风} is"),
-        ('[{"scene": "上课", "prompt": "古', "not whole JSON"),
+        ('好的：\n[{"scene": "上课", "prompt": "古', "not whole JSON"),
+        ("[{“scene”: “上课”}]", "not whole JSON"),
     ],
 )
 def test_bad_stories_are_named_with_their_place(text, said):
