@@ -44,6 +44,9 @@ class BriefConfig:
             raise SettingError(f"answer = {self.answer!r}: must be one of {', '.join(FORMS)}")
         if not self.plot:
             raise SettingError(f"scenes = {self.scenes!r}: must say what happens, with ；between the scenes")
+        for field in ("style", "heroine", "clothes", "negative_prompt"):
+            if not getattr(self, field).strip():
+                raise SettingError(f"{field} = {getattr(self, field)!r}: must not be empty; the prompts repeat it")
 
     @property
     def plot(self) -> list[str]:

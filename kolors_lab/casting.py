@@ -36,6 +36,7 @@ from .story import (
     read_cast,
     same_picture,
     settings_of,
+    speaks_of,
     story_file,
     tell,
 )
@@ -181,10 +182,8 @@ def _choice(out: Path, scenes: Sequence[StoryScene], takes: Sequence[Sequence[Ta
     """Write `cast.csv`: the best of each scene, but where somebody chose another seed than the first in rank."""
     seeds = [mine[0].seed for mine in takes]
     for row in read_cast(out):
-        n = int(row["panel"])
-        by_hand = row["seed"] != row.get("best")
-        if by_hand and n <= len(scenes) and row["scene"] == scenes[n - 1].scene:
-            seeds[n - 1] = int(row["seed"])
+        if row["seed"] != row.get("best") and speaks_of(row, scenes):  # by hand
+            seeds[int(row["panel"]) - 1] = int(row["seed"])
     rows = [
         {"panel": n, "scene": scene.scene, "seed": seeds[n - 1], "best": takes[n - 1][0].seed}
         for n, scene in enumerate(scenes, 1)

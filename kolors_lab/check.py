@@ -79,7 +79,8 @@ class Reproduced:
 
 
 def check(config: CheckConfig) -> list[str]:
-    """`missing` for the settings of the command line."""
+    """`missing` for the settings of the command line. DataError if the folder is no submission at all."""
+    read_mark(config.folder)
     return missing(config.folder)
 
 
@@ -189,11 +190,9 @@ def _score(folder: Path, score: dict, files: dict[str, str]) -> list[str]:
     if here != {name: mark for name, mark in files.items() if name.startswith("images/")}:
         return [f"score: it belongs to other pictures; {AGAIN}"]
     if not passes(score["mean"]) and not score["practice"]:
-        return [
-            f"score: the mean {score['mean']:.2f} is below the gate of {GATE:.0f}; better data or training lifts it"
-        ]
+        return [f"score: the mean {score['mean']:.7g} is below the gate of {GATE:g}; better data or training lifts it"]
     if score["practice"]:
-        low = "" if passes(score["mean"]) else f", and with {score['mean']:.2f} below the gate of {GATE:.0f} even so"
+        low = "" if passes(score["mean"]) else f", and with {score['mean']:.7g} below the gate of {GATE:g} even so"
         return [
             f"score: 练习分, a practice score of the small model{low}; the challenge scores pictures of Kolors itself"
         ]

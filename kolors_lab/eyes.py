@@ -1,7 +1,8 @@
 """What the judges weigh beside beauty: does a panel show its prompt, do the panels of a series look alike.
 
 Chinese-CLIP (https://arxiv.org/abs/2211.01335) puts pictures and Chinese texts into one space, where the cosine of two
-vectors says how near they are. The tiny preset's is one of the same class that knows the little picture world only.
+vectors says how near they are. The tiny preset's is one of the same class that knows the little picture world only;
+beside it that world has a classifier, which names what is in a picture.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import DataError, ModelError
+from .errors import DataError, ModelError, SettingError
 from .models import local_path, pick_device, quietly
 
 if TYPE_CHECKING:
@@ -101,3 +102,41 @@ def load_eyes(preset: Preset, device: torch.device | None = None) -> Eyes:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{folder}: no Chinese-CLIP can be loaded from it: {reason}") from error
     return Eyes(model, processor, tokenizer, device)
+
+
+def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32) -> list[dict[str, str]]:
+    """What the picture world's classifier sees: per picture {"who": "girl", "style": "anime", …}.
+
+    `config.id2label` holds "attribute=value"; of each attribute the likeliest value is taken. SettingError for a
+    preset without a classifier: only the picture world of "tiny" has one.
+    """
+    if not preset.classifier:
+        raise SettingError(f"preset={preset.name}: it has no classifier; only the tiny preset's picture world has one")
+    import torch
+    from transformers import AutoModelForImageClassification
+
+    model = AutoModelForImageClassification.from_pretrained(local_path(preset.classifier)).float().eval()
+    labels = [model.config.id2label[i].split("=", 1) for i in range(len(model.config.id2label))]
+    answers: list[dict[str, str]] = []
+    for start in range(0, len(images), batch_size):
+        pixels = torch.stack([_pixels(image) for image in images[start : start + batch_size]])
+        with torch.no_grad():
+            answers += [_likeliest(labels, row.tolist()) for row in model(pixels).logits]
+    return answers
+
+
+def _pixels(image: Image.Image, side: int = 128) -> torch.Tensor:
+    """(3, side, side) in -1..1."""
+    import numpy as np
+    import torch
+
+    square = image.convert("RGB") if image.size == (side, side) else image.convert("RGB").resize((side, side))
+    return torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def _likeliest(labels: list[list[str]], logits: list[float]) -> dict[str, str]:
+    best: dict[str, tuple[float, str]] = {}
+    for (attribute, value), logit in zip(labels, logits, strict=True):
+        if attribute not in best or logit > best[attribute][0]:
+            best[attribute] = (logit, value)
+    return {attribute: value for attribute, (_, value) in best.items()}

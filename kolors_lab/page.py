@@ -245,7 +245,7 @@ def make_html(
             for panel, caption, image in zip(panels, captions, images, strict=True)
         ],
         "foot": foot,
-        "columns": measures.columns,
+        "columns": min(measures.columns, len(panels)),
         "generator": MADE_BY,
         "colors": {"paper": PAPER, "ink": INK, "soft": SOFT, "accent": ACCENT},
     }

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .dataset import open_image
-from .errors import DataError, FetchError, ModelError, SettingError
+from .errors import DataError, FetchError, ModelError
 from .eyes import coherence, load_eyes
 from .files import replacing
 from .generate import read_settings
@@ -176,9 +176,8 @@ def _forward(scorer: Scorer, pixels: Sequence[torch.Tensor]) -> list[float]:
     import torch
 
     with torch.no_grad():
-        return (
-            scorer.model(pixel_values=torch.cat(list(pixels)).to(scorer.device), return_dict=True).logits[:, 0].tolist()
-        )
+        inputs = torch.cat(list(pixels)).to(scorer.device)
+        return scorer.model(pixel_values=inputs, return_dict=True).logits[:, 0].tolist()
 
 
 def score_folder(
@@ -200,7 +199,10 @@ def score_folder(
     scorer = scorer or (load_scorer(preset) if everything else None)
 
     def read(file: Path) -> torch.Tensor | DataError:
-        return _attempt(lambda file: _prepare(scorer, open_image(file)), file)
+        try:
+            return _prepare(scorer, open_image(file))
+        except DataError as error:
+            return error
 
     with ThreadPoolExecutor(torch.get_num_threads()) as readers:
         for start in range(0, len(everything), BATCH):
@@ -222,14 +224,6 @@ def _files(folder: str | Path) -> list[Path]:
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder; give the folder that holds the pictures to score")
     return [file for file in Path(folder).iterdir() if file.is_file()]
-
-
-def _attempt(work: Callable[[Path], Any], file: Path) -> Any:
-    """What `work` makes of the file, or the DataError that it raises."""
-    try:
-        return work(file)
-    except DataError as error:
-        return error
 
 
 def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = None) -> ScoreResult:
@@ -297,50 +291,10 @@ def write_scores(result: ScoreResult, folder: str | Path) -> Path:
 def score(config: ScoreConfig, on_step: Callable[[int, int], None] | None = None) -> ScoreResult:
     """Scores for the command line's settings, with coherence and fit where the preset's CLIP is on this machine."""
     preset = get_preset(config.preset)
-    result = (
-        score_official(preset, config.folder)
-        if config.official
-        else score_folder(preset, config.folder, on_step=on_step)
-    )
-    result = result if config.official else judge(preset, config.folder, result)
+    if config.official:
+        result = score_official(preset, config.folder)
+    else:
+        result = judge(preset, config.folder, score_folder(preset, config.folder, on_step=on_step))
     if config.out:
         write_scores(result, config.out)
     return result
-
-
-def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32) -> list[dict[str, str]]:
-    """What the picture world's classifier sees: per picture {"who": "girl", "style": "anime", …}.
-
-    `config.id2label` holds "attribute=value"; of each attribute the likeliest value is taken. SettingError for a
-    preset without a classifier: only the picture world of "tiny" has one.
-    """
-    if not preset.classifier:
-        raise SettingError(f"preset={preset.name}: it has no classifier; only the tiny preset's picture world has one")
-    import torch
-    from transformers import AutoModelForImageClassification
-
-    model = AutoModelForImageClassification.from_pretrained(local_path(preset.classifier)).float().eval()
-    labels = [model.config.id2label[i].split("=", 1) for i in range(len(model.config.id2label))]
-    answers: list[dict[str, str]] = []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.stack([_pixels(image) for image in images[start : start + batch_size]])
-        with torch.no_grad():
-            answers += [_likeliest(labels, row.tolist()) for row in model(pixels).logits]
-    return answers
-
-
-def _pixels(image: Image.Image, side: int = 128) -> torch.Tensor:
-    """(3, side, side) in -1..1."""
-    import numpy as np
-    import torch
-
-    square = image.convert("RGB") if image.size == (side, side) else image.convert("RGB").resize((side, side))
-    return torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
-
-
-def _likeliest(labels: list[list[str]], logits: list[float]) -> dict[str, str]:
-    best: dict[str, tuple[float, str]] = {}
-    for (attribute, value), logit in zip(labels, logits, strict=True):
-        if attribute not in best or logit > best[attribute][0]:
-            best[attribute] = (logit, value)
-    return {attribute: value for attribute, (_, value) in best.items()}

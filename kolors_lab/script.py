@@ -119,8 +119,6 @@ def read_script(
     name, rows, said = _rows(source)
     if not rows:
         raise DataError(f"{name}: it has no scenes; give {SHAPES}")
-    shared = {"negative_prompt": said.get("negative_prompt")}
-    rows = [(where, row if row.get("negative_prompt") else row | shared) for where, row in rows]
     used = [set(PART.findall(f"{row.get('prompt')}{row.get('negative_prompt')}")) for _, row in rows]
     needed = set().union(*used)
     for part in fixed or {}:
@@ -154,15 +152,23 @@ def _rows(source: Any) -> tuple[str, list[Row], dict[str, str]]:
     if hasattr(source, "to_dict") or isinstance(source, list):
         records = source.to_dict("records") if hasattr(source, "to_dict") else source
         return "story", _records(records), {}
+    if not str(source).strip():
+        raise DataError(f"story: it is empty; give {SHAPES}")
     name, text = ("story", str(source)) if re.search(r"\n|^\s*[\[{]", str(source)) else (str(source), _text(source))
     text = AROUND.sub("", text).translate(FULL_WIDTH)
     for reader in (_json, _markdown, _csv, _list):
         if (found := reader(text, name)) is not None:
             rows, said = found
-            shared = SHARED.search(text)
-            common = {"negative_prompt": _clean(shared[1])} if shared else {}
-            return name, rows, common | {_key(part): words for part, words in said.items()}
+            shared = {"negative_prompt": _shared(text, said)}
+            return name, [(where, row if row.get("negative_prompt") else row | shared) for where, row in rows], said
     raise DataError(f"{name}: no story found in it; give {SHAPES}")
+
+
+def _shared(text: str, said: Mapping[str, str]) -> str:
+    """The negative prompt of all scenes, where it is said once, above or below them."""
+    above = next((words for part, words in said.items() if _key(part) == "negative_prompt"), "")
+    line = SHARED.search(text)
+    return above or (_clean(line[1]) if line else "")
 
 
 def _text(file: str | Path) -> str:

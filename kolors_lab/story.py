@@ -23,7 +23,7 @@ from .generate import (
 )
 from .lora import wearing
 from .models import data_dir, get_preset, pipeline_path
-from .page import MADE_BY, get_layout, make_html, make_page
+from .page import MADE_BY, get_layout, legible, make_html, make_page
 from .sampling import KSampler
 from .script import StoryScene, read_story
 from .steps import fingerprint
@@ -93,8 +93,8 @@ def story_title(story: str | None) -> str:
 
 def chosen(out: str | Path, scenes: Sequence[StoryScene]) -> list[StoryScene]:
     """The scenes with the seeds of `out/cast.csv`, as far as it speaks of these scenes. DataError names a bad line."""
-    seeds = {row["panel"]: row["seed"] for row in read_cast(out) if _speaks_of(row, scenes)}
-    return [replace(scene, seed=int(seeds.get(str(n), scene.seed))) for n, scene in enumerate(scenes, 1)]
+    seeds = {int(row["panel"]): int(row["seed"]) for row in read_cast(out) if speaks_of(row, scenes)}
+    return [replace(scene, seed=seeds.get(n, scene.seed)) for n, scene in enumerate(scenes, 1)]
 
 
 def read_cast(out: str | Path) -> list[dict[str, str]]:
@@ -104,16 +104,17 @@ def read_cast(out: str | Path) -> list[dict[str, str]]:
         return []
     rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
     for line, row in enumerate(rows, 2):
-        seed = (row.get("seed") or "").strip()
-        if not (seed.isascii() and seed.isdigit()) or not row.get("panel"):
-            raise DataError(f"{file}: line {line}: seed {seed!r} is no whole number; give one, or remove the file")
+        for column in ("panel", "seed"):
+            number = (row.get(column) or "").strip()
+            if not (number.isascii() and number.isdigit()):
+                raise DataError(f"{file}: line {line}: {column} {number!r} is no whole number; mend or remove the file")
     return rows
 
 
-def _speaks_of(row: dict[str, str], scenes: Sequence[StoryScene]) -> bool:
+def speaks_of(row: dict[str, str], scenes: Sequence[StoryScene]) -> bool:
     """Whether a line of cast.csv is about one of these scenes: another story may have been told in the same folder."""
-    n = int(row["panel"]) if row["panel"].isdigit() else 0
-    return 1 <= n <= len(scenes) and scenes[n - 1].scene == row.get("scene", "").strip()
+    n = int(row["panel"])
+    return 1 <= n <= len(scenes) and scenes[n - 1].scene == (row.get("scene") or "").strip()
 
 
 def tell(
@@ -154,7 +155,12 @@ def tell(
 def panel_settings(
     scenes: Sequence[StoryScene], preset: Preset, lora: str | Path | None = None, **common: Any
 ) -> list[dict]:
-    """All that decides each panel; `common`: lora_strength, steps, cfg where a scene has none of its own."""
+    """All that decides each panel; `common`: lora_strength, steps, cfg where a scene has none of its own.
+
+    DataError for a caption that the page's font cannot show: that is found before the drawing.
+    """
+    for scene in scenes:
+        legible(scene.scene)
     model = {"model_hash": fingerprint(pipeline_path(preset))}  # tells a model from another of the same name
     common["lora"] = lora and str(lora)
     texts = [{key: getattr(s, key) for key in ("prompt", "negative_prompt", "seed")} for s in scenes]

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 SIDE, WIDE = 168, 960  # px of a panel in the table; of page and contact sheet
 HOW = ("title", "layout", "lora", "lora_strength", "steps", "cfg")
-EMPTY = (
+EMPTY = (  # one pale pixel, where no picture is yet
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xee\xe9\xe0\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 STALE = '<span style="color:#c8553d">改过了，还没重画 changed, not drawn yet</span>'
@@ -53,14 +53,8 @@ class StoryStudio:
         import ipywidgets as w
 
         config = config or StoryConfig(out="runs/studio")
-        self.out, self.pipe, self.takes, self.busy, self.kept, self.looked = (
-            Path(config.out),
-            pipe,
-            takes,
-            False,
-            None,
-            1,
-        )
+        self.out, self.pipe, self.takes = Path(config.out), pipe, takes
+        self.busy, self.kept, self.looked = False, None, 1
         self.file = self.out / "story.csv"
         self.script = read_script(self.file if self.file.exists() else story_file(config.story))
         title = config.title or story_title(config.story)
@@ -147,8 +141,7 @@ class StoryStudio:
                 write_cast(self.out, new)
             old = self.script.scenes
             scenes = [replace(scene, seed=before.seed) for scene, before in zip(scenes, old, strict=True)]
-        parts = {name: part.value for name, part in self.parts.items()}
-        self.script = Script(tuple(scenes), parts, self.script.own)
+        self.script = Script(tuple(scenes), self._said(), self.script.own)
         write_script(self.script, self.file)
         return chosen(self.out, self.script.filled())
 
@@ -174,7 +167,7 @@ class StoryStudio:
             with artist(self._pipe, config.lora, config.lora_strength) as pipe:
                 draw_files(pipe, {file: settings}, 1, None, 1)
 
-        self._run(work, lambda _: self._say(f"第 {n} 格好了 panel {n} is drawn"))
+        self._run(work, lambda _: self._say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
 
     def tell(self) -> None:
         """Draw the panels that are missing or changed, and the page."""
@@ -238,25 +231,27 @@ class StoryStudio:
         self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
 
     def _show_page(self, page: Path) -> None:
-        self._say(f"{page}")
-        self._show(page)
+        self._say(f"排好了 the page is made: {page}")
+        self.big.value = self._keep(page)
 
-    def _show(self, file: Path) -> None:
-        picture = show(file, WIDE).data
-        self.big.value = picture
-        if self.kept:  # in the cell's own output, where it stays when the widgets are gone
+    def _keep(self, page: Path) -> bytes:
+        """The page as JPEG, also put into the cell's own output, where it stays when the widgets are gone."""
+        picture = show(page, WIDE).data
+        if self.kept:
             self.kept.update({"image/jpeg": picture}, raw=True)
+        return picture
 
     def _show_cast(self, done: Cast) -> None:
         """A scene's contact sheet, and its seeds to choose from, the best first."""
         import ipywidgets as w
 
+        narrow = {"description_width": "9em"}
         for row, seed in zip(self.rows, done.seeds, strict=True):
             row.update(seed=seed)
-        which = w.Dropdown(
-            options=range(1, len(done.takes) + 1), description="看第几格 scene", style={"description_width": "9em"}
-        )
-        seeds = w.ToggleButtons(description="选种子 seed", button_style="info", style={"description_width": "9em"})
+        self._keep(done.page)
+        which = w.Dropdown(options=range(1, len(done.takes) + 1), description="看第几格 scene", style=narrow)
+        seeds = w.ToggleButtons(description="选种子 seed", layout=w.Layout(width="auto"), style=narrow)
+        seeds.style.button_width = "5em"
 
         def look(_: object = None) -> None:
             self.looked = n = which.value

@@ -47,7 +47,7 @@ class SubmitConfig:
             if value is None:
                 continue
             if not value.strip() or set(value) & set('/\\:*?"<>|\n'):
-                raise SettingError(f'{field}={value!r}: it becomes part of a file name; leave out / \\ : * ? " < > |')
+                raise SettingError(f'{field} = {value!r}: it becomes part of a file name; leave out / \\ : * ? " < > |')
 
     @property
     def name(self) -> str:
@@ -68,8 +68,8 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     DataError if the run holds no LoRA or no panels, or if the folder in the way is not an earlier submission.
     """
     config = from_run(config)
-    lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "a LoRA; train one first")
-    panels = _panels(_find(config.run, ("lora/panels", "panels"), "panels; tell a story first"))
+    lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "train a LoRA first")
+    panels = _panels(_find(config.run, ("lora/panels", "panels"), "tell a story first"))
     _check_ours(config.folder)
     _check_zip(config.zip)
     settings = [read_settings(panel) for panel in panels]
@@ -106,11 +106,11 @@ def from_run(config: SubmitConfig) -> SubmitConfig:
     )
 
 
-def _find(run: str, places: tuple[str, ...], what: str) -> Path:
+def _find(run: str, places: tuple[str, ...], way: str) -> Path:
     for place in places:
         if (Path(run) / place).exists():
             return Path(run) / place
-    raise DataError(f"{run}: no {places[0]} in this run, so there is not {what}")
+    raise DataError(f"{run}: no {places[0]} in this run; {way}")
 
 
 def _panels(folder: Path) -> list[Path]:
@@ -190,7 +190,7 @@ def card(config: SubmitConfig, panels: list[Path], settings: list[dict], lora: L
         panels=[(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
         comfyui=None if lora.dora else f"{config.name}{COMFYUI}",
         score=result,
-        trained={key: value for key, value in trained.items() if value is not None},
+        trained={key: value for key, value in trained.items() if value not in (None, "", [])},
     )
 
 

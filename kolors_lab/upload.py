@@ -9,6 +9,7 @@ The client takes the token from MODELSCOPE_API_TOKEN or from `modelscope login`;
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -110,17 +111,18 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
     def tell(event: dict) -> None:
         say(f"{event['committed_files']} of {event['total_files']} files arrived")
 
-    api.upload_folder(
-        repo,
-        "model",
-        folder_path=config.folder,
-        commit_message=parcel.name,
-        allow_patterns=[_literal(path) for path, _ in parcel.files],
-        use_cache=True,
-        tracker_path=_tracker(repo),  # beside the client's other caches: nothing is written into the submission
-        disable_tqdm=True,
-        progress_callback=tell,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # the client prints a report of its own
+        api.upload_folder(
+            repo,
+            "model",
+            folder_path=config.folder,
+            commit_message=parcel.name,
+            allow_patterns=[_literal(path) for path, _ in parcel.files],
+            use_cache=True,
+            tracker_path=_tracker(repo),  # beside the client's other caches: nothing is written into the submission
+            disable_tqdm=True,
+            progress_callback=tell,
+        )
     return f"{settings.endpoint}/models/{repo}"
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 90_000  # ms; a machine with other work to do is slow to start a kernel
+PATIENCE = 300_000  # ms; a machine with other work to do is slow to start a kernel
 
 
 def chromium() -> str:

@@ -89,6 +89,10 @@ def test_what_a_user_put_there_stays(config, pipe, tmp_path):
     with pytest.raises(DataError, match=r"takes/1/0\.png"):
         cast(config, pipe=pipe)
     assert Image.open(mine).size == (8, 8)
+    (tmp_path / "run" / "cast.csv").write_text("panel,scene,seed\nfirst,a,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match="line 2: panel 'first' is no whole number"):
+        cast(config, pipe=pipe)
+    (tmp_path / "run" / "cast.csv").unlink()
     with pytest.raises(DataError, match="run the casting first"):
         choose(tmp_path / "run", 1, 0)
     with pytest.raises(SettingError, match="takes = 0"):

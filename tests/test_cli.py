@@ -93,6 +93,11 @@ def test_every_step_by_hand(tiny, tmp_path, capsys):
     assert main(["submit", "--run", "run", "--out", "hand-in", "--team", "星光"]) == 0
     assert "2 pictures" in capsys.readouterr().out
     assert (tmp_path / "hand-in" / "page.png").is_file()
+    assert main(["submit", "reproduce", "hand-in"]) == 0
+    assert main(["submit", "check", "hand-in"]) == 2  # for scripts: not ready yet
+    assert "still missing: images: 2 pictures" in capsys.readouterr().out
+    assert main(["submit", "check", "run"]) == 2
+    assert "no submission here" in failure(capsys)
 
 
 def test_captions_that_do_not_match(tiny, tmp_path, capsys):

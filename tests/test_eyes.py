@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from kolors_lab.errors import DataError, FetchError, ModelError
-from kolors_lab.eyes import load_eyes
+from kolors_lab.errors import DataError, FetchError, ModelError, SettingError
+from kolors_lab.eyes import classify, load_eyes
 from kolors_lab.models import data_dir, get_preset
 
 PROMPTS = ["二次元，紫色短发小女孩，坐在客厅的沙发上", "一匹白马，站在桃花小路上，全身", "王子，在山野里"]
@@ -60,3 +60,23 @@ def test_eyes_missing_or_of_another_kind(tmp_path):
         load_eyes(replace(tiny, clip=str(tmp_path / "none")))
     with pytest.raises(ModelError, match="Chinese-CLIP"):
         load_eyes(replace(tiny, clip=str(data_dir() / "tiny-kolors")))
+
+
+def test_classify_takes_the_likeliest_of_each_attribute(tmp_path):
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    labels = ["who=girl", "who=horse", "style=plain", "style=anime", "style=ink"]
+    config = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", id2label=dict(enumerate(labels)),
+        label2id={label: n for n, label in enumerate(labels)},
+    )  # fmt: skip
+    model = ResNetForImageClassification(config)
+    head = model.classifier[-1]
+    torch.nn.init.zeros_(head.weight)
+    head.bias.data = torch.tensor([0.0, 1.0, 3.0, 5.0, 4.0])
+    model.save_pretrained(tmp_path)
+    images = [Image.new("RGB", (128, 128)), Image.new("L", (50, 60))]
+    answers = classify(images, replace(get_preset("tiny"), classifier=str(tmp_path)))
+    assert answers == [{"who": "horse", "style": "anime"}] * 2
+    with pytest.raises(SettingError, match="classifier"):
+        classify(images, replace(get_preset("tiny"), classifier=None))

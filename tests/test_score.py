@@ -11,12 +11,11 @@ from helpers import make_scorer
 from PIL import Image, ImageOps
 
 from kolors_lab.compare import compare_folders
-from kolors_lab.errors import DataError, FetchError, ModelError, SettingError
+from kolors_lab.errors import DataError, FetchError, ModelError
 from kolors_lab.generate import save_picture
 from kolors_lab.models import get_preset
 from kolors_lab.score import (
     ScoreResult,
-    classify,
     interval,
     judge,
     load_scorer,
@@ -202,23 +201,3 @@ def test_scorer_missing_or_of_another_kind(preset, pipe_folder):
         load_scorer(replace(preset, scorer="/no/such/folder"))
     with pytest.raises(ModelError, match="predictor"):
         load_scorer(replace(preset, scorer=str(pipe_folder)))
-
-
-def test_classify_takes_the_likeliest_of_each_attribute(preset, tmp_path):
-    from transformers import ResNetConfig, ResNetForImageClassification
-
-    labels = ["who=girl", "who=horse", "style=plain", "style=anime", "style=ink"]
-    config = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic", id2label=dict(enumerate(labels)),
-        label2id={label: n for n, label in enumerate(labels)},
-    )  # fmt: skip
-    model = ResNetForImageClassification(config)
-    head = model.classifier[-1]
-    torch.nn.init.zeros_(head.weight)
-    head.bias.data = torch.tensor([0.0, 1.0, 3.0, 5.0, 4.0])
-    model.save_pretrained(tmp_path)
-    images = [Image.new("RGB", (128, 128)), Image.new("L", (50, 60))]
-    answers = classify(images, replace(preset, classifier=str(tmp_path)))
-    assert answers == [{"who": "horse", "style": "anime"}] * 2
-    with pytest.raises(SettingError, match="classifier"):
-        classify(images, replace(preset, classifier=None))

@@ -154,6 +154,11 @@ def test_changing_the_dress_is_one_edit():
     assert read_story(FIXED)[2].prompt == "古风，水墨画，{王子|骑士}，银甲"  # a choice is the prompt's own
 
 
+def test_a_part_may_be_called_like_a_column():
+    (scene,) = read_story("场景：书院\n反向提示词：模糊\n\n1. 上课：{场景}，少女\n")
+    assert (scene.prompt, scene.negative_prompt) == ("书院，少女", "模糊")
+
+
 def test_parts_in_json():
     scenes = [{"scene": "上课", "prompt": "{画风}，少女"}]
     for answer in ({"画风": "水墨画", "scenes": scenes}, {"fixed": {"画风": "水墨画"}, "scenes": scenes}):
@@ -206,6 +211,9 @@ def test_five_scenes_where_eight_are_wanted():
 
 
 def test_a_story_that_is_no_text(tmp_path):
+    for nothing in ("", " \n"):
+        with pytest.raises(DataError, match="story: it is empty"):
+            read_story(nothing)
     (tmp_path / "s.csv").write_bytes("场景".encode("gbk"))
     for file in (tmp_path / "s.csv", tmp_path / "none.csv", tmp_path):
         with pytest.raises(DataError, match=file.name):
@@ -229,6 +237,6 @@ def test_the_brief_says_all_that_a_chat_model_needs(tmp_path):
     assert brief(BriefConfig()) == story_brief(BriefConfig())
     answer = '[{"scene": "上课", "prompt": "{画风}，{女主}，{衣服}，坐着"}]'
     assert read_story(answer, config.fixed)[0].prompt == "水墨画，一个黑色长发少女，绿色长裙，坐着"
-    for wrong in ({"answer": "poem"}, {"scenes": " ；"}):
+    for wrong in ({"answer": "poem"}, {"scenes": " ；"}, {"clothes": " "}):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             BriefConfig(**wrong)

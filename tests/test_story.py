@@ -151,6 +151,8 @@ def test_captions_that_do_not_match_and_characters_without_a_glyph(panels, tmp_p
         make_page(panels, CAPTIONS[1:], tmp_path / "page.png")
     with pytest.raises(DataError, match="no 𠮷"):
         make_page(panels, ["𠮷", *CAPTIONS[1:]], tmp_path / "page.png")
+    with pytest.raises(DataError, match="no 𠮷"):  # before anything is loaded or drawn
+        tell(pytest.fail, [StoryScene("𠮷", "少女")], tmp_path / "out", story.get_preset("tiny"))
     page = make_page(panels, ["🌸上课 ✨", *CAPTIONS[1:]], tmp_path / "page.png")
     assert Image.open(page).text["Description"].startswith("上课 / 场景2")
 

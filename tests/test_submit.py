@@ -97,7 +97,7 @@ def edit(folder, **changes):
 
 @pytest.mark.parametrize(
     ("score", "words"),
-    [(6.0, None), (5.99, "below the gate of 6"), (float("nan"), "nan is below the gate of 6")],
+    [(6.0, None), (5.9999, "5.9999 is below the gate of 6"), (float("nan"), "nan is below the gate of 6")],
 )
 def test_the_challenges_own_score_at_the_gate(run, score, words):
     submit(SubmitConfig(str(run), team="星光"))

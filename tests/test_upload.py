@@ -174,6 +174,7 @@ def test_without_a_token_it_says_where_to_put_one(folder, calls, monkeypatch):
 
 def leaks(folder, capfd, error) -> bool:
     out, err = capfd.readouterr()
+    assert out == ""
     files = [f for f in folder.parent.rglob("*") if f.is_file()]
     return TOKEN in f"{error.value}{out}{err}" or any(TOKEN.encode() in f.read_bytes() for f in files)
 
