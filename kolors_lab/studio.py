@@ -70,7 +70,7 @@ class StoryStudio:
         self.pictures = [w.Image(value=EMPTY, format="png", width=SIDE, height=SIDE) for _ in scenes]
         self.notes = [w.HTML() for _ in scenes]
         self.progress, self.status = w.IntProgress(max=1, layout=w.Layout(width="20em")), w.HTML()
-        self.big = w.Image(value=EMPTY, format="png", layout=w.Layout(width="100%", max_width=f"{WIDE}px"))
+        self.big = w.Image(layout=w.Layout(width="100%", max_width=f"{WIDE}px", display="none"))
         self.play = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.call = w.HTML()
         self.box = self._arranged()
@@ -226,20 +226,19 @@ class StoryStudio:
             there = settings_of(file)
             picture.value = show(file, SIDE).data if there else EMPTY
             note.value = STALE if there and not same_picture(there, wanted) else ""
-        shown = ("out", "story", *(name for name in HOW if getattr(config, name) != getattr(StoryConfig, name)))
-        values = ", ".join(f"{name}={getattr(config, name)!r}" for name in shown)
+        changed = [name for name in ("preset", *HOW) if getattr(config, name) != getattr(StoryConfig, name)]
+        values = ", ".join(f"{name}={getattr(config, name)!r}" for name in ("out", "story", *changed))
         self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
 
     def _show_page(self, page: Path) -> None:
         self._say(f"排好了 the page is made: {page}")
-        self.big.value = self._keep(page)
+        self._enlarge(page)
+        if self.kept:  # in the cell's own output, where it stays when the widgets are gone
+            self.kept.update({"image/jpeg": self.big.value}, raw=True)
 
-    def _keep(self, page: Path) -> bytes:
-        """The page as JPEG, also put into the cell's own output, where it stays when the widgets are gone."""
-        picture = show(page, WIDE).data
-        if self.kept:
-            self.kept.update({"image/jpeg": picture}, raw=True)
-        return picture
+    def _enlarge(self, file: Path) -> None:
+        """Show page or contact sheet below the buttons."""
+        self.big.value, self.big.layout.display = show(file, WIDE).data, ""
 
     def _show_cast(self, done: Cast) -> None:
         """A scene's contact sheet, and its seeds to choose from, the best first."""
@@ -248,9 +247,9 @@ class StoryStudio:
         narrow = {"description_width": "9em"}
         for row, seed in zip(self.rows, done.seeds, strict=True):
             row.update(seed=seed)
-        self._keep(done.page)
+        self._show_page(done.page)
         which = w.Dropdown(options=range(1, len(done.takes) + 1), description="看第几格 scene", style=narrow)
-        seeds = w.ToggleButtons(description="选种子 seed", layout=w.Layout(width="auto"), style=narrow)
+        seeds = w.ToggleButtons(description="选种子 seed", button_style="info", style=narrow)
         seeds.style.button_width = "5em"
 
         def look(_: object = None) -> None:
@@ -258,7 +257,7 @@ class StoryStudio:
             seeds.unobserve_all("value")
             seeds.options, seeds.value = [str(take.seed) for take in done.takes[n - 1]], str(done.seeds[n - 1])
             seeds.observe(lambda change: self.choose(n, int(change["new"])), "value")
-            self.big.value = show(done.sheets[n - 1], WIDE).data
+            self._enlarge(done.sheets[n - 1])
 
         which.observe(look, "value")
         which.value = min(self.looked, len(done.takes))
