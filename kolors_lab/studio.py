@@ -232,13 +232,15 @@ class StoryStudio:
 
     def _show_page(self, page: Path) -> None:
         self._say(f"排好了 the page is made: {page}")
-        self._enlarge(page)
+        picture = self._enlarge(page)
         if self.kept:  # in the cell's own output, where it stays when the widgets are gone
-            self.kept.update({"image/jpeg": self.big.value}, raw=True)
+            self.kept.update({"image/jpeg": picture}, raw=True)
 
-    def _enlarge(self, file: Path) -> None:
-        """Show page or contact sheet below the buttons."""
-        self.big.value, self.big.layout.display = show(file, WIDE).data, ""
+    def _enlarge(self, file: Path) -> bytes:
+        """Show page or contact sheet below the buttons; the JPEG."""
+        picture = show(file, WIDE).data
+        self.big.value, self.big.layout.display = picture, ""
+        return picture
 
     def _show_cast(self, done: Cast) -> None:
         """A scene's contact sheet, and its seeds to choose from, the best first."""
