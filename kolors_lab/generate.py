@@ -113,7 +113,7 @@ def generate(
     prompt: str,
     negative_prompt: str = "",
     *,
-    image: Image.Image | None = None,
+    image: Image.Image | str | Path | None = None,
     loras: str | Path | None = None,
     **settings: Any,
 ) -> Image.Image:
@@ -137,7 +137,7 @@ def generate_batch(
     negative_prompts: Sequence[str],
     settings: Sequence[KSampler],
     *,
-    image: Image.Image | None = None,
+    image: Image.Image | str | Path | None = None,
     hires: float = 1.0,
     hires_denoise: float = 0.5,
     prompt_syntax: str = "webui",
@@ -147,10 +147,14 @@ def generate_batch(
 ) -> list[Image.Image]:
     """For every prompt its setting's `batch` of pictures, all drawn at once; they may differ in prompt, seed and cfg.
 
-    An `image` is drawn over as far as `denoise` says; `hires` draws what came out once more, so many times larger.
+    An `image`, or the file of one, is drawn over as far as `denoise` says; `hires` draws what came out once more, so
+    many times larger.
     `on_step(step, total)` is called after each step, `on_preview(picture)` with a rough view, all pictures in a row.
-    Raises SettingError, Stopped.
+    Raises SettingError, DataError, Stopped.
     """
+    from .dataset import open_image
+
+    image = open_image(image) if isinstance(image, (str, Path)) else image
     settings = [one.resolve(preset_of(pipe)) for one in settings]
     passes = [settings, *_second_pass(settings, hires, hires_denoise)]
     first = _alike(settings, len(prompts), len(negative_prompts))
@@ -303,10 +307,8 @@ def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbac
     Its learned word is taken off again. `callbacks`: generate_batch's on_step, on_preview and stop. Raises
     SettingError, DataError, ModelError, Stopped.
     """
-    from .dataset import open_image
     from .textual_inversion import load_word, remove_words
 
-    image = open_image(config.image) if config.image else None
     config = config.resolve(preset)
     knobs = KSampler(**{name: getattr(config, name) for name in KNOBS})
     options = {name: getattr(config, name) for name in ("prompt_syntax", "hires", "hires_denoise")}
@@ -314,7 +316,7 @@ def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbac
     try:
         if config.word:
             load_word(pipe, config.word)
-        return generate_batch(pipe, *texts, [knobs], image=image, **options, **callbacks)
+        return generate_batch(pipe, *texts, [knobs], image=config.image, **options, **callbacks)
     finally:
         if config.word:
             remove_words(pipe)

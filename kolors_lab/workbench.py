@@ -64,9 +64,11 @@ class Workbench:
         from .latents import drawing
         from .lora import unload_lora
 
+        if not isinstance(job, Job):
+            raise DataError("this is a workflow as it was read: fit it to a preset first, run(fit(graph, preset))")
         marks, self.ran = fingerprints(job), []
         new = {key for key, mark in marks.items() if mark not in self.results}
-        total = sum(job.graph[key]["inputs"].get("steps", 0) for key in new)
+        total = sum(_steps(job.graph[key]["inputs"]) for key in new)
         self.report = _counter(total, on_step)
         try:
             with drawing(self.pipe):
@@ -136,6 +138,14 @@ def prompts_of(graph: Graph) -> list[tuple[str, str]]:
         elif RUN[node["class_type"]] is _encode:
             found.append((inputs["text"], inputs.get("prompt_syntax", "comfyui")))
     return found
+
+
+def _steps(inputs: dict[str, Any]) -> int:
+    """How many steps a node samples: 0 for one that does not."""
+    steps = inputs.get("steps", 0)
+    if "latent" in inputs:  # kijai's sampler runs a part of them, as diffusers does
+        steps = int(steps * inputs["denoise_strength"])
+    return max(min(steps, inputs.get("end_at_step", steps)) - inputs.get("start_at_step", 0), 0)
 
 
 def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable[..., None]:

@@ -36,8 +36,8 @@ def preset(pipe_folder):
 def draw(pipe, preset):
     """Run a graph and return its only pictures as arrays."""
 
-    def draw(graph, **folders):
-        (images,) = Workbench(pipe).run(fit(graph, preset, **folders)).values()
+    def draw(graph, on_step=None, **folders):
+        (images,) = Workbench(pipe).run(fit(graph, preset, **folders), on_step).values()
         return [np.asarray(image) for image in images]
 
     return draw
@@ -139,7 +139,7 @@ def test_the_camps_lora_node_scales_by_alpha(pipe, draw, lora):
 
 
 def test_two_advanced_samplers_share_the_steps_of_one(draw):
-    whole = graph_of(steps=4, scheduler="normal")
+    whole, steps = graph_of(steps=4, scheduler="normal"), []
     knobs = {name: value for name, value in whole["7"]["inputs"].items() if name not in ("seed", "denoise")}
     knobs |= {"noise_seed": 5, "add_noise": "enable", "start_at_step": 0, "end_at_step": 2}
     split = dict(whole)
@@ -152,11 +152,14 @@ def test_two_advanced_samplers_share_the_steps_of_one(draw):
     rest |= {"return_with_leftover_noise": "disable"}
     split["21"] = {"class_type": "KSamplerAdvanced", "_meta": {}, "inputs": knobs | rest}
     split["8"] = {**whole["8"], "inputs": whole["8"]["inputs"] | {"samples": ["21", 0]}}
-    assert np.abs(draw(split)[0].astype(int) - draw(whole)[0]).max() <= 1
+    assert np.abs(draw(split, on_step=lambda *step: steps.append(step))[0].astype(int) - draw(whole)[0]).max() <= 1
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_only_what_changed_runs_again(pipe, preset):
     bench, graph, steps = Workbench(pipe), graph_of(), []
+    with pytest.raises(DataError, match="fit it to a preset first"):
+        bench.run(graph)
     first = bench.run(fit(graph, preset), lambda *step: steps.append(step))
     assert len(bench.ran) == len(graph) and steps == [(1, 3), (2, 3), (3, 3)]
     bench.run(fit(graph, preset))

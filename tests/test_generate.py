@@ -273,3 +273,5 @@ def test_hires_and_picture_to_picture(pipe):
     assert generate(pipe, "白马", steps=1, width=64, height=64, hires=1.5).size == (96, 96)
     assert not np.array_equal(draw(pipe, image=start, denoise=0.5), draw(pipe))
     assert np.array_equal(draw(pipe, image=start, denoise=0.0, seed=1), draw(pipe, image=start, denoise=0.0, seed=2))
+    with pytest.raises(DataError, match=r"gone\.png"):
+        generate(pipe, "白马", image="gone.png", denoise=0.5)
