@@ -19,6 +19,7 @@ from .lora import load_lora, unload_lora
 from .models import get_preset, load_pipeline
 from .sampling import KSampler
 from .score import load_scorer, score_images
+from .steps import fingerprint
 from .story import read_story, story_file
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def choose_checkpoint(
 
     Score and fit count alike, each in standard deviations of the candidates, since their scales have nothing in common.
     """
-    files = sorted(Path(config.folder).rglob("*.safetensors"))
+    every = sorted(Path(config.folder).rglob("*.safetensors"))
+    files = list({fingerprint(file): file for file in every}.values())  # the last checkpoint may be the LoRA itself
     if len(files) < 2:
         raise DataError(
             f"{config.folder} holds {len(files)} LoRAs, nothing to choose from; train with checkpoint_every"

@@ -243,6 +243,26 @@ def check_lora(
     return Verdict(faults)
 
 
+def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdict:
+    """Notebook 07: `stop(losses, patience)` tells, both counted from 1, the look that ends a training and the best."""
+    cases = {
+        "先降后升 falls, then rises": ([0.30, 0.25, 0.24, 0.26, 0.27, 0.28, 0.29], 3, (6, 3)),
+        "第二个谷更深 the second valley is deeper": ([0.30, 0.25, 0.27, 0.24, 0.26, 0.28, 0.29], 2, (6, 4)),
+        "一直在降 falls to the end": ([0.30, 0.28, 0.27, 0.26], 2, (4, 4)),
+        "一样不算变好 equal is not better": ([0.30, 0.25, 0.25, 0.25, 0.25], 2, (4, 2)),
+        "有一次是 NaN one look is NaN": ([0.30, math.nan, 0.25, 0.26, 0.27], 2, (5, 3)),
+    }
+    faults = []
+    for case, (losses, patience, right) in cases.items():
+        try:
+            answer = stop(list(losses), patience)
+        except Exception as error:  # whatever a learner's function raises is to be shown
+            answer = f"{type(error).__name__}: {error}"
+        if answer != right:
+            faults.append(f"{case}, patience {patience}: {answer}，应该是 should be {right}")
+    return Verdict(faults)
+
+
 def check_handed_in(folder: str | Path) -> Verdict:
     """Notebook 11: a submission in which nothing is missing but the challenge's own score."""
     return Verdict([line for line in missing(folder) if not line.startswith("score: 练习分")])

@@ -1,6 +1,7 @@
 """The checks of the exercises: what they say to wrong answers, and that the folded solutions satisfy them."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kolors_lab.exercises import (
     check_picture,
     check_script,
     check_set,
+    check_stopping,
     check_story,
     check_workflow,
 )  # fmt: skip
@@ -22,6 +24,7 @@ from kolors_lab.generate import save_picture
 from kolors_lab.lora_formats import write_lora
 from kolors_lab.lora_tools import mix
 from kolors_lab.models import data_dir
+from kolors_lab.validation import Watcher
 from kolors_lab.workflow import normalise
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -152,6 +155,20 @@ def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
     said = check_better(lambda first, second: "second" if sum(second) > sum(first) else "first")
     assert "NaN" in said and "up and down" in said and "0.1 higher" not in said
     assert "ZeroDivisionError" in check_better(lambda first, second: 1 / 0)
+
+
+def test_solution_of_notebook_07_stops_where_a_training_does():
+    names = {}
+    exec(solution("07"), names)
+    assert repr(check_stopping(names["stop"])) == "做对了！ Well done."
+    losses = [0.3, math.nan, 0.2, 0.25, 0.2, 0.19, 0.2, 0.21, 0.22, 0.1]
+    for patience in (1, 2, 3, 4):
+        watcher, look = Watcher(loss=None), 0
+        while look < len(losses) and not (look and watcher.waited >= patience):
+            look += 1
+            watcher.judge(losses[look - 1], look, [])
+        assert names["stop"](losses, patience) == (look, watcher.best_step)
+    assert "should be (6, 3)" in check_stopping(lambda losses, patience: (len(losses), len(losses)))
 
 
 def test_a_lora_of_the_wrong_format_rank_or_effect_is_told_what_is_missing(pipe, tmp_path):

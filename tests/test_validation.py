@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,15 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import make_lora
 from PIL import Image
 
 from kolors_lab import dreambooth
-from kolors_lab.choose import Candidate, rank
+from kolors_lab.choose import Candidate, ChooseConfig, choose_checkpoint, rank
 from kolors_lab.dataset import Example
 from kolors_lab.dreambooth import class_examples
 from kolors_lab.errors import DataError, SettingError
 from kolors_lab.generate import generate
 from kolors_lab.lora import read_lora
+from kolors_lab.lora_formats import write_lora
 from kolors_lab.models import get_preset
 from kolors_lab.sets import DataConfig
 from kolors_lab.train import TrainConfig, train
@@ -186,3 +189,19 @@ def test_score_and_prompt_fit_count_alike_whatever_their_scales():
     )  # fmt: skip
     assert [candidate.file.name for candidate in rank([pretty, middling, fitting])] == ["b", "a", "c"]
     assert [candidate.total for candidate in rank([pretty, replace(pretty, file=Path("d"))])] == [0, 0]
+
+
+def test_each_different_lora_of_a_training_draws_and_the_finished_one_goes_by_its_name(pipe, pipe_folder, tmp_path):
+    for seed, name in enumerate(("checkpoints/step-000001", "checkpoints/step-000002")):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        write_lora(make_lora(pipe.unet, ["to_q"], 4.0, seed=seed), tmp_path / f"{name}.safetensors")
+    with pytest.raises(DataError, match="holds 0 LoRAs"):
+        choose_checkpoint(ChooseConfig(str(tmp_path / "none")))
+    shutil.copy(tmp_path / "checkpoints/step-000002.safetensors", tmp_path / "lora.safetensors")
+    config = ChooseConfig(str(tmp_path), str(pipe_folder), prompts=("二次元，少女", "白马"), steps=1)
+    ticks = []
+    found = choose_checkpoint(config, pipe, lambda *tick: ticks.append(tick))
+    assert sorted(candidate.file.name for candidate in found) == ["lora.safetensors", "step-000001.safetensors"]
+    assert ticks == [(2, 4), (4, 4)]
+    assert found[0].total >= found[1].total
+    assert not hasattr(pipe.unet, "peft_config")
