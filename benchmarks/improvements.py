@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import statistics
 import tempfile
 import time
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -29,11 +29,13 @@ from kolors_lab.eyes import load_eyes
 from kolors_lab.generate import generate_batch
 from kolors_lab.juice import JuiceConfig, juice
 from kolors_lab.lora import add_lora, unload_lora
+from kolors_lab.loss import loss
 from kolors_lab.models import data_dir, get_preset, load_pipeline
+from kolors_lab.processes import start_processes
 from kolors_lab.sampling import KSampler
 from kolors_lab.score import classify, load_scorer, score_images
 from kolors_lab.sets import read_sets
-from kolors_lab.train import Training, loss, start_processes
+from kolors_lab.train import Training
 from kolors_lab.train_config import TrainConfig, resolve
 from kolors_lab.validation import validation_loss
 
@@ -41,11 +43,11 @@ RESULT = data_dir() / "measured" / "improvements.csv"
 SEEDS, STEPS, HELD_OUT, DRAWING_STEPS = (0, 1, 2), 60, 0.1, 8
 MEASURES = ("validation_loss", "called", "score", "fit", "seconds")
 PLAIN = {"lr_scheduler": "constant", "snr_gamma": None, "caption_dropout": 0.0, "steps": STEPS}
-CAMP = {"learning_rate": 1e-4, "target_modules": ("attention",), "alpha": 4.0, "batch_size": 1}
+CAMP = {"learning_rate": 1e-4, "target_modules": ("attention",), "alpha": 4.0, "batch_size": 1, "steps": 4 * STEPS}
 ROWS = {  # name: what differs from plain; all see 240 pictures
     "plain": {},
     "our defaults": {"lr_scheduler": "cosine", "snr_gamma": 5.0, "caption_dropout": 0.15},
-    "the camp's": {**CAMP, "steps": 4 * STEPS},
+    "the camp's": CAMP,
     "cosine": {"lr_scheduler": "cosine"},
     "caption dropout": {"caption_dropout": 0.15},
     "min-SNR": {"snr_gamma": 5.0},
@@ -66,11 +68,10 @@ ROWS = {  # name: what differs from plain; all see 240 pictures
 
 def clean_set() -> str:
     """The embedded set as `make run` cleaned it, or cleaned now."""
-    known = data_dir().parent / "runs/baseline/clean"
-    if not known.exists():
-        known = Path(tempfile.mkdtemp()) / "clean"
-        juice(JuiceConfig(preset="tiny", out=str(known)))
-    return str(known)
+    if not (folder := data_dir().parent / "runs/baseline/clean").exists():
+        folder = Path(tempfile.mkdtemp()) / "clean"
+        juice(JuiceConfig(preset="tiny", out=str(folder)))
+    return str(folder)
 
 
 class Bench:
@@ -79,8 +80,7 @@ class Bench:
     def __init__(self, data: str):
         self.data, self.preset, self.processes = data, get_preset("tiny"), start_processes()
         self.pipe, self.scorer, self.eyes = load_pipeline(self.preset), load_scorer(self.preset), load_eyes(self.preset)
-        config = TrainConfig(data=data, held_out=HELD_OUT)
-        held = read_sets(config)[1]
+        held = read_sets(config := TrainConfig(data=data, held_out=HELD_OUT))[1]
         self.prompts, self.held = [e.text for e in held], self.encoded(held, config.plain())
 
     def encoded(self, examples, config):
@@ -91,8 +91,8 @@ class Bench:
         config = TrainConfig(data=self.data, held_out=HELD_OUT, seed=seed, **PLAIN | ROWS[name])
         config, unet = resolve(config, self.preset), self.pipe.unet
         examples = self.encoded(read_sets(config)[0], config)
-        switches = {"use_rslora": config.use_rslora, "use_dora": config.use_dora}
-        add_lora(unet, config.rank, config.alpha, config.target_modules, seed, **switches)
+        dora, rslora = config.use_dora, config.use_rslora
+        add_lora(unet, config.rank, config.alpha, config.target_modules, seed, use_dora=dora, use_rslora=rslora)
         training = Training(unet.train(), self.pipe.scheduler, examples, config, self.processes)
         start = time.process_time()
         for _ in range(config.steps):
@@ -105,8 +105,8 @@ class Bench:
             pictures = generate_batch(self.pipe, self.prompts, [""] * len(settings), settings)
         unload_lora(self.pipe)
         called = [seen["style"] == "anime" for seen in classify(pictures, self.preset)]
-        judged = called, score_images(self.scorer, pictures), self.eyes.fit(pictures, self.prompts)
-        return dict(zip(MEASURES, (value, *map(statistics.fmean, judged), seconds), strict=True))
+        means = map(fmean, (called, score_images(self.scorer, pictures), self.eyes.fit(pictures, self.prompts)))
+        return dict(zip(MEASURES, (value, *means, seconds), strict=True))
 
 
 def main() -> None:
