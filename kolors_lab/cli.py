@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import errno
 import inspect
-import json
 import os
 import re
 import sys
@@ -189,10 +188,20 @@ def add_options(command: ArgumentParser, config: type) -> str:
 
 
 def words(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """`attention,conv1` or `["attention", "conv1"]` → ("attention", "conv1"); a tuple stays as it is."""
+    """`attention,conv1`, `[attention, conv1]` or `["attention", "conv1"]` → ("attention", "conv1"); a tuple stays."""
     if not isinstance(text, str):
         return text  # jsonargparse checks what it has parsed once more
-    return tuple(json.loads(text)) if text.startswith("[") else tuple(text.split(","))
+    if not text.startswith("["):
+        return tuple(word.strip() for word in text.split(","))
+    import yaml
+
+    try:
+        found = yaml.load(text, yaml.BaseLoader)  # which leaves every item text; JSON is a part of YAML
+    except yaml.YAMLError:
+        found = [None]
+    if not all(isinstance(word, str) for word in found):
+        raise ValueError("must be like [one, two]; put what holds other brackets into quotes")
+    return tuple(found)
 
 
 class Help(argparse.HelpFormatter):
@@ -302,7 +311,8 @@ def _captions(config: Any, done: Any) -> list[str]:
 
 def _choose(config: Any, done: Any) -> list[str]:
     lines = [f"score {c.score:5.2f}   fit {c.fit:6.3f}   together {c.total:+.2f}   {c.file}" for c in done]
-    return [*lines, f"the best: {done[0].file}"]
+    note = "together: score and fit, each in standard deviations of these LoRAs; the more --seeds, the surer"
+    return [*lines, note, f"the best: {done[0].file}"]
 
 
 def _submit(config: Any, done: Any) -> list[str]:

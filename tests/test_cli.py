@@ -12,7 +12,7 @@ import pytest
 from helpers import failure, make_set, make_story, use_stand_ins
 
 from kolors_lab import story
-from kolors_lab.cli import COMMANDS, POSITIONAL, main, make_parser
+from kolors_lab.cli import COMMANDS, POSITIONAL, main, make_parser, words
 
 
 def run(*argv, **env):
@@ -42,9 +42,16 @@ def test_help_explains_every_option(name, capsys):
         assert found[-1].isalnum() or found[-1] in '"“(.', f"{name} {field.name}: no words of explanation"
 
 
-@pytest.mark.parametrize("given", ["attention,conv1", '["attention", "conv1"]'])
-def test_several_words_go_with_commas_or_as_json(given):
+@pytest.mark.parametrize("given", ["attention,conv1", "attention, conv1", "[attention,conv1]", '["attention","conv1"]'])
+def test_several_words_go_with_commas_or_in_brackets(given):
     assert make_parser().parse_args(["train", "--target_modules", given]).train.target_modules == ("attention", "conv1")
+
+
+def test_prompts_in_brackets_keep_their_chinese_commas():
+    assert words("[二次元，白马，全身, 二次元，少女]") == ("二次元，白马，全身", "二次元，少女")
+    for wrong in ("[二次元", "[{红|白}马]"):
+        with pytest.raises(ValueError, match="quotes"):
+            words(wrong)
 
 
 @pytest.mark.parametrize(
