@@ -25,7 +25,7 @@ from statistics import fmean
 import torch
 
 from kolors_lab.encoding import encode
-from kolors_lab.eyes import load_eyes
+from kolors_lab.eyes import classify, load_eyes
 from kolors_lab.generate import generate_batch
 from kolors_lab.juice import JuiceConfig, juice
 from kolors_lab.lora import add_lora, unload_lora
@@ -33,7 +33,7 @@ from kolors_lab.loss import loss
 from kolors_lab.models import data_dir, get_preset, load_pipeline
 from kolors_lab.processes import start_processes
 from kolors_lab.sampling import KSampler
-from kolors_lab.score import classify, load_scorer, score_images
+from kolors_lab.score import load_scorer, score_images
 from kolors_lab.sets import read_sets
 from kolors_lab.train import Training
 from kolors_lab.train_config import TrainConfig, resolve
