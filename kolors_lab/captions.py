@@ -3,7 +3,7 @@
 What a caption names, the model can tell apart from the rest; what all pictures share and no caption names moves into
 the trigger word. So deleting the words of a style lets the style live in its trigger.
 
-    kolors-lab captions runs/clean --caption_delete '[水墨画, 国画]' --add_trigger true
+    kolors-lab captions runs/clean --caption_delete 水墨画,国画 --add_trigger
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A falling loss does not say when a LoRA draws best: trained for too long it repeats its pictures, whatever the prompt.
 
-    kolors-lab choose runs/train --prompts '[二次元，少女在书院, 二次元，白马]'
+    kolors-lab choose runs/train --prompts '二次元，少女在书院,二次元，白马'
 """
 
 from __future__ import annotations

@@ -281,14 +281,14 @@ def _fill(
     before, idle = module.dtype, all(_whole(file) for file, _ in work)
     try:
         if not idle:
-            module.to(device, dtype)
+            torch.nn.Module.to(module, device, dtype)
         for done, (file, make) in enumerate(work, 1):
             if not _whole(file):
                 with torch.no_grad(), replacing(file) as temporary:
                     temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in make().items()}))
             tick(done)
     finally:
-        torch.nn.Module.to(module, "cpu", before)  # not diffusers' own, which warns of half precision on a CPU
+        torch.nn.Module.to(module, "cpu", before)  # not diffusers' own, which warns of half precision, needed or not
 
 
 def _whole(file: Path) -> bool:
