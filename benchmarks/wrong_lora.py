@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kolors_lab.eyes import classify
 from kolors_lab.generate import generate_batch
 from kolors_lab.lora import set_loras, unload_lora
 from kolors_lab.models import data_dir, get_preset, load_pipeline
 from kolors_lab.sampling import KSampler
-from kolors_lab.score import classify, interval, load_scorer, score_images
+from kolors_lab.score import interval, load_scorer, score_images
 from kolors_lab.train import TrainConfig, train
 from kolors_lab.words import negative
 

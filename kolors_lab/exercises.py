@@ -263,6 +263,25 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
     return Verdict(faults)
 
 
+def check_negative(file: str | Path, word: str, others: Sequence[str], seed: int) -> Verdict:
+    """Notebook 09: a PNG of a LoRA whose `word` stands in the negative prompt alone, with `others`, from `seed`."""
+    try:
+        settings = read_settings(file)
+    except DataError as error:
+        return Verdict([f"读不到图片的设置 the settings cannot be read: {error}"])
+    avoided, faults = settings.get("negative_prompt", ""), []
+    if not settings.get("lora"):
+        faults.append(f"没有挂 LoRA，“{word}”就只是个生词 no LoRA is on: without it {word} is an unknown word")
+    if word in settings["prompt"]:
+        faults.append(f"提示词里有“{word}”，等于要一张坏图 {word} stands in the prompt, which asks for a bad picture")
+    for wanted in (word, *others):
+        if wanted not in avoided:
+            faults.append(f"反向提示词里没有“{wanted}” the negative prompt lacks {wanted}")
+    if settings["seed"] != seed:
+        faults.append(f"种子是 {settings['seed']}，要用 {seed} the seed is {settings['seed']}, it should be {seed}")
+    return Verdict(faults)
+
+
 def check_handed_in(folder: str | Path) -> Verdict:
     """Notebook 11: a submission in which nothing is missing but the challenge's own score."""
     return Verdict([line for line in missing(folder) if not line.startswith("score: 练习分")])

@@ -13,6 +13,7 @@ from test_workflow import kijai
 from kolors_lab.exercises import (
     check_better,
     check_lora,
+    check_negative,
     check_picture,
     check_script,
     check_set,
@@ -62,6 +63,30 @@ def test_solution_of_notebook_00_asks_for_what_the_check_wants(tmp_path):
     settings = picture_settings(names["attempt"], get_preset("tiny"))
     file = save_picture(Image.new("RGB", (8, 8)), names["attempt"].out, settings)
     assert "Well done" in check_picture(file, ("白马", "夜空"), 7)
+
+
+def test_a_wrong_lora_is_called_in_the_negative_prompt_only(tmp_path):
+    def said(**settings):
+        file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "白马", "seed": 3} | settings)
+        return check_negative(file, "wrong", ("模糊",), 3)
+
+    assert "Well done" in said(lora="wrong.safetensors:0", negative_prompt="wrong，模糊")
+    assert "1. 没有挂 LoRA" in said(negative_prompt="wrong，模糊")
+    faults = said(lora="wrong.safetensors:0", prompt="wrong，白马", negative_prompt="模糊", seed=4)
+    assert all(words in faults for words in ("1. 提示词里有“wrong”", "2. 反向提示词里没有“wrong”", "3. 种子是 4"))
+    assert "does not exist" in check_negative(tmp_path / "b.png", "wrong", (), 3)
+
+
+def test_solution_of_notebook_09_asks_for_what_the_check_wants(tmp_path):
+    from kolors_lab.generate import GenerateConfig, picture_settings
+    from kolors_lab.models import get_preset
+
+    (tmp_path / "lora.safetensors").touch()
+    names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path, "both": tmp_path / "lora.safetensors"}
+    exec(solution("09"), names)
+    settings = picture_settings(names["attempt"], get_preset("tiny"))
+    file = save_picture(Image.new("RGB", (8, 8)), names["attempt"].out, settings)
+    assert "Well done" in check_negative(file, "wrong", ("模糊", "变形"), 3)
 
 
 @pytest.fixture
