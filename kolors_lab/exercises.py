@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .check import PANELS, missing
 from .dataset import open_image, read_examples
@@ -18,6 +19,9 @@ from .lora_formats import open_lora, read_lora
 from .lora_tools import mix
 from .samplers import SAMPLERS
 from .script import StoryScene, read_script, read_story
+
+if TYPE_CHECKING:
+    from .train_config import TrainConfig
 
 FRAMINGS = ("全身", "半身", "特写", "侧面", "近景", "远景")
 NO_HERO = ("", "全身", "上半身", "半身", "特写", "古风", "水墨画", "动漫", "日系动漫", "高清")
@@ -261,6 +265,25 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
         if answer != right:
             faults.append(f"{case}, patience {patience}: {answer}，应该是 should be {right}")
     return Verdict(faults)
+
+
+def check_subject(captions: Sequence[str], config: TrainConfig, its_own: Sequence[str]) -> Verdict:
+    """Notebook 08: captions that call a subject by identifier and class word alone, and prior preservation on."""
+    name = config.trigger_word + config.class_word
+    faults = {
+        "先验保持没有打开：给出 class_word，prior_weight 大于 0 "
+        "prior preservation is off: give class_word and a prior_weight above 0": not (
+            config.class_word and config.prior_weight
+        ),
+        "没有标识词：给出 trigger_word there is no identifier: give trigger_word": not config.trigger_word,
+        "至少要三句描述 at least three captions": len(captions) < 3,
+    }
+    for caption in captions:
+        said = [word for word in its_own if word in caption]
+        faults[f"“{caption}”里没有“{name}” {name} is missing"] = name not in caption
+        faults[f"“{caption}”里写了角色自己的 says what is the subject's own: {', '.join(said)}"] = bool(said)
+        faults[f"“{caption}”只有名字，没说在哪里 only names it, and not where it is"] = caption.strip() == name
+    return Verdict([fault for fault, here in faults.items() if here])
 
 
 def check_negative(file: str | Path, word: str, others: Sequence[str], seed: int) -> Verdict:

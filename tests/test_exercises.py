@@ -19,12 +19,14 @@ from kolors_lab.exercises import (
     check_set,
     check_stopping,
     check_story,
+    check_subject,
     check_workflow,
 )  # fmt: skip
 from kolors_lab.generate import save_picture
 from kolors_lab.lora_formats import write_lora
 from kolors_lab.lora_tools import mix
 from kolors_lab.models import data_dir
+from kolors_lab.train_config import TrainConfig
 from kolors_lab.validation import Watcher
 from kolors_lab.workflow import normalise
 
@@ -216,3 +218,19 @@ def test_workflow_before_and_after_the_folded_solution():
     assert repr(check_workflow(answer, pictures=3, steps=12, seed=7)) == "做对了！ Well done."
     answer["4"]["class_type"] = "KSampler"
     assert "跑不起来" in check_workflow(answer, pictures=3, steps=12, seed=7)
+
+
+def test_captions_of_a_subject_before_and_after_the_folded_solution():
+    own = ("黄毛", "红项圈")
+    wrong = check_subject(
+        ["zwx小狗，黄毛，在沙发上", "小狗在草地上", "zwx，在雪地里"], TrainConfig(trigger_word="zwx"), own
+    )
+    assert all(
+        part in wrong for part in ("prior preservation is off", "subject's own: 黄毛", "“小狗在草地上”里没有“zwx”")
+    )
+    names = {"TrainConfig": TrainConfig}
+    exec(solution("08"), names)
+    assert "Well done" in check_subject(names["CAPTIONS"], names["mine"], own)
+    assert "没说在哪里" in check_subject([*names["CAPTIONS"], "zwx小狗"], names["mine"], own)
+    no_prior = TrainConfig(trigger_word="zwx", class_word="小狗", prior_weight=0)
+    assert "prior preservation is off" in check_subject(names["CAPTIONS"], no_prior, own)
