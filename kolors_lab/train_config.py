@@ -49,7 +49,7 @@ class TrainConfig(ValidationConfig):
         lr_scheduler: cosine, cosine_with_restarts, linear, polynomial, constant, constant_with_warmup, or
             reduce_on_plateau, which halves the rate where the running mean of the loss no longer falls
         lr_warmup_steps: steps that the learning rate rises before the schedule begins
-        snr_gamma: upper limit of min-SNR weighting; none: every timestep weighs the same
+        snr_gamma: upper limit of min-SNR weighting; null (None in Python): every timestep weighs the same
         noise_offset: noise that is the same all over a picture, about 0.05, to learn very dark and very bright ones
         ema_decay: save a moving average of the weights that keeps this share of itself at each step, such as 0.99
         precision: auto, fp32, fp16 or bf16 for the frozen UNet; the LoRA is always fp32
