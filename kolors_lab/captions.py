@@ -68,7 +68,7 @@ def rewrite(text: str, config: CaptionConfig) -> str:
         old, _, new = pair.partition("=")
         changed = changed.replace(old, new)
     if changed != text:
-        changed = join(parts(changed), text)  # no commas left over where a word was
+        changed = join(parts(re.sub("、+", "、", changed)), text)  # no commas left over where a word was
     if config.caption_prefix:
         changed = join([config.caption_prefix, changed], text)
     if (config.add_trigger or config.class_word) and config.trigger_word not in changed:
@@ -91,7 +91,7 @@ def join(words: list[str], like: str) -> str:
 
 def parts(text: str) -> list[str]:
     """What stands between commas; parts of punctuation alone are left out."""
-    return [part.strip() for part in COMMA.split(text) if re.search(r"\w", part)]
+    return [part.strip().strip("、") for part in COMMA.split(text) if re.search(r"\w", part)]
 
 
 @dataclass(frozen=True)

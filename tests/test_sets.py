@@ -23,6 +23,7 @@ from kolors_lab.sets import DataConfig, read_sets
         ({"trigger_word": "sks", "class_word": "玩偶"}, "sks玩偶在书院", "sks玩偶在书院"),
         ({"caption_delete": ("水墨画", "国画")}, "水墨画，少女，国画。", "少女"),
         ({"caption_delete": ("水墨画",)}, "一幅水墨画，少女", "一幅，少女"),
+        ({"caption_delete": ("高清", "全身")}, "少女、全身、杰作、高清", "少女、杰作"),
         ({"caption_replace": ("女孩=少女", "二次元=")}, "二次元，小女孩", "小少女"),
         ({"caption_prefix": "全身", "add_trigger": True}, "少女", "二次元，全身，少女"),
     ],
