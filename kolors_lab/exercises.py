@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .check import PANELS, missing
 from .dataset import open_image, read_examples
@@ -180,13 +180,18 @@ def check_better(better: Callable[[list[float], list[float]], str]) -> Verdict:
     }
     faults = []
     for case, (second, right) in cases.items():
-        try:
-            answer = better(list(base), second)
-        except Exception as error:  # whatever a learner's function raises is to be shown
-            answer = f"{type(error).__name__}: {error}"
+        answer = _answer(better, list(base), second)
         if answer != right:
             faults.append(f"{case}: {answer!r}，应该是 should be {right!r}")
     return Verdict(faults)
+
+
+def _answer(function: Callable, *given: Any) -> Any:
+    """What a learner's function answers, or in words what it raises, whatever that is."""
+    try:
+        return function(*given)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def exact_denoiser(x, sigma: float):
@@ -258,10 +263,7 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
     }
     faults = []
     for case, (losses, patience, right) in cases.items():
-        try:
-            answer = stop(list(losses), patience)
-        except Exception as error:  # whatever a learner's function raises is to be shown
-            answer = f"{type(error).__name__}: {error}"
+        answer = _answer(stop, list(losses), patience)
         if answer != right:
             faults.append(f"{case}, patience {patience}: {answer}，应该是 should be {right}")
     return Verdict(faults)
