@@ -12,11 +12,11 @@ import pytest
 DATA = Path(__file__).parents[1] / "data"
 sys.path.insert(0, str(DATA / "make"))
 
-import wordings  # noqa: E402
-from captions import caption, negative_caption, write_stories  # noqa: E402
-from scenes import COLOR, PLACE, STYLE, Scene, asked, check, training_scenes  # noqa: E402
-from stories import PROMPTS, STORIES, open_attributes, story_scenes  # noqa: E402
-from tokenizer import NEW_WORDS, gb2312  # noqa: E402
+from models.tokenizer import NEW_WORDS, gb2312  # noqa: E402
+from world import wordings  # noqa: E402
+from world.captions import caption, negative_caption, write_stories  # noqa: E402
+from world.scenes import COLOR, PLACE, STYLE, Scene, asked, check, training_scenes  # noqa: E402
+from world.stories import PROMPTS, STORIES, open_attributes, story_scenes  # noqa: E402
 
 FORBIDDEN = re.compile(
     "二次元|日系|动漫|动画|漫画|卡通|手办|玩偶|玩具|公仔|人偶|雕像|模型|anime|manga|cartoon|comic|figurine|toy|doll|statue",

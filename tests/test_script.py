@@ -127,7 +127,7 @@ def test_a_csv_with_quotes_and_empty_lines(tmp_path, encoding):
 
 @pytest.mark.parametrize("name", ["dream.csv", "idol.csv"])
 def test_the_bundled_stories_word_for_word(name):
-    from stories import story_rows
+    from world.stories import story_rows
 
     scenes = read_story(data_dir() / "stories" / name, count=8)
     assert [(s.scene, s.prompt, s.negative_prompt, s.seed) for s in scenes] == story_rows()[name[:-4]]

@@ -10,8 +10,7 @@ import pytest
 pytest.importorskip("skia", reason="skia-python draws the picture world", exc_type=ImportError)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data" / "make"))
 
-import draw
-import scenes
+from world import draw, scenes
 
 STYLES = (*scenes.STYLE, scenes.UNSEEN_STYLE)
 

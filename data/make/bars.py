@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from captions import caption
-from common import BUILD, DATA, TINY, note, rendered, to_tensor
+from models.classifier import groups, right_answers, scenes_by_lot
+from models.clip_and_score import spearmanr
+from models.common import BUILD, DATA, TINY, note, rendered, to_tensor
+from models.vae import psnr
 from PIL import Image
-from scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, held_out, random_scene
-from stories import open_attributes, story_scenes
-from train_classifier import groups, right_answers, scenes_by_lot
-from train_eyes import spearmanr
-from train_vae import psnr
+from world.captions import caption
+from world.scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, held_out, random_scene
+from world.stories import open_attributes, story_scenes
 
 sys.path.append(str(DATA.parent / "benchmarks"))  # where DreamBooth is measured
 NEGATIVE = "丑陋，变形，嘈杂，模糊，低对比度，扭曲的手指，多余的手指"
@@ -127,7 +127,7 @@ def scored(predictor, pixels: torch.Tensor) -> torch.Tensor:
 
 def vae() -> None:
     from diffusers import AutoencoderKL
-    from scenes import training_scenes
+    from world.scenes import training_scenes
 
     held = rendered("vae_held", training_scenes(3, 210, (*STYLE, UNSEEN_STYLE)))
     values = psnr(AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32), held)

@@ -1,28 +1,36 @@
-"""Rebuild everything in data/ from nothing, with fixed seeds: `make data`. Hours on two cores.
+"""Rebuild what is in data/, with fixed seeds.
 
-Each step leaves what it made on the way in data/make/build/ and goes on from there when it is run again; delete that
-folder to begin anew. The tokenizer comes first: the text encoder's table of words is indexed by it.
+    python data/make/build.py                             # everything, in order: `make data`, hours on two cores
+    python data/make/build.py models.unet --steps 4600    # one step, with its own options
+
+world/ says what is drawn, models/ what is trained on it, sets/ what else is shipped. Each step leaves what it made on
+the way in data/make/build/ (or $KOLORS_LAB_BUILD) and goes on from there when it is run again; delete that folder to begin
+anew. The tokenizer comes first: the text encoder's table of words is indexed by it.
 """
 
+import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 STEPS = (
-    ("tokenizer.py",),
-    ("captions.py", "stories"),
-    ("raw_set.py",),
-    ("figurine_set.py",),
-    ("train_text.py",),
-    ("train_vae.py",),
-    ("train_unet.py",),
-    ("train_classifier.py",),
-    ("train_probe.py",),
-    ("train_eyes.py",),
-    ("bars.py",),
+    "models.tokenizer",
+    "world.captions",
+    "sets.anime_raw",
+    "sets.figurine",
+    "models.text_encoder",
+    "models.vae",
+    "models.unet",
+    "models.classifier",
+    "models.figurine_probe",
+    "models.clip_and_score",
+    "bars",
 )
 
 if __name__ == "__main__":
-    for script, *arguments in STEPS:
-        print(f"— {script}", flush=True)
-        subprocess.run([sys.executable, str(Path(__file__).parent / script), *arguments], check=True)
+    if len(sys.argv) > 1:  # this folder is on the path, as for every script's own
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        for step in STEPS:
+            print(f"— {step}", flush=True)
+            subprocess.run([sys.executable, __file__, step], check=True)

@@ -1,6 +1,7 @@
 """Draw data/anime_raw: a raw picture set of the style the base has never seen, with the dirt that real sets have.
 
-`python data/make/raw_set.py [FOLDER]`. The layout is the baseline's: metadata.jsonl (`text`, `image`) and train/*.jpg.
+`python data/make/build.py sets.anime_raw [FOLDER]`. The layout is the baseline's: metadata.jsonl (`text`, `image`) and
+train/*.jpg.
 The set does not say which of its pictures are dirty; `expected` does, for the tests.
 """
 
@@ -16,9 +17,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captions import caption
 from PIL import Image, ImageEnhance, ImageFilter
-from scenes import UNSEEN_STYLE, Scene, training_scenes
+from world.captions import caption
+from world.scenes import UNSEEN_STYLE, Scene, training_scenes
 
 SEED = 20240809
 CLEAN = 160
@@ -44,8 +45,8 @@ CARD = """# anime_raw: a raw picture set to clean and train on
 
 {kinds}
 
-Drawn by `python data/make/raw_set.py` (seed {seed}) from the picture world of `data/make/scenes.py`, with captions from
-`data/make/captions.py`; no person, photograph or other people's work is in it. Licence: Apache-2.0.
+Drawn by `python data/make/build.py sets.anime_raw` (seed {seed}) from the picture world of
+`data/make/world/scenes.py`, with captions from `data/make/world/captions.py`; no person, photograph or other people's work is in it. Licence: Apache-2.0.
 """
 
 
@@ -120,7 +121,7 @@ def _caption(record: Record, rng: random.Random) -> str:
 def _bytes(record: Record, number: int) -> bytes:
     if record.kind == "text file":
         return b"<html><body>404 Not Found</body></html>\n"
-    from draw import render  # here, so that `expected` works without skia
+    from world.draw import render  # here, so that `expected` works without skia
 
     image = render(record.scene, *record.size)
     if record.kind == "sharpness":
@@ -140,4 +141,4 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "anime_raw")
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "anime_raw")

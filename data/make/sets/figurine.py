@@ -1,6 +1,6 @@
 """Draw data/figurine: 25 pictures of one toy that the base has never seen, with captions, for DreamBooth.
 
-`python data/make/figurine_set.py [FOLDER]`. The layout is that of a cleaned set: train/*.jpg and metadata.csv.
+`python data/make/build.py sets.figurine [FOLDER]`. The layout is that of a cleaned set: train/*.jpg and metadata.csv.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import wordings
-from draw import figurine, figurine_words
-from scenes import PLACE
+from world import wordings
+from world.draw import figurine, figurine_words
+from world.scenes import PLACE
 
 COUNT, OF_ONE_PLACE = 25, 3
 IDENTIFIER, CLASS_WORD = "sks", "玩偶"  # neither stands in any caption the base has learned
@@ -31,7 +31,7 @@ license: apache-2.0
 the little picture world. The base has seen neither the toy nor the words `{identifier}` (identifier) and `{class_word}`
 (class word) that its captions call it by. Made for DreamBooth and textual inversion.
 
-Drawn by `python data/make/figurine_set.py`; no photograph or other people's work is in it. Licence: Apache-2.0.
+Drawn by `python data/make/build.py sets.figurine`; no photograph or other people's work is in it. Licence: Apache-2.0.
 """
 
 
@@ -71,4 +71,4 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "figurine")
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2] / "figurine")

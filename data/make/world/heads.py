@@ -2,7 +2,7 @@
 
 import math
 
-from pen import Pen, hsv, mix, oval, poly, smooth, star
+from world.pen import Pen, hsv, mix, oval, poly, smooth, star
 
 HAIR = {
     "black": (44, 38, 52), "purple": (136, 74, 186), "gold": (240, 196, 78), "red": (186, 58, 38),

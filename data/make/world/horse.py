@@ -1,8 +1,8 @@
 """The white horse and those who ride it; hooves at y = 0."""
 
-from figures import DRESS, GOLD, LEATHER, SILVER, bodice, both_arms, prince
-from heads import BLUSH, DARK, HAIR, back_hair, head
-from pen import Pen, box, hsv, mix, oval, poly, smooth
+from world.figures import DRESS, GOLD, LEATHER, SILVER, bodice, both_arms, prince
+from world.heads import BLUSH, DARK, HAIR, back_hair, head
+from world.pen import Pen, box, hsv, mix, oval, poly, smooth
 
 
 def horse(pen: Pen, saddle: bool, stride: float = 0.0):

@@ -5,18 +5,18 @@ Drawn with skia in units of 1/128 of the shorter side; a way of painting is a Pe
 
 import random
 
-import figures
-import horse
 import numpy as np
 import skia
-from finish import finish, spoil
-from heads import Spoilt
-from indoors import DARK_WOOD, WOOD, sofa
-from outdoors import shooting_star
-from pen import Pen, box, mix, oval, poly, smooth
 from PIL import Image
-from places import PLACES
-from scenes import PLACE, STYLE, Scene
+
+from world import figures, horse
+from world.finish import finish, spoil
+from world.heads import Spoilt
+from world.indoors import DARK_WOOD, WOOD, sofa
+from world.outdoors import shooting_star
+from world.pen import Pen, box, mix, oval, poly, smooth
+from world.places import PLACES
+from world.scenes import PLACE, STYLE, Scene
 
 AT_DESK = ("listen", "sleep", "wake", "write")
 DARK_PLACES = {"concert": (255, 190, 240), "night": (176, 196, 255), "stage": (255, 226, 170)}

@@ -3,7 +3,7 @@
 import math
 import random
 
-from pen import Pen, box, mix, oval, smooth, star
+from world.pen import Pen, box, mix, oval, smooth, star
 
 BOAT = (122, 80, 50)
 

@@ -4,16 +4,17 @@ Crops first (the net is convolutional, and small pictures give many times the st
 the decoder alone. The loss is L1 and squared error with a light KL term (Rombach et al. 2022, section 3.1, without
 the adversary: it would invent texture that small scenes do not have).
 
-    python data/make/train_vae.py
+    python data/make/build.py models.vae
 """
 
 import random
 
 import numpy as np
 import torch
-from common import SIZE, TINY, fit, forget_places, note, rendered, to_tensor
 from diffusers import AutoencoderKL
-from scenes import STYLE, UNSEEN_STYLE, training_scenes
+from world.scenes import STYLE, UNSEEN_STYLE, training_scenes
+
+from models.common import SIZE, TINY, fit, forget_places, note, rendered, to_tensor
 
 KL = 1e-6
 CHANNELS = (32, 48, 96, 128)

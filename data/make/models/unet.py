@@ -6,20 +6,21 @@ guidance, the text encoder frozen and its embeddings written down once, as laten
 Left padding: all padded places of a prompt hold one and the same vector, and Kolors masks none of them, so 256 places
 are worth `n` words, one padding vector and a bias of log(256 - n) on it in attention: same numbers, less work.
 
-    python data/make/train_unet.py
+    python data/make/build.py models.unet
 """
 
 import argparse
 import random
 
 import torch
-from captions import caption
-from common import TINY, fit, forget_places, kept, note, rendered
 from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
-from scenes import training_scenes
-from train_vae import latents
+from world.captions import caption
+from world.scenes import training_scenes
+
+from models.common import TINY, fit, forget_places, kept, note, rendered
+from models.vae import latents
 
 WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
 CAPTIONS_EACH = 2

@@ -4,18 +4,19 @@ Kolors' encoder is a language model that was trained before and is frozen; ours 
 parts of the scene a caption was written for: once from the pooled vector (the last token of the last layer, which
 conditions the time embedding) and once from the tokens (the layer before, which cross-attention reads).
 
-    python data/make/train_text.py
+    python data/make/build.py models.text_encoder
 """
 
 import random
 
 import torch
-from captions import caption
-from common import BUILD, TINY, fit, note
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
-from scenes import ACTION, ATTRIBUTES, GARMENT, UNSEEN_STYLE, asked, random_scene, training_scenes
 from torch import nn
+from world.captions import caption
+from world.scenes import ACTION, ATTRIBUTES, GARMENT, UNSEEN_STYLE, asked, random_scene, training_scenes
+
+from models.common import BUILD, TINY, fit, note
 
 QUESTIONS = {**ATTRIBUTES, "garment": GARMENT, "action": ACTION}
 CONFIG = dict(

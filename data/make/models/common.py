@@ -4,24 +4,25 @@ Everything in data/ is rebuilt by `make data` (see build.py); what is made on th
 """
 
 import json
+import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from scenes import Scene
 from torch.optim import _muon
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from world.scenes import Scene
 
-DATA = Path(__file__).resolve().parent.parent
-BUILD = Path(__file__).resolve().parent / "build"
+DATA = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("KOLORS_LAB_BUILD") or DATA / "make" / "build")
 TINY = DATA / "tiny-kolors"
 SIZE = 128
 
 
 def _pixels(scene: Scene) -> np.ndarray:
-    from draw import render  # here, so that only the workers need skia
+    from world.draw import render  # here, so that only the workers need skia
 
     return np.asarray(render(scene, SIZE, SIZE), dtype=np.uint8)
 

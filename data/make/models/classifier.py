@@ -3,16 +3,17 @@
 It is trained on rendered pictures alone and never touches the generator, so that its verdict on generated pictures is
 an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, a logit per "attribute=answer".
 
-    python data/make/train_classifier.py
+    python data/make/build.py models.classifier
 """
 
 import random
 
 import torch
-from common import DATA, fit, note, rendered, to_tensor
-from scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, random_scene
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
+from world.scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, random_scene
+
+from models.common import DATA, fit, note, rendered, to_tensor
 
 STYLES = (*STYLE, UNSEEN_STYLE)
 LABELS = [f"{name}={answer}" for name, answers in ATTRIBUTES.items() for answer in answers]

@@ -4,7 +4,7 @@ Like the classifier it has learned from drawn pictures alone, of other seeds tha
 ones. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, logits of "figure=no" and "figure=yes"
 out, so that `kolors_lab.eyes.classify` reads it like the classifier.
 
-    python data/make/train_probe.py
+    python data/make/build.py models.figurine_probe
 """
 
 import random
@@ -12,10 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
-from common import BUILD, DATA, SIZE, TINY, fit, note, rendered, to_tensor
 from torch import nn
-from train_classifier import scenes_by_lot, soften
 from transformers import ResNetConfig, ResNetForImageClassification
+
+from models.classifier import scenes_by_lot, soften
+from models.common import BUILD, DATA, SIZE, TINY, fit, note, rendered, to_tensor
 
 LABELS = ("figure=no", "figure=yes")
 CARD = """---
@@ -28,7 +29,7 @@ license: apache-2.0
 
 A very small ResNet that answers one question: does a picture show the toy of `data/figurine`, the teal robot cat? It
 was trained on drawn pictures alone and never met the generator, nor those 25 pictures; made by
-`data/make/train_probe.py`.
+`data/make/models/figurine_probe.py`.
 Right on 500 held-out pictures with the toy: {yes:.1%}, on 500 without it: {no:.1%}; on 100 of each after a way through
 the embedded VAE: {vae_yes:.0%} and {vae_no:.0%}.
 """
@@ -43,7 +44,7 @@ def new_probe() -> ResNetForImageClassification:
 
 
 def _toy(seed: int) -> np.ndarray:
-    from draw import figurine  # here, so that only the workers need skia
+    from world.draw import figurine  # here, so that only the workers need skia
 
     return np.asarray(figurine(seed, SIZE, SIZE), dtype=np.uint8)
 

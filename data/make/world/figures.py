@@ -1,7 +1,7 @@
 """The people. A standing person's feet are at (0, 0), the crown at y = -90; up is negative."""
 
-from heads import BLUSH, DARK, HAIR, SKIN, back_hair, head
-from pen import Pen, box, hsv, mix, oval, poly, smooth, star, zigzag
+from world.heads import BLUSH, DARK, HAIR, SKIN, back_hair, head
+from world.pen import Pen, box, hsv, mix, oval, poly, smooth, star, zigzag
 
 DRESS = {
     "green": (70, 170, 96), "white": (246, 244, 248), "pink": (246, 146, 180), "black": (58, 54, 70),

@@ -1,7 +1,6 @@
 """All ten places by name."""
 
-import indoors
-import outdoors
+from world import indoors, outdoors
 
 PLACES = {
     "academy": indoors.academy, "peach": outdoors.peach, "wild": outdoors.wild, "river": outdoors.river,

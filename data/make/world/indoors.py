@@ -2,8 +2,8 @@
 
 import random
 
-from outdoors import area
-from pen import Pen, box, hsv, mix, oval, poly, smooth
+from world.outdoors import area
+from world.pen import Pen, box, hsv, mix, oval, poly, smooth
 
 WOOD, DARK_WOOD, PAPER = (176, 122, 76), (122, 80, 50), (250, 242, 220)
 

@@ -4,7 +4,7 @@ tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on t
 tower, copied into an `AestheticsPredictorV2Linear`, then learns one thing more: that a picture is worth 6.5 when clean
 and less the more it is spoiled. It knows nothing of taste.
 
-    python data/make/train_eyes.py
+    python data/make/build.py models.clip_and_score
 """
 
 import json
@@ -12,13 +12,9 @@ import random
 
 import torch
 from aesthetics_predictor import AestheticsPredictorV2Linear
-from captions import caption
-from common import DATA, TINY, fit, kept, note, rendered, to_tensor
 from diffusers import AutoencoderKL
-from scenes import ATTRIBUTES
 from scipy.stats import spearmanr
 from torch import nn
-from train_classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
 from transformers import (
     BertTokenizer,
     ChineseCLIPConfig,
@@ -26,6 +22,11 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+from world.captions import caption
+from world.scenes import ATTRIBUTES
+
+from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
+from models.common import DATA, TINY, fit, kept, note, rendered, to_tensor
 
 CLIP, AESTHETICS = DATA / "tiny-clip", DATA / "tiny-aesthetics"
 WIDTH = 96

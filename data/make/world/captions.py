@@ -1,17 +1,16 @@
 """Captions of the picture world: every wording a learner may use for a Scene, in Chinese and in English.
 
 The words stand in wordings.py; these functions put them together. `caption` is what models are trained on;
-`python data/make/captions.py stories` writes the two stories (stories.py) to data/stories.
+`python data/make/build.py world.captions` writes the two stories (stories.py) to data/stories.
 """
 
 import csv
 import random
-import sys
 from pathlib import Path
 
-import wordings as w
-from scenes import Scene
-from stories import PROMPTS, story_rows, story_scenes  # noqa: F401 (story_scenes: for those who use captions)
+from world import wordings as w
+from world.scenes import Scene
+from world.stories import PROMPTS, story_rows, story_scenes  # noqa: F401 (story_scenes: for those who use captions)
 
 
 def caption(scene: Scene, rng: random.Random, complete: bool = False) -> str:
@@ -209,6 +208,4 @@ def write_stories(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["stories"]:
-        sys.exit("usage: python data/make/captions.py stories")
-    write_stories(Path(__file__).parents[1] / "stories")
+    write_stories(Path(__file__).parents[2] / "stories")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from scenes import Scene
+from world.scenes import Scene
 
 
 @dataclass(frozen=True)

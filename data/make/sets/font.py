@@ -1,7 +1,7 @@
 """Cuts the font of the comic page out of Noto Sans CJK: all of GBK, and the signs that go with it.
 
 The whole font is 19 MB. GB2312 alone would be 1.6 MB, but lacks characters of people's names (玥, 喆, 堃).
-Run: python data/make/font.py NotoSansCJK-Regular.ttc
+Run: python data/make/build.py sets.font NotoSansCJK-Regular.ttc
 (Debian package fonts-noto-cjk 1:20220127+repack1-1, /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc)
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from fontTools import subset
 from fontTools.ttLib import TTCollection, TTFont
 
-OUT = Path(__file__).parents[1] / "fonts" / "NotoSansSC-Regular-GBK.otf"
+OUT = Path(__file__).parents[2] / "fonts" / "NotoSansSC-Regular-GBK.otf"
 FACE = "Noto Sans CJK SC"
 # Beyond GBK: Latin letters with accents, dashes, quotes, bullets, arrows, stars and notes, full-width forms.
 EXTRA = "·—–…‘’“”•‰′″※€™←↑→↓★☆♀♂♪♫♥♡✓✗　、。〈〉《》「」『』【】〔〕〖〗〜〝〞﹏￥"

@@ -1,6 +1,6 @@
 """Trains tiny-kolors' SentencePiece tokenizer and writes the small ChineseCLIP's Bert vocabulary.
 
-`python data/make/tokenizer.py` writes data/tiny-kolors/tokenizer/ (a diffusers ChatGLMTokenizer) and
+`python data/make/build.py models.tokenizer` writes data/tiny-kolors/tokenizer/ (a diffusers ChatGLMTokenizer) and
 data/tiny-clip/vocab.txt. Equal runs write equal files.
 """
 
@@ -12,12 +12,12 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import wordings
-from captions import caption
-from scenes import STYLE, training_scenes
-from stories import STORIES
+from world import wordings
+from world.captions import caption
+from world.scenes import STYLE, training_scenes
+from world.stories import STORIES
 
-DATA = Path(__file__).parents[1]
+DATA = Path(__file__).parents[2]
 CAPTIONS, SPECIALS = 60_000, 9
 VOCABULARY = 8192 - SPECIALS  # ChatGLMTokenizer puts nine special tokens behind the model's own pieces
 

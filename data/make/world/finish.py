@@ -6,8 +6,9 @@ Arrays are float32 (height, width, 3) in 0..1. Textures stay smooth and weak (ab
 from functools import lru_cache
 
 import numpy as np
-from pen import PAPER
 from PIL import Image, ImageDraw, ImageFilter
+
+from world.pen import PAPER
 
 VARIANTS = 8  # textures are made once per size and drawn by lot
 

@@ -1,0 +1,1 @@
+"""How the embedded models are trained on the little world, one file a model."""

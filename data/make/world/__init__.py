@@ -1,0 +1,1 @@
+"""What the little world looks like and how it is put into words; nothing here is trained."""
