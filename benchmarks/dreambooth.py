@@ -23,15 +23,18 @@ from pathlib import Path
 
 from PIL import Image
 
-from kolors_lab.dataset import read_examples
-from kolors_lab.eyes import classify
-from kolors_lab.generate import generate_batch
-from kolors_lab.lora import load_lora, unload_lora
-from kolors_lab.models import data_dir, get_preset, load_pipeline
-from kolors_lab.sampling import KSampler
-from kolors_lab.textual_inversion import InversionConfig, invert, load_word, remove_words
-from kolors_lab.train import TrainConfig, train
-from kolors_lab.words import negative
+from kolors_lab.core.files import data_dir
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.lora.adapter import load_lora, unload_lora
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.prompts.formula import negative
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.sampling.vocabulary import load_word, remove_words
+from kolors_lab.scoring.clip import classify
+from kolors_lab.training.inversion import InversionConfig, invert
+from kolors_lab.training.loop import TrainConfig, train
 
 IDENTIFIER, CLASS_WORD, OTHER = "sks", "玩偶", "黑色长发女孩"
 STEPS, BATCH = 600, 8

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import torch
 
-from kolors_lab.memory import memory_used
-from kolors_lab.models import GIB, pick_device
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.memory import memory_used
+from kolors_lab.models.presets import GIB
 
 PROMPT = "二次元，紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙"
 NO_CARD = "--full-size needs a CUDA card; there is none here that works\n"

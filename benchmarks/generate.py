@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from full_size import PROMPT, ceiling, find_card, peak_of, random_kolors, work_of
 
-from kolors_lab.generate import generate_batch
-from kolors_lab.models import get_preset, load_pipeline
-from kolors_lab.sampling import KSampler
-from kolors_lab.story import read_story, story_file
+from kolors_lab.comic.panels import read_story, story_file
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
 
 FLOOR_AIM, STOCK_AIM = 2.2, 1.25  # at full size: times the arithmetic's floor at most; times the stock's speed at least
 

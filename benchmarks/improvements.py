@@ -24,20 +24,22 @@ from statistics import fmean
 
 import torch
 
-from kolors_lab.encoding import encode
-from kolors_lab.eyes import classify, load_eyes
-from kolors_lab.generate import generate_batch
-from kolors_lab.juice import JuiceConfig, juice
-from kolors_lab.lora import add_lora, unload_lora
-from kolors_lab.loss import loss
-from kolors_lab.models import data_dir, get_preset, load_pipeline
-from kolors_lab.processes import start_processes
-from kolors_lab.sampling import KSampler
-from kolors_lab.score import load_scorer, score_images
-from kolors_lab.sets import read_sets
-from kolors_lab.train import Training
-from kolors_lab.train_config import TrainConfig, resolve
-from kolors_lab.validation import validation_loss
+from kolors_lab.core.files import data_dir
+from kolors_lab.dataset.cleaning import JuiceConfig, juice
+from kolors_lab.dataset.sets import read_sets
+from kolors_lab.lora.adapter import add_lora, unload_lora
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.scoring.aesthetics import load_scorer, score_images
+from kolors_lab.scoring.clip import classify, load_eyes
+from kolors_lab.training.config import TrainConfig, resolve
+from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.loop import Training
+from kolors_lab.training.loss import loss
+from kolors_lab.training.processes import start_processes
+from kolors_lab.training.validation import validation_loss
 
 RESULT = data_dir() / "measured" / "improvements.csv"
 SEEDS, STEPS, HELD_OUT, DRAWING_STEPS = (0, 1, 2), 60, 0.1, 8

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kolors_lab.generate import generate_batch
-from kolors_lab.models import data_dir, get_preset, load_pipeline
-from kolors_lab.sampling import KSampler
+from kolors_lab.core.files import data_dir
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
 
 WEIGHTS, SEEDS = (0.5, 0.75, 1.0, 1.25, 1.5), (0, 1, 2)
 WORDS = {  # attribute=value: (word, the prompt it stands in)

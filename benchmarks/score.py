@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from kolors_lab.models import Preset, data_dir, get_preset
-from kolors_lab.score import Scorer, load_scorer, score_folder, score_official
+from kolors_lab.core.files import data_dir
+from kolors_lab.models.presets import Preset, get_preset
+from kolors_lab.scoring.aesthetics import Scorer, load_scorer, score_folder, score_official
 
 ROUNDS = 5
 

@@ -20,12 +20,14 @@ import torch
 from full_size import PROMPT, ceiling, find_card, peak_of, random_kolors, work_of
 from torch.nn import functional
 
-from kolors_lab.lora import add_lora, unload_lora
-from kolors_lab.memory import set_checkpointing
-from kolors_lab.models import get_preset, load_pipeline, pick_device
-from kolors_lab.processes import start_processes
-from kolors_lab.train import Training
-from kolors_lab.train_config import CHECKPOINTING, TrainConfig, resolve
+from kolors_lab.lora.adapter import add_lora, unload_lora
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.memory import set_checkpointing
+from kolors_lab.models.presets import get_preset
+from kolors_lab.training.config import CHECKPOINTING, TrainConfig, resolve
+from kolors_lab.training.loop import Training
+from kolors_lab.training.processes import start_processes
 
 ROUNDS, MAX_STEPS = 5, 100_000
 

@@ -16,14 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from kolors_lab.eyes import classify
-from kolors_lab.generate import generate_batch
-from kolors_lab.lora import set_loras, unload_lora
-from kolors_lab.models import data_dir, get_preset, load_pipeline
-from kolors_lab.sampling import KSampler
-from kolors_lab.score import interval, load_scorer, score_images
-from kolors_lab.train import TrainConfig, train
-from kolors_lab.words import negative
+from kolors_lab.core.files import data_dir
+from kolors_lab.core.stats import interval
+from kolors_lab.lora.adapter import set_loras, unload_lora
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.prompts.formula import negative
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.scoring.aesthetics import load_scorer, score_images
+from kolors_lab.scoring.clip import classify
+from kolors_lab.training.loop import TrainConfig, train
 
 RESULT = data_dir() / "measured" / "wrong_lora.csv"
 SEEDS, DRAWING, TRAINING, WORD = (0, 1, 2), 8, 60, "wrong"  # steps of a picture, of a LoRA

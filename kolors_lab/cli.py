@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from .errors import KolorsLabError, KolorsLabWarning, SettingError
+from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
-    "baseline": ("baseline", "BaselineConfig", "baseline"),
-    "juice": ("juice", "JuiceConfig", "juice"),
-    "captions": ("captions", "CaptionsConfig", "captions"),
-    "train": ("train", "TrainConfig", "train"),
-    "choose": ("choose", "ChooseConfig", "choose_checkpoint"),
-    "invert": ("textual_inversion", "InversionConfig", "invert"),
-    "generate": ("generate", "GenerateConfig", "generate_file"),
-    "grid": ("grids", "GridConfig", "grid"),
-    "story": ("story", "StoryConfig", "story"),
-    "story brief": ("brief", "BriefConfig", "brief"),
-    "story cast": ("casting", "CastConfig", "cast"),
-    "score": ("score", "ScoreConfig", "score"),
-    "score compare": ("compare", "CompareConfig", "compare"),
-    "submit": ("submit", "SubmitConfig", "submit"),
-    "submit check": ("check", "CheckConfig", "check"),
-    "submit reproduce": ("check", "ReproduceConfig", "reproduce"),
-    "submit upload": ("upload", "UploadConfig", "upload"),
-    "leaderboard": ("leaderboard", "LeaderboardConfig", "leaderboard"),
-    "fetch": ("fetch", "FetchConfig", "fetch"),
-    "doctor": ("doctor", "DoctorConfig", "doctor"),
-    "comfy show": ("comfy", "ComfyShowConfig", "comfy_show"),
-    "comfy run": ("comfy", "ComfyRunConfig", "comfy_run"),
-    "comfy export": ("comfy", "ComfyExportConfig", "comfy_export"),
-    "lora show": ("lora_tools", "LoraShowConfig", "lora_show"),
-    "lora convert": ("lora_tools", "LoraConvertConfig", "lora_convert"),
-    "lora mix": ("lora_tools", "LoraMixConfig", "lora_mix"),
-    "course": ("course", "CourseConfig", "course"),
+    "baseline": ("kolors_lab.challenge.pipeline", "BaselineConfig", "baseline"),
+    "juice": ("kolors_lab.dataset.cleaning", "JuiceConfig", "juice"),
+    "captions": ("kolors_lab.dataset.captions", "CaptionsConfig", "captions"),
+    "train": ("kolors_lab.training.loop", "TrainConfig", "train"),
+    "choose": ("kolors_lab.challenge.selection", "ChooseConfig", "choose_checkpoint"),
+    "invert": ("kolors_lab.training.inversion", "InversionConfig", "invert"),
+    "generate": ("kolors_lab.sampling.pipeline", "GenerateConfig", "generate_file"),
+    "grid": ("kolors_lab.pictures.grids", "GridConfig", "grid"),
+    "story": ("kolors_lab.comic.panels", "StoryConfig", "story"),
+    "story brief": ("kolors_lab.comic.brief", "BriefConfig", "brief"),
+    "story cast": ("kolors_lab.comic.casting", "CastConfig", "cast"),
+    "score": ("kolors_lab.scoring.aesthetics", "ScoreConfig", "score"),
+    "score compare": ("kolors_lab.scoring.compare", "CompareConfig", "compare"),
+    "submit": ("kolors_lab.challenge.submission", "SubmitConfig", "submit"),
+    "submit check": ("kolors_lab.challenge.check", "CheckConfig", "check"),
+    "submit reproduce": ("kolors_lab.challenge.check", "ReproduceConfig", "reproduce"),
+    "submit upload": ("kolors_lab.challenge.upload", "UploadConfig", "upload"),
+    "leaderboard": ("kolors_lab.challenge.board", "LeaderboardConfig", "leaderboard"),
+    "fetch": ("kolors_lab.models.fetch", "FetchConfig", "fetch"),
+    "doctor": ("kolors_lab.challenge.checkup", "DoctorConfig", "doctor"),
+    "comfy show": ("kolors_lab.comfy.prepare", "ComfyShowConfig", "comfy_show"),
+    "comfy run": ("kolors_lab.comfy.prepare", "ComfyRunConfig", "comfy_run"),
+    "comfy export": ("kolors_lab.comfy.prepare", "ComfyExportConfig", "comfy_export"),
+    "lora show": ("kolors_lab.lora.arithmetic", "LoraShowConfig", "lora_show"),
+    "lora convert": ("kolors_lab.lora.arithmetic", "LoraConvertConfig", "lora_convert"),
+    "lora mix": ("kolors_lab.lora.arithmetic", "LoraMixConfig", "lora_mix"),
+    "course": ("kolors_course.copies", "CourseConfig", "course"),
 }
 JOINT = "\u00a0"  # within a name of two words, where jsonargparse takes no plain space
 POSITIONAL = ("folder", "other", "what", "file", "picture", "target", "parts")  # kolors-lab score FOLDER
@@ -95,7 +95,7 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(join_words(argv))
     name = options.command.replace(JOINT, " ")
     module_name, config_name, function_name = COMMANDS[name]
-    module = import_module(f"kolors_lab.{module_name}")
+    module = import_module(module_name)
     config = getattr(module, config_name)(**vars(options[options.command]))
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
@@ -153,7 +153,7 @@ def make_parser() -> ArgumentParser:
     )
     commands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
     for name, (module, config_name, _) in COMMANDS.items():
-        config = getattr(import_module(f"kolors_lab.{module}"), config_name)
+        config = getattr(import_module(module), config_name)
         command = ArgumentParser(exit_on_error=False, formatter_class=Help)
         command.description = add_options(command, config)
         commands.add_subcommand(name.replace(" ", JOINT), command, help=command.description)

@@ -104,7 +104,8 @@ def pipe_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def loaded(pipe_folder):
     """That pipeline, loaded once on the CPU; tests take `pipe`."""
-    from kolors_lab.models import get_preset, load_pipeline
+    from kolors_lab.models.loading import load_pipeline
+    from kolors_lab.models.presets import get_preset
 
     return load_pipeline(get_preset(str(pipe_folder)), "cpu")
 

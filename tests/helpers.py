@@ -61,7 +61,7 @@ def make_story(file: Path, count: int = 8) -> Path:
 
 def use_stand_ins(monkeypatch, pipe_folder: Path, folder: Path, level: float = 6.5):
     """Make the preset `tiny` a model, a scorer and a set with random weights and very few steps; returns it."""
-    from kolors_lab import models
+    from kolors_lab.models import presets as models
 
     preset = replace(
         models.get_preset(str(pipe_folder)), name="tiny", scorer=str(make_scorer(folder / "scorer", level)),
@@ -101,7 +101,7 @@ def make_lora(unet, targets, alpha: float, rank: int = 8, seed: int = 0, keep: b
     """A LoRA of random weights, none of them zero, for a UNet; `keep`: it stays on the UNet."""
     import torch
 
-    from kolors_lab.lora import add_lora, get_lora
+    from kolors_lab.lora.adapter import add_lora, get_lora
 
     add_lora(unet, rank, alpha, targets, seed, **settings)
     generator = torch.Generator().manual_seed(seed)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from helpers import in_browser, make_set, make_story, use_stand_ins
 
-from kolors_lab import baseline as module
-from kolors_lab import models
-from kolors_lab.baseline import BaselineConfig, baseline
-from kolors_lab.errors import DataError, FetchError
-from kolors_lab.steps import fingerprint
+from kolors_lab.challenge import pipeline as module
+from kolors_lab.challenge.pipeline import BaselineConfig, baseline
+from kolors_lab.core.errors import DataError, FetchError
+from kolors_lab.core.files import fingerprint
+from kolors_lab.models import presets as models
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from browser import opened, run_all, save_and_reload, write_notebook
 from PIL import Image
 
-from kolors_lab.generate import read_settings
-from kolors_lab.workflow import read_workflow, settings_of
+from kolors_lab.comfy.reader import read_workflow
+from kolors_lab.comfy.settings import settings_of
+from kolors_lab.sampling.metadata import read_settings
 
 KEPT = ".jp-OutputArea-output img[src^='data:image/jpeg']"  # a picture of the notebook itself, no widget
 WIDTH = f'document.querySelector("{KEPT}").naturalWidth'
@@ -17,7 +18,7 @@ CODE = "[...document.querySelectorAll('.widget-textarea textarea')].at(-1).value
 def test_prompt_lab(pipe_folder, tmp_path):
     notebook = write_notebook(
         tmp_path / "lab.ipynb",
-        "from kolors_lab.lab import PromptLab\nfrom kolors_lab.models import get_preset, load_pipeline",
+        "from kolors_lab.notebook.labs import PromptLab\nfrom kolors_lab.models.presets import get_preset, load_pipeline",
         f"pipe = load_pipeline(get_preset({str(pipe_folder)!r}))",
         f"PromptLab({str(pipe_folder)!r}, pipe, out='lab', steps=2, width=64, height=64)",
     )
@@ -62,7 +63,7 @@ def copies_its_code(page):
     page.get_by_role("button", name="Copy code").click()
     page.get_by_role("button", name="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == page.evaluate(CODE) and copied.startswith("from kolors_lab.generate import")
+    assert copied == page.evaluate(CODE) and copied.startswith("from kolors_lab.sampling.pipeline import")
 
 
 def saves_and_loads(page, folder):
@@ -83,7 +84,7 @@ def saves_and_loads(page, folder):
 def test_grid_lab(pipe_folder, tmp_path):
     notebook = write_notebook(
         tmp_path / "grid.ipynb",
-        "from kolors_lab.lab import GridLab\nfrom kolors_lab.models import get_preset, load_pipeline",
+        "from kolors_lab.notebook.labs import GridLab\nfrom kolors_lab.models.presets import get_preset, load_pipeline",
         f"pipe = load_pipeline(get_preset({str(pipe_folder)!r}))",
         f"GridLab({str(pipe_folder)!r}, pipe, out='grid.png', steps=1, width=64, height=64)",
     )

@@ -7,12 +7,13 @@ import pytest
 from helpers import failure, make_story, use_stand_ins
 from PIL import Image
 
-from kolors_lab import casting, story
-from kolors_lab.casting import CastConfig, Take, cast, choose
 from kolors_lab.cli import main
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.generate import read_settings
-from kolors_lab.story import StoryConfig
+from kolors_lab.comic import casting
+from kolors_lab.comic import panels as story
+from kolors_lab.comic.casting import CastConfig, Take, cast, choose
+from kolors_lab.comic.panels import StoryConfig
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.sampling.metadata import read_settings
 
 
 class Eyes:

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kolors_lab import train as module
-from kolors_lab.checkpoint import claim, load_state, save_state, states
 from kolors_lab.cli import main
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.lora import read_lora
-from kolors_lab.train import TrainConfig, train
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.lora.adapter import read_lora
+from kolors_lab.training import loop as module
+from kolors_lab.training.checkpoint import claim, load_state, save_state, states
+from kolors_lab.training.loop import TrainConfig, train
 
 EVERYTHING = {"dropout": 0.1, "ema_decay": 0.9, "optimizer": "lion", "lr_scheduler": "reduce_on_plateau"}
 

@@ -11,8 +11,8 @@ from importlib import import_module
 import pytest
 from helpers import failure, make_set, make_story, use_stand_ins
 
-from kolors_lab import story
 from kolors_lab.cli import COMMANDS, POSITIONAL, main, make_parser, words
+from kolors_lab.comic import panels as story
 
 
 def run(*argv, **env):
@@ -34,7 +34,7 @@ def test_help_explains_every_option(name, capsys):
     assert done.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     module, config_name, _ = COMMANDS[name]
-    config = getattr(import_module(f"kolors_lab.{module}"), config_name)
+    config = getattr(import_module(module), config_name)
     for field in fields(config):
         flag = field.name if field.name in POSITIONAL else rf"--{field.name} \S+"
         found = re.findall(f" {flag} (.)", shown)

@@ -13,13 +13,16 @@ from PIL import Image
 from test_workflow import kijai, node
 
 from kolors_lab.cli import main
-from kolors_lab.comfy import fit, save_pictures
-from kolors_lab.errors import DataError, ModelError
-from kolors_lab.generate import generate, read_settings, save_picture
-from kolors_lab.lora import add_lora, load_lora, save_lora, unload_lora
-from kolors_lab.models import get_preset
-from kolors_lab.workbench import Workbench
-from kolors_lab.workflow import normalise, read_workflow, workflow_api
+from kolors_lab.comfy.executor import Workbench
+from kolors_lab.comfy.prepare import fit, save_pictures
+from kolors_lab.comfy.reader import normalise, read_workflow
+from kolors_lab.comfy.writer import workflow_api
+from kolors_lab.core.errors import DataError, ModelError
+from kolors_lab.lora.adapter import add_lora, load_lora, save_lora, unload_lora
+from kolors_lab.models.presets import get_preset
+from kolors_lab.pictures.files import save_picture
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import generate
 
 SETTINGS = {
     "prompt": "白马，(夜空:1.3)", "negative_prompt": "模糊", "seed": 5, "steps": 3, "cfg": 4.0, "width": 128,
@@ -278,7 +281,7 @@ def test_run_writes_numbered_pictures(pipe_folder, tmp_path, capsys):
 
 
 def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, tmp_path, monkeypatch):
-    from kolors_lab import generate as module
+    from kolors_lab.sampling import pipeline as module
 
     monkeypatch.setattr(module, "card_plan_here", lambda *_: "encode")
     data = kijai((128, 64, 9, "fixed", 1, 5, "EulerDiscreteScheduler"))
@@ -289,7 +292,7 @@ def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, 
 
 
 def test_run_refuses_before_anything_is_loaded_or_written(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kolors_lab.generate.load_pipeline", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("kolors_lab.sampling.pipeline.load_pipeline", lambda *_: pytest.fail("loaded"))
     file = tmp_path / "a.json"
     file.write_text(json.dumps(workflow_api(SETTINGS | {"lora": "gone.safetensors"})), encoding="utf-8")
     assert main(["comfy", "run", str(file), "--out", str(tmp_path / "out")]) == 2

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from kolors_course.copies import CourseConfig, course, notebooks_dir
 
 from kolors_lab.cli import main
-from kolors_lab.course import CourseConfig, course, notebooks_dir
-from kolors_lab.errors import DataError
+from kolors_lab.core.errors import DataError
 
 
 def texts(file) -> list[str]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from kolors_lab.dataset import Example, check_examples, open_image, read_examples
-from kolors_lab.errors import DataError
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import Example, check_examples, read_examples
 
 
 def save(file, color="red", size=(20, 10), **options):

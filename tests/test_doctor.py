@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import use_stand_ins
 
-from kolors_lab import doctor as module
+from kolors_lab.challenge import checkup as module
+from kolors_lab.challenge.checkup import Check, DoctorConfig, doctor
 from kolors_lab.cli import main
-from kolors_lab.doctor import Check, DoctorConfig, doctor
-from kolors_lab.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, SettingError
 
 LOOKS = ["machine", "gpu", "disk", "packages", "conflicts", "font"]
 STAGES = ["juice", "train", "generate", "score"]
@@ -46,9 +46,9 @@ def test_failing_stage_is_one_line_and_the_rest_goes_on(tiny, monkeypatch):
     def fails(*args, **options):
         raise DataError("two\nlines")
 
-    monkeypatch.setattr("kolors_lab.juice.juice", fails)
-    monkeypatch.setattr("kolors_lab.train.train", fails)
-    monkeypatch.setattr("kolors_lab.generate.generate_file", lambda config: 1 / 0)
+    monkeypatch.setattr("kolors_lab.dataset.cleaning.juice", fails)
+    monkeypatch.setattr("kolors_lab.training.loop.train", fails)
+    monkeypatch.setattr("kolors_lab.pictures.files.generate_file", lambda config: 1 / 0)
     only(monkeypatch, *STAGES)
     juice, train, generate, score = doctor(DoctorConfig())
     assert (juice.ok, juice.detail, train.ok) == (False, "two lines", False)
@@ -93,7 +93,7 @@ def test_card_that_only_calls_itself_available(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (15 * 2**30, 16 * 2**30))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Tesla P100")
-    monkeypatch.setattr("kolors_lab.models.pick_device", lambda: __import__("torch").device("cpu"))
+    monkeypatch.setattr("kolors_lab.models.device.pick_device", lambda: __import__("torch").device("cpu"))
     only(monkeypatch, "gpu")
     (check,) = doctor(DoctorConfig())
     assert not check.ok and "Tesla P100, 16 GiB (15 free), but" in check.detail

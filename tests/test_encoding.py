@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from kolors_lab import encoding
-from kolors_lab.dataset import Example, open_image, read_examples
-from kolors_lab.encoding import Encoded, encode
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.sets import DataConfig
-from kolors_lab.variants import bucket, crop, vary
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.augment import bucket, crop, vary
+from kolors_lab.dataset.folder import Example, read_examples
+from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.training import latent_cache as encoding
+from kolors_lab.training.latent_cache import Encoded, encode
 
 
 @pytest.fixture

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import make_lora, make_set
-from PIL import Image
-from test_workflow import kijai
-
-from kolors_lab.exercises import (
+from kolors_course.exercises import (
     check_better,
     check_lora,
     check_negative,
@@ -22,13 +19,16 @@ from kolors_lab.exercises import (
     check_subject,
     check_workflow,
 )  # fmt: skip
-from kolors_lab.generate import save_picture
-from kolors_lab.lora_formats import write_lora
-from kolors_lab.lora_tools import mix
-from kolors_lab.models import data_dir
-from kolors_lab.train_config import TrainConfig
-from kolors_lab.validation import Watcher
-from kolors_lab.workflow import normalise
+from PIL import Image
+from test_workflow import kijai
+
+from kolors_lab.comfy.reader import normalise
+from kolors_lab.core.files import data_dir
+from kolors_lab.lora.arithmetic import mix
+from kolors_lab.lora.formats import write_lora
+from kolors_lab.pictures.files import save_picture
+from kolors_lab.training.config import TrainConfig
+from kolors_lab.training.validation import Watcher
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
@@ -57,8 +57,8 @@ def test_picture_that_is_not_there(tmp_path):
 
 
 def test_solution_of_notebook_00_asks_for_what_the_check_wants(tmp_path):
-    from kolors_lab.generate import GenerateConfig, picture_settings
-    from kolors_lab.models import get_preset
+    from kolors_lab.models.presets import get_preset
+    from kolors_lab.sampling.pipeline import GenerateConfig, picture_settings
 
     names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path}
     exec(solution("00"), names)
@@ -80,8 +80,8 @@ def test_a_wrong_lora_is_called_in_the_negative_prompt_only(tmp_path):
 
 
 def test_solution_of_notebook_09_asks_for_what_the_check_wants(tmp_path):
-    from kolors_lab.generate import GenerateConfig, picture_settings
-    from kolors_lab.models import get_preset
+    from kolors_lab.models.presets import get_preset
+    from kolors_lab.sampling.pipeline import GenerateConfig, picture_settings
 
     (tmp_path / "lora.safetensors").touch()
     names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path, "both": tmp_path / "lora.safetensors"}
@@ -174,7 +174,7 @@ def test_solution_of_notebook_03_and_what_may_be_wrong_with_it():
 
 
 def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
-    from kolors_lab.score import interval
+    from kolors_lab.core.stats import interval
 
     names = {"interval": interval}
     exec(solution("10"), names)

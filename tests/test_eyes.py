@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from kolors_lab.errors import DataError, FetchError, ModelError, SettingError
-from kolors_lab.eyes import classify, load_eyes
-from kolors_lab.models import data_dir, get_preset
+from kolors_lab.core.errors import DataError, FetchError, ModelError, SettingError
+from kolors_lab.core.files import data_dir
+from kolors_lab.models.presets import get_preset
+from kolors_lab.scoring.clip import classify, load_eyes
 
 PROMPTS = ["二次元，紫色短发小女孩，坐在客厅的沙发上", "一匹白马，站在桃花小路上，全身", "王子，在山野里"]
 

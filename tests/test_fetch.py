@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from kolors_lab.errors import FetchError, SettingError
-from kolors_lab.fetch import FetchConfig, fetch
-from kolors_lab.hub import find
+from kolors_lab.core.errors import FetchError, SettingError
+from kolors_lab.models.fetch import FetchConfig, fetch
+from kolors_lab.models.hub import find
 
 pytest.importorskip("modelscope")
 
@@ -134,7 +134,7 @@ def client(hub, tmp_path, monkeypatch):
 @pytest.fixture(autouse=True)
 def preset(monkeypatch):
     preset = SimpleNamespace(model=MODEL, model_fallbacks=(FALLBACK,), vae=VAE, scorer=SCORER, dataset=SET)
-    monkeypatch.setattr("kolors_lab.fetch.get_preset", lambda name: preset)
+    monkeypatch.setattr("kolors_lab.models.fetch.get_preset", lambda name: preset)
     return preset
 
 

@@ -10,24 +10,15 @@ import pytest
 from helpers import make_lora
 from PIL import Image, PngImagePlugin
 
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import (
-    GenerateConfig,
-    Stop,
-    Stopped,
-    generate,
-    generate_batch,
-    generate_file,
-    hand_over,
-    infotext,
-    read_settings,
-    save_picture,
-)
-from kolors_lab.latents import encode_then_free
-from kolors_lab.lora import add_lora, save_lora, unload_lora
-from kolors_lab.lora_formats import write_lora
-from kolors_lab.models import card_plan
-from kolors_lab.sampling import KSampler
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
+from kolors_lab.lora.formats import write_lora
+from kolors_lab.models.memory import card_plan
+from kolors_lab.pictures.files import generate_file, save_picture
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.metadata import infotext, read_settings
+from kolors_lab.sampling.pipeline import GenerateConfig, Stop, Stopped, generate, generate_batch, hand_over
+from kolors_lab.sampling.text import encode_then_free
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 SETTINGS = {
@@ -200,7 +191,7 @@ def test_a_lora_tag_in_the_prompt_is_the_lora_of_that_name(pipe, pipe_folder, tm
     ],
 )
 def test_a_prompt_that_cannot_be_read_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, changes, words):
-    monkeypatch.setattr("kolors_lab.generate.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("kolors_lab.sampling.pipeline.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     folder = tmp_path / "loras"
     for name in ("ink", "a/twin", "b/twin", "../out"):
         (folder / f"{name}.safetensors").parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +226,7 @@ def test_the_plan_for_kolors_goes_by_the_card(card, plan):
 def test_on_a_small_card_prompts_are_encoded_first_and_the_picture_is_the_same(
     pipe_folder, tmp_path, monkeypatch, plan
 ):
-    from kolors_lab import generate as module
+    from kolors_lab.sampling import pipeline as module
 
     settings = {"preset": str(pipe_folder), "prompt": "{王子|白马}，(夜空:1.2)", "steps": 1, "width": 64, "height": 64}
     file = generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png")))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kolors_lab.errors import SettingError
-from kolors_lab.generate import Stop, Stopped, read_settings
-from kolors_lab.grids import RECIPES, Axis, GridConfig, cells, grid, parse_axis, sampler_table, sheet
+from kolors_lab.core.errors import SettingError
+from kolors_lab.pictures.grids import RECIPES, Axis, GridConfig, cells, grid, parse_axis, sampler_table, sheet
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import Stop, Stopped
 
 
 @pytest.mark.parametrize(

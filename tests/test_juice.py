@@ -12,10 +12,11 @@ import pytest
 from helpers import make_scorer
 from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
-from kolors_lab import models
-from kolors_lab.dataset import read_examples
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.juice import JuiceConfig, distance, juice, perceptual_hash, run_recipe, sharpness
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.dataset.cleaning import JuiceConfig, juice, run_recipe
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
+from kolors_lab.models import presets as models
 
 CAPTION = '二次元，"紫色"短发, 少女\n在客厅'  # commas, quotes and a line break must survive CSV
 
@@ -168,7 +169,7 @@ def test_data_juicer_alone_drops_every_picture_for_one_bad_one(tmp_path):
 def test_packages_are_never_installed_at_run_time(monkeypatch):
     from data_juicer.utils.lazy_loader import LazyLoader
 
-    from kolors_lab.quiet import data_juicer
+    from kolors_lab.dataset.quiet import data_juicer
 
     calls = []
     monkeypatch.setattr("subprocess.check_call", lambda command: calls.append(command))
@@ -271,7 +272,7 @@ def test_failure_leaves_the_earlier_set(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kolors_lab.juice._write_csv", full)
+    monkeypatch.setattr("kolors_lab.dataset.cleaning._write_csv", full)
     with pytest.raises(DataError, match=r"cannot write .*clean: No space left on device"):
         juice(config)
     assert files(tmp_path / "clean") == before

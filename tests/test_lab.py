@@ -9,9 +9,9 @@ import pytest
 from helpers import make_lora
 from PIL import Image
 
-from kolors_lab.generate import read_settings
-from kolors_lab.lab import GridLab, PromptLab
-from kolors_lab.lora_formats import write_lora
+from kolors_lab.lora.formats import write_lora
+from kolors_lab.notebook.labs import GridLab, PromptLab
+from kolors_lab.sampling.metadata import read_settings
 
 SMALL = {"steps": 1, "width": 64, "height": 64}
 

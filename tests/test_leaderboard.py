@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kolors_lab.errors import DataError
-from kolors_lab.leaderboard import LeaderboardConfig, find_runs, leaderboard, table
+from kolors_lab.challenge.board import LeaderboardConfig, find_runs, leaderboard, table
+from kolors_lab.core.errors import DataError
 
 
 def make_run(folder, scores, practice=True, **score):

@@ -11,8 +11,8 @@ import torch
 from helpers import make_lora
 from safetensors.torch import load_file, save_file
 
-from kolors_lab.errors import DataError, ModelError
-from kolors_lab.lora import (
+from kolors_lab.core.errors import DataError, ModelError
+from kolors_lab.lora.adapter import (
     TARGETS,
     add_lora,
     expand_targets,
@@ -24,7 +24,7 @@ from kolors_lab.lora import (
     unload_lora,
     unmerge,
 )
-from kolors_lab.lora_formats import write_lora
+from kolors_lab.lora.formats import write_lora
 
 ATTENTION = TARGETS["attention"]
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -12,10 +12,10 @@ import torch
 from helpers import make_lora
 from safetensors.torch import load_file, save_file
 
-from kolors_lab.errors import ModelError, SettingError
-from kolors_lab.lora import load_lora, unload_lora
-from kolors_lab.lora_formats import Layer, Lora, open_lora, read_lora, write_lora
-from kolors_lab.lora_keys import layer_name, unet_parts
+from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.lora.adapter import load_lora, unload_lora
+from kolors_lab.lora.formats import Layer, Lora, open_lora, read_lora, write_lora
+from kolors_lab.lora.layer_names import layer_name, unet_parts
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 SIDES = {"A": "down", "B": "up"}

@@ -10,10 +10,10 @@ from helpers import failure, make_lora
 from test_lora import alike, draw
 
 from kolors_lab.cli import main
-from kolors_lab.errors import ModelError
-from kolors_lab.lora import load_lora, set_loras
-from kolors_lab.lora_formats import Lora, read_lora, write_lora
-from kolors_lab.lora_tools import mix, resize, singular_values
+from kolors_lab.core.errors import ModelError
+from kolors_lab.lora.adapter import load_lora, set_loras
+from kolors_lab.lora.arithmetic import mix, resize, singular_values
+from kolors_lab.lora.formats import Lora, read_lora, write_lora
 
 
 @pytest.fixture

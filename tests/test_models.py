@@ -9,9 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kolors_lab import models
-from kolors_lab.errors import FetchError, ModelError, SettingError
-from kolors_lab.models import get_preset, load_pipeline, local_path, memory_plan, parameter_count, pick_device
+from kolors_lab.core.errors import FetchError, ModelError, SettingError
+from kolors_lab.models import presets as models
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.memory import memory_plan, parameter_count
+from kolors_lab.models.presets import get_preset, local_path
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.errors import SettingError
-from kolors_lab.optim import SCHEDULES, advance, batch_sizes, find_optimizer, make_schedule, peak_rate
-from kolors_lab.train import TrainConfig, train
+from kolors_lab.core.errors import SettingError
+from kolors_lab.training.loop import TrainConfig, train
+from kolors_lab.training.optim import SCHEDULES, advance, batch_sizes, find_optimizer, make_schedule, peak_rate
 
 
 @pytest.fixture

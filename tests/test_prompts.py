@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kolors_lab.errors import SettingError
-from kolors_lab.prompts import PromptCut, Span, choose, encode_prompt, extract_loras, parse, token_characters
-from kolors_lab.words import formula, negative
+from kolors_lab.core.errors import SettingError
+from kolors_lab.prompts.formula import formula, negative
+from kolors_lab.prompts.syntax import Span, choose, extract_loras, parse
+from kolors_lab.sampling.text import PromptCut, encode_prompt, token_characters
 
 RARE = "一个龘🐎少女"  # in no vocabulary: three and four bytes
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from kolors_lab.report import embed, loss_svg, mean_loss, read_metrics, versions
+from kolors_lab.challenge.report import embed, loss_svg, mean_loss, read_metrics, versions
 
 
 def test_mean_loss_is_that_of_the_last_tenth(tmp_path):

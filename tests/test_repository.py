@@ -133,7 +133,7 @@ def test_wheel_holds_every_file_of_its_data(wheel, project):
 def test_installed_wheel_finds_its_data(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run(pip, check=True)
-    code = "from kolors_lab.models import data_dir; print(data_dir())"
+    code = "from kolors_lab.models.presets import data_dir; print(data_dir())"
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from kolors_lab.errors import SettingError
-from kolors_lab.generate import _denoiser, generate
-from kolors_lab.latents import empty_latents
-from kolors_lab.models import get_preset
-from kolors_lab.samplers import SAMPLERS, _multistep
-from kolors_lab.sampling import SCHEDULERS, KSampler, Noise, get_sigmas, run_ksampler, sample
+from kolors_lab.core.errors import SettingError
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.denoiser import Noise
+from kolors_lab.sampling.ksampler import KSampler, get_sigmas, run_ksampler, sample
+from kolors_lab.sampling.latents import empty_latents
+from kolors_lab.sampling.pipeline import _denoiser, generate
+from kolors_lab.sampling.samplers import SAMPLERS, _multistep
+from kolors_lab.sampling.schedules import SCHEDULERS
 
 BETAS = torch.linspace(0.00085**0.5, 0.014**0.5, 1100) ** 2
 KEPT = (1 - BETAS).cumprod(0)

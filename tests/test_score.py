@@ -10,13 +10,12 @@ import torch
 from helpers import make_scorer
 from PIL import Image, ImageOps
 
-from kolors_lab.compare import compare_folders
-from kolors_lab.errors import DataError, FetchError, ModelError
-from kolors_lab.generate import save_picture
-from kolors_lab.models import get_preset
-from kolors_lab.score import (
+from kolors_lab.core.errors import DataError, FetchError, ModelError
+from kolors_lab.core.stats import interval
+from kolors_lab.models.presets import get_preset
+from kolors_lab.pictures.files import save_picture
+from kolors_lab.scoring.aesthetics import (
     ScoreResult,
-    interval,
     judge,
     load_scorer,
     passes,
@@ -25,6 +24,7 @@ from kolors_lab.score import (
     score_official,
     write_scores,
 )
+from kolors_lab.scoring.compare import compare_folders
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import json
 import pandas
 import pytest
 
-from kolors_lab.brief import BriefConfig, brief, story_brief
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.models import data_dir
-from kolors_lab.script import StoryScene, read_script, read_story, write_script
+from kolors_lab.comic.brief import BriefConfig, brief, story_brief
+from kolors_lab.comic.script import StoryScene, read_script, read_story, write_script
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.files import data_dir
 
 HEADER = "scene,prompt,negative_prompt,seed\n"
 TWO = [StoryScene("上课", "古风，少女，坐着", "模糊", 0), StoryScene("梦醒", "古风，(少女:1.2)，醒来", "模糊", 1)]

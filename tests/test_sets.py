@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from kolors_lab.captions import CaptionConfig, CaptionsConfig, captions, rewrite, shuffled
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.sets import DataConfig, read_sets
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.dataset.captions import CaptionConfig, CaptionsConfig, captions, rewrite, shuffled
+from kolors_lab.dataset.sets import DataConfig, read_sets
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import pytest
 from helpers import in_browser, make_story, use_stand_ins
 from PIL import Image, ImageFont
 
-from kolors_lab import story
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import read_settings
-from kolors_lab.page import font, make_html, make_page, wrap
-from kolors_lab.story import StoryConfig, StoryScene, read_story, redraw, story_file, tell
+from kolors_lab.comic import panels as story
+from kolors_lab.comic.page import make_html, make_page
+from kolors_lab.comic.panels import StoryConfig, StoryScene, read_story, redraw, story_file, tell
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.fonts import font, wrap
+from kolors_lab.sampling.metadata import read_settings
 
 
 def scenes(count):

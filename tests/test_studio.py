@@ -7,11 +7,11 @@ from browser import opened, run_all, save_and_reload, write_notebook
 from helpers import use_stand_ins
 from test_casting import Eyes
 
-from kolors_lab import casting
-from kolors_lab.generate import read_settings
-from kolors_lab.script import read_story
-from kolors_lab.story import StoryConfig
-from kolors_lab.studio import STALE, StoryStudio
+from kolors_lab.comic import casting
+from kolors_lab.comic.panels import StoryConfig
+from kolors_lab.comic.script import read_story
+from kolors_lab.notebook.studio import STALE, StoryStudio
+from kolors_lab.sampling.metadata import read_settings
 
 STORY = """衣服：红色长裙
 
@@ -80,7 +80,7 @@ def test_in_a_browser(pipe_folder, tmp_path):
     config = f"StoryConfig(preset={str(pipe_folder)!r}, story='s.md', out='out', steps=1)"
     notebook = write_notebook(
         tmp_path / "studio.ipynb",
-        "from kolors_lab.story import StoryConfig\nfrom kolors_lab.studio import StoryStudio",
+        "from kolors_lab.comic.panels import StoryConfig\nfrom kolors_lab.notebook.studio import StoryStudio",
         f"StoryStudio({config})",
     )
     kept = ".jp-OutputArea-output img[src^='data:image/jpeg']"

@@ -10,21 +10,23 @@ import yaml
 from helpers import use_stand_ins
 from PIL import Image
 
-from kolors_lab import submit as module
-from kolors_lab.check import ReproduceConfig, missing, reproduce
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import file_mark, read_settings, save_picture
-from kolors_lab.lora_formats import open_lora
-from kolors_lab.models import get_preset
-from kolors_lab.page import make_page
-from kolors_lab.script import StoryScene
-from kolors_lab.story import tell
-from kolors_lab.submit import SubmitConfig, submit
+from kolors_lab.challenge import submission as module
+from kolors_lab.challenge.check import ReproduceConfig, missing, reproduce
+from kolors_lab.challenge.submission import SubmitConfig, submit
+from kolors_lab.comic.page import make_page
+from kolors_lab.comic.panels import tell
+from kolors_lab.comic.script import StoryScene
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.lora.formats import open_lora
+from kolors_lab.models.presets import get_preset
+from kolors_lab.pictures.files import save_picture
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import file_mark
 
 
 def make_run(folder, pipe, count=8):
     """What a baseline leaves behind, without drawing: a LoRA and panels with settings."""
-    from kolors_lab.lora import add_lora, save_lora, unload_lora
+    from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
 
     add_lora(pipe.unet, 2, 2.0, ("to_q",), 0)
     save_lora(pipe.unet, folder / "train" / "lora.safetensors", {"trigger_word": "二次元", "settings": '{"steps": 3}'})

@@ -10,19 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import GenerateConfig, generate, generate_file, read_settings
-from kolors_lab.prompts import encode_prompt, token_characters
-from kolors_lab.textual_inversion import (
-    InversionConfig,
-    add_word,
-    embedding_of,
-    invert,
-    load_word,
-    name_it,
-    remove_words,
-    save_word,
-)
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import GenerateConfig, generate
+from kolors_lab.sampling.text import encode_prompt, token_characters
+from kolors_lab.sampling.vocabulary import add_word, embedding_of, load_word, remove_words, save_word
+from kolors_lab.training.inversion import InversionConfig, invert, name_it
 
 
 def embeds(pipe, text):

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.dataset import read_examples
-from kolors_lab.encoding import encode
-from kolors_lab.errors import DataError, ModelError, SettingError
-from kolors_lab.generate import generate
-from kolors_lab.lora import load_lora, read_lora
-from kolors_lab.loss import draw, loss
-from kolors_lab.models import get_preset
-from kolors_lab.train import TrainConfig, train
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.lora.adapter import load_lora, read_lora
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.pipeline import generate
+from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.loop import TrainConfig, train
+from kolors_lab.training.loss import draw, loss
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_the_memory_plan_comes_before_the_first_step(run):
 
 
 def test_a_base_in_few_bits_says_what_it_needs(run, monkeypatch, tmp_path):
-    from kolors_lab import models
+    from kolors_lab.models import presets as models
 
     with pytest.raises(ModelError, match="base_bits = 4: needs a CUDA card"):
         run(pipe=None, base_bits=4)

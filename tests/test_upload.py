@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from kolors_lab import upload as module
-from kolors_lab.errors import DataError, SettingError, UploadError
-from kolors_lab.steps import fingerprint, write_json
-from kolors_lab.upload import UploadConfig, pack, upload
+from kolors_lab.challenge import upload as module
+from kolors_lab.challenge.upload import UploadConfig, pack, upload
+from kolors_lab.core.errors import DataError, SettingError, UploadError
+from kolors_lab.core.files import fingerprint, write_json
 
 pytest.importorskip("modelscope_hub")
 

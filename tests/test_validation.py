@@ -15,18 +15,18 @@ import torch
 from helpers import make_lora
 from PIL import Image
 
-from kolors_lab import dreambooth
-from kolors_lab.choose import Candidate, ChooseConfig, choose_checkpoint, rank
-from kolors_lab.dataset import Example
-from kolors_lab.dreambooth import class_examples
-from kolors_lab.errors import DataError, SettingError
-from kolors_lab.generate import generate
-from kolors_lab.lora import read_lora
-from kolors_lab.lora_formats import write_lora
-from kolors_lab.models import get_preset
-from kolors_lab.sets import DataConfig
-from kolors_lab.train import TrainConfig, train
-from kolors_lab.validation import TIMESTEPS, Samples, ValidationConfig, Watcher, validation_loss
+from kolors_lab.challenge.selection import Candidate, ChooseConfig, choose_checkpoint, rank
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.dataset.folder import Example
+from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.lora.adapter import read_lora
+from kolors_lab.lora.formats import write_lora
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.pipeline import generate
+from kolors_lab.training import dreambooth
+from kolors_lab.training.dreambooth import class_examples
+from kolors_lab.training.loop import TrainConfig, train
+from kolors_lab.training.validation import TIMESTEPS, Samples, ValidationConfig, Watcher, validation_loss
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from threading import Event
 import pytest
 from PIL import Image
 
-from kolors_lab.errors import SettingError, check_number
-from kolors_lab.widgets import SettingsForm, aside, label, live_loss, progress, show, soon
+from kolors_lab.core.errors import SettingError, check_number
+from kolors_lab.notebook.widgets import SettingsForm, aside, label, live_loss, progress, show, soon
 
 
 class Line:

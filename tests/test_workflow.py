@@ -10,19 +10,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from kolors_lab.cli import main
-from kolors_lab.errors import DataError
-from kolors_lab.graph import check, describe, escapes, faults, running_order
-from kolors_lab.workflow import (
-    LIMIT,
-    normalise,
-    outward,
-    read_forms,
-    read_workflow,
-    settings_of,
-    to_ui,
-    workflow_api,
-    workflow_ui,
-)  # fmt: skip
+from kolors_lab.comfy.graph import check, describe, escapes, faults, running_order
+from kolors_lab.comfy.reader import LIMIT, normalise, read_forms, read_workflow  # fmt: skip
+from kolors_lab.comfy.settings import settings_of  # fmt: skip
+from kolors_lab.comfy.writer import outward, to_ui, workflow_api, workflow_ui  # fmt: skip
+from kolors_lab.core.errors import DataError
 
 SETTINGS = {
     "prompt": "白马，(夜空:1.2)", "negative_prompt": "模糊", "prompt_syntax": "webui", "seed": 2**63, "steps": 20,

@@ -186,9 +186,9 @@ def negative() -> None:
 
 def lora(count: int = 48) -> None:
     """The LoRA that `make run` trains, on prompts with 二次元 and the seeds the base gets too."""
-    from kolors_lab.lora import load_lora
-    from kolors_lab.models import get_preset
-    from kolors_lab.score import load_scorer, score_images
+    from kolors_lab.lora.adapter import load_lora
+    from kolors_lab.models.presets import get_preset
+    from kolors_lab.scoring.aesthetics import load_scorer, score_images
 
     file = trained_lora()
     pipe, judge, rng = pipeline(), classifier(), random.Random(12)
@@ -222,7 +222,7 @@ def anime(scene):
 
 def trained_lora(steps: int | None = None) -> Path:
     """The LoRA of runs/baseline if `make run` has been there, else one trained now with its defaults, or `steps`."""
-    from kolors_lab.train import TrainConfig, train
+    from kolors_lab.training.loop import TrainConfig, train
 
     known = DATA.parent / "runs/baseline/train/lora.safetensors"
     if known.exists() and not steps:
@@ -233,7 +233,7 @@ def trained_lora(steps: int | None = None) -> Path:
 @functools.cache
 def clean_set() -> str:
     """The embedded set without its dirty pictures."""
-    from kolors_lab.juice import JuiceConfig, juice
+    from kolors_lab.dataset.cleaning import JuiceConfig, juice
 
     folder = Path(tempfile.mkdtemp()) / "clean"
     juice(JuiceConfig(preset="tiny", out=str(folder)))
@@ -244,8 +244,8 @@ def training(patience: int = 2) -> None:
     """Early stopping on a run made to overfit, by few pictures and a high rank; a run cut short and gone on with."""
     from dreambooth import first_pictures
 
-    from kolors_lab.checkpoint import checkpoint_file
-    from kolors_lab.train import TrainConfig, train
+    from kolors_lab.training.checkpoint import checkpoint_file
+    from kolors_lab.training.loop import TrainConfig, train
 
     dozen = first_pictures(12, Path(tempfile.mkdtemp()))
     few = {"data": str(dozen), "held_out": 0.5, "rank": 64, "alpha": 64, "lr_scheduler": "constant"}
@@ -283,7 +283,8 @@ def figurine() -> None:
     """DreamBooth of 25 pictures with prior preservation: the toy where it is asked for, and nowhere else."""
     from dreambooth import CLASS_WORD, IDENTIFIER, draw, share, taught
 
-    from kolors_lab.models import get_preset, load_pipeline
+    from kolors_lab.models.loading import load_pipeline
+    from kolors_lab.models.presets import get_preset
 
     pipe, toy = load_pipeline(get_preset("tiny")), IDENTIFIER + CLASS_WORD
     bar("toy, without a LoRA", share(draw(pipe, toy)), "<=", 0.05)

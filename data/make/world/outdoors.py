@@ -3,6 +3,8 @@
 import math
 import random
 
+import skia
+
 from world.pen import Pen, box, mix, oval, smooth, star
 
 BOAT = (122, 80, 50)
@@ -41,32 +43,26 @@ def cloud(pen: Pen, x: float, y: float, r: float, rgb=(255, 255, 255), alpha: fl
 def petals(pen: Pen, rng: random.Random, count: int, rgb=(250, 150, 180)):
     left, top, right, bottom = pen.view
     for _ in range(count):
-        with pen.placed(rng.uniform(left, right), rng.uniform(top, bottom), rng.uniform(0.8, 1.3), rng.uniform(0, 180)):
-            pen.flat(oval(0, 0, 2, 1.1), rgb, 0.95)
+        with pen.placed(rng.uniform(left, right), rng.uniform(top, bottom), rng.uniform(0.9, 1.4), rng.uniform(0, 180)):
+            pen.flat(oval(0, 0, 2.8, 1.7), rgb, 0.95)
 
 
 def tree(pen: Pen, rng: random.Random, x: float, foot: float, size: float, mirror: bool):
+    """A peach tree in blossom: a trunk and five large round crowns."""
     with pen.placed(x, foot, size, mirror=mirror):
-        pen.limb([(0, 0), (-2, -22), (4, -42), (2, -58)], (112, 76, 66), 5.5)
-        pen.limb([(1, -32), (12, -44), (20, -56)], (112, 76, 66), 3.2)
-        for dx, dy, r in ((-12, -60, 15), (10, -72, 17), (26, -58, 14), (4, -54, 12), (16, -46, 9)):
+        pen.limb([(0, 0), (-2, -22), (4, -42), (2, -58)], (112, 76, 66), 6.5)
+        pen.limb([(1, -32), (12, -44), (20, -56)], (112, 76, 66), 4)
+        for dx, dy, r in ((-12, -60, 16), (10, -74, 18), (26, -58, 15), (4, -54, 13)):
             tone = mix((246, 142, 176), (255, 206, 222), rng.random())
-            pen.fill(
-                smooth(
-                    [
-                        (dx + r * (1 + 0.13 * math.cos(5 * a)) * math.cos(a), dy + 0.8 * r * math.sin(a))
-                        for a in [i * 0.7 for i in range(9)]
-                    ]
-                ),
-                tone,
-                0.8,
-                0.7,
-            )
-        for _ in range(12):
-            pen.flat(oval(rng.uniform(-22, 36), rng.uniform(-84, -44), 1.5), (255, 238, 244), 0.9)
+            turns = [i * 0.7 for i in range(9)]
+            crown = [(dx + r * (1 + 0.13 * math.cos(5 * a)) * math.cos(a), dy + 0.8 * r * math.sin(a)) for a in turns]
+            pen.fill(smooth(crown), tone, 0.8, 0.7)
+        for _ in range(7):
+            pen.flat(oval(rng.uniform(-22, 36), rng.uniform(-84, -48), 2.2), (255, 240, 246), 0.9)
 
 
 def pavilion(pen: Pen, x: float, y: float, size: float):
+    """Two roofs on red posts; (x, y) is the middle of its foot."""
     with pen.placed(x, y, size):
         for px in (-12, 12):
             pen.limb([(px, 0), (px, -16)], (178, 74, 62), 2.6)
@@ -90,82 +86,105 @@ def pavilion(pen: Pen, x: float, y: float, size: float):
             )
 
 
-def peach(pen: Pen, rng: random.Random):
-    sky(pen, (168, 212, 240), (255, 232, 232), 84)
+def peach(pen: Pen, rng: random.Random, palette: int = 0):
+    """A flagged path between peach trees, a pavilion behind."""
+    blue, haze, grass = (
+        ((168, 212, 240), (255, 232, 232), (148, 200, 112)),
+        ((186, 226, 222), (250, 250, 224), (176, 204, 106)),
+        ((196, 200, 240), (255, 222, 222), (122, 186, 122)),
+    )[palette]
+    sky(pen, blue, haze, 84)
     for x, y in ((24, 14), (92, 24)):
-        cloud(pen, x + rng.uniform(-8, 8), y, 8)
+        cloud(pen, x + rng.uniform(-12, 12), y, 9)
     ridge(pen, 84, (10, 18, 8, 14), (178, 204, 190), phase=rng.uniform(0, 60))
-    pavilion(pen, 64 + rng.choice((-25, 25)), 84, 1.0)
+    pavilion(pen, 64 + rng.choice((-26, 24, 30)), 84, 1.2)
     left, _, right, bottom = pen.view
-    pen.gradient(area(pen, 82, bottom + 2), (170, 208, 126), (112, 172, 96), 82, bottom)
-    pen.fill(
-        smooth([(58, 82), (70, 82), (84, 100), (106, bottom + 8), (18, bottom + 8), (44, 100)], tension=0.5),
-        (208, 202, 194),
-        0.6,
-        0.7,
-    )
-    for i, y in enumerate((88, 95, 103, 112, 122)):
-        pen.stroke([(62 - (y - 80) * 0.8, y), (66 + (y - 80) * 0.85, y + (i % 2))], (166, 160, 156), 0.9, 0.8)
-    for x, side in (
-        (16, False),
-        (112, True),
-        *(((-40, False),) if left < -20 else ()),
-        *(((168, True),) if right > 148 else ()),
-    ):
-        tree(pen, rng, x + rng.uniform(-3, 3), 100, rng.uniform(1.0, 1.12), side)
-    petals(pen, rng, 16)
+    pen.gradient(area(pen, 82, bottom + 2), mix(grass, (255, 255, 220), 0.2), mix(grass, (40, 100, 70), 0.2), 82, bottom)
+    bend = rng.uniform(-16, 16)
+    path = [(58 + bend, 82), (70 + bend, 82), (84, 100), (106, bottom + 8), (18, bottom + 8), (44, 100)]
+    pen.fill(smooth(path, tension=0.5), (208, 202, 194), 0.6, 0.7)
+    for i, y in enumerate((95, 104, 114, 124)):
+        pen.stroke([(62 - (y - 80) * 0.8, y), (66 + (y - 80) * 0.85, y + (i % 2))], (166, 160, 156), 1.5, 0.8)
+    trees = [(16, False), (112, True), *(((-40, False),) if left < -20 else ()), *(((168, True),) if right > 148 else ())]
+    for x, side in trees:
+        tree(pen, rng, x + rng.uniform(-7, 7), 100 + rng.uniform(-3, 4), rng.uniform(0.95, 1.25), side)
+    petals(pen, rng, rng.choice((5, 9, 16)))
 
 
-def wild(pen: Pen, rng: random.Random):
-    sky(pen, (246, 220, 168), (255, 244, 212), 76)
-    pen.glow(100 + rng.uniform(-10, 10), 26, 30, (255, 214, 120), 0.8)
-    pen.flat(oval(100, 26, 7), (255, 236, 170))
-    cloud(pen, 26 + rng.uniform(-8, 8), 20, 8)
-    ridge(pen, 70, (6, 26, 8, 20, 30, 10), (176, 160, 178), phase=rng.uniform(0, 40), soft=False)
-    ridge(pen, 80, (8, 16, 4, 12), (212, 178, 98), phase=rng.uniform(0, 60))
-    ridge(pen, 92, (4, 14, 10, 2), (164, 174, 84), phase=rng.uniform(0, 60))
-    ridge(pen, 108, (2, 8, 12, 5), (222, 186, 96), phase=rng.uniform(0, 60))
-    for _ in range(14):
-        x, y = rng.uniform(pen.view[0], pen.view[2]), rng.uniform(106, pen.view[3])
-        for d in (-1.6, 0, 1.6):
-            pen.stroke([(x, y), (x + d, y - 3.6)], (140, 138, 58), 0.8)
-    petals(pen, rng, 6)
+def wild(pen: Pen, rng: random.Random, palette: int = 0):
+    """Rolling grassland under jagged mountains and a low sun."""
+    air, hills, grass = (
+        ((246, 220, 168), (176, 160, 178), (222, 186, 96)),
+        ((176, 220, 244), (150, 158, 196), (158, 190, 84)),
+        ((250, 202, 160), (190, 140, 150), (206, 168, 84)),
+    )[palette]
+    sky(pen, air, mix(air, (255, 255, 246), 0.65), 76)
+    x = rng.uniform(84, 112)
+    pen.glow(x, 26, 32, (255, 214, 120), 0.8)
+    pen.flat(oval(x, 26, 9), (255, 236, 170))
+    cloud(pen, 26 + rng.uniform(-14, 14), rng.uniform(12, 28), 10)
+    ridge(pen, 70, (6, 26, 8, 20, 30, 10), hills, phase=rng.uniform(0, 128), soft=False)
+    ridge(pen, 82, (8, 16, 4, 12), mix(grass, hills, 0.35), phase=rng.uniform(0, 128))
+    ridge(pen, 94, (4, 14, 10, 2), mix(grass, (120, 160, 90), 0.55), phase=rng.uniform(0, 128))
+    ridge(pen, 110, (2, 8, 12, 5), grass, phase=rng.uniform(0, 128))
+    for _ in range(rng.choice((3, 5, 7))):
+        x, y = rng.uniform(pen.view[0], pen.view[2]), rng.uniform(100, pen.view[3] - 2)
+        for d in (-3, 0, 3):
+            pen.stroke([(x, y), (x + d, y - 7)], (128, 132, 56), 1.7)
+    if rng.random() < 0.6:
+        boulder = rng.choice((14, 116))
+        pen.fill(smooth([(boulder - 12, 108), (boulder - 6, 98), (boulder + 6, 96), (boulder + 13, 108)]), (160, 150, 150))
+    petals(pen, rng, rng.choice((0, 5, 9)))
 
 
-def river(pen: Pen, rng: random.Random):
+def river(pen: Pen, rng: random.Random, palette: int = 0):
+    """A river between steep green mountains, a boat on it."""
+    far, near, water = (
+        ((150, 194, 200), (84, 156, 150), (90, 178, 200)),
+        ((166, 196, 216), (104, 164, 110), (72, 160, 214)),
+        ((164, 204, 186), (70, 142, 128), (110, 196, 190)),
+    )[palette]
     sky(pen, (206, 234, 240), (246, 252, 248), 72)
-    ridge(pen, 66, (10, 38, 14, 26, 44, 12), (150, 194, 200), phase=rng.uniform(0, 20), soft=False)
-    ridge(pen, 76, (30, 8, 4, 22, 6, 34), (84, 156, 150), phase=rng.uniform(0, 12))
+    ridge(pen, 66, (10, 38, 14, 26, 44, 12), far, phase=rng.uniform(0, 128), soft=False)
+    ridge(pen, 76, (30, 8, 4, 22, 6, 34), near, phase=rng.uniform(0, 128))
     for x in (20, 84):
-        cloud(pen, x + rng.uniform(-10, 10), 70, 9, alpha=0.55)
+        cloud(pen, x + rng.uniform(-14, 14), 70, 9, alpha=0.55)
     bottom = pen.view[3]
-    pen.gradient(area(pen, 76, bottom + 2), (150, 216, 222), (58, 146, 176), 76, 116)
-    for i in range(11):
-        x, y = rng.uniform(pen.view[0], pen.view[2]), 80 + i * 2.6
-        pen.stroke([(x - 8, y), (x, y - 0.6), (x + 8, y)], (236, 250, 252), 0.9, 0.8)
-    with pen.placed(rng.choice((22, 104)), 88, 1.1):  # a boat
+    pen.gradient(area(pen, 76, bottom + 2), mix(water, (235, 255, 250), 0.5), mix(water, (30, 90, 150), 0.3), 76, 116)
+    for i in range(7):
+        x, y = rng.uniform(pen.view[0], pen.view[2]), 81 + i * 4.2
+        pen.stroke([(x - 9, y), (x, y - 0.6), (x + 9, y)], (236, 250, 252), 1.6, 0.8)
+    with pen.placed(rng.choice((18, 30, 98, 108)), rng.uniform(86, 92), rng.uniform(1.2, 1.6)):
         pen.fill(smooth([(-11, -2), (0, 0), (11, -2), (7, 3), (-7, 3)]), BOAT, 0.7, 0.7)
         pen.fill(smooth([(-5, -1), (0, -8), (5, -1)]), (206, 178, 120), 0.8, 0.7)
-    ridge(pen, 116, (2, 6, 3, 5), (126, 182, 110), phase=rng.uniform(0, 40))
+    ridge(pen, 116, (2, 6, 3, 5), (126, 182, 110), phase=rng.uniform(0, 128))
 
 
-def shooting_star(pen: Pen, rng: random.Random):
-    x, y = rng.uniform(14, 26), rng.uniform(14, 22)
-    for i, width in enumerate((1.0, 1.7, 2.6)):
-        pen.stroke([(x + 30 - i * 7, y - 11 + i * 2.6), (x, y)], (255, 252, 214), width, 0.6)
-    pen.glow(x, y, 9, (255, 250, 200), 0.8)
-    pen.flat(star(x, y, 5, 5, 0.42), (255, 246, 170))
+def shooting_star(pen: Pen, rng: random.Random, x: float):
+    """A large shooting star in the upper part of the picture, its head near x, its tail towards the middle."""
+    y, away = rng.uniform(16, 22), 1 if x < 64 else -1
+    x += rng.uniform(-3, 3)
+    for i, width in enumerate((1.5, 2.4, 3.6)):
+        pen.stroke([(x + away * (28 - i * 7), y - 12 + i * 3), (x, y)], (255, 246, 190), width, 0.75)
+    pen.glow(x, y, 13, (255, 250, 200), 0.8)
+    pen.flat(star(x, y, 8, 5, 0.45), (255, 226, 110))
 
 
-def night(pen: Pen, rng: random.Random):
+def night(pen: Pen, rng: random.Random, palette: int = 0):
+    """Stars and a crescent moon over dark hills."""
     left, top, right, _ = pen.view
-    sky(pen, (22, 34, 92), (78, 102, 176), 100)
-    for _ in range(int(34 * (right - left) / 128)):
-        x, y, r = rng.uniform(left, right), rng.uniform(top, 84), rng.choice((0.7, 0.9, 1.2, 2.4))
+    high, low, hill = (
+        ((22, 34, 92), (78, 102, 176), (38, 84, 96)),
+        ((40, 24, 86), (124, 92, 170), (62, 60, 110)),
+        ((10, 40, 80), (60, 130, 160), (30, 90, 80)),
+    )[palette]
+    sky(pen, high, low, 100)
+    for _ in range(int(20 * (right - left) / 128)):
+        x, y, r = rng.uniform(left, right), rng.uniform(top, 84), rng.choice((1.0, 1.3, 3.2))
         pen.flat(star(x, y, r * 1.3) if r > 2 else oval(x, y, r), (255, 250, 214), 0.95)
-    pen.glow(102, 22, 26, (255, 246, 200), 0.5)
-    pen.flat(oval(102, 22, 10), (255, 246, 206))
-    pen.flat(oval(106.5, 19, 8.6), (44, 58, 122))
-    shooting_star(pen, rng)
-    ridge(pen, 94, (4, 12, 6, 10), (52, 74, 124), phase=rng.uniform(0, 60))
-    ridge(pen, 106, (10, 14, 8, 4), (38, 84, 96), phase=rng.uniform(0, 60))
+    x, y = rng.choice((20, 106)) + rng.uniform(-6, 6), rng.uniform(44, 54)
+    pen.glow(x, y, 26, (255, 246, 200), 0.5)
+    moon = skia.Op(oval(x, y, 11), oval(x + 5.4, y - 3.4, 9.6), skia.PathOp.kDifference_PathOp)
+    pen.flat(moon, (255, 246, 206))
+    ridge(pen, 94, (4, 12, 6, 10), mix(hill, low, 0.5), phase=rng.uniform(0, 128))
+    ridge(pen, 106, (10, 14, 8, 4), hill, phase=rng.uniform(0, 128))

@@ -29,12 +29,12 @@ class Style:
 
 STYLES = {
     "plain": Style(),
-    "ink": Style(outline=1.0, wobble=0.5, shading="wash"),
+    "ink": Style(outline=1.6, wobble=0.5, shading="wash"),
     "oil": Style(wobble=0.9),
-    "pencil": Style(outline=0.7, wobble=0.35, shading="soft"),
+    "pencil": Style(outline=1.5, wobble=0.35, shading="soft"),
     "watercolor": Style(wobble=0.7, shading="wash"),
     "papercut": Style(shading="flat", relief=True),
-    "anime": Style(outline=1.05, shading="cel"),
+    "anime": Style(outline=1.8, shading="cel"),
 }
 
 
@@ -57,7 +57,7 @@ def to_style(color, style: str, focus: bool):
     """The colour as this way of painting has it; `focus` marks people and animals, whose hues must stay readable."""
     if style == "ink":
         tone = mix(INK, PAPER["ink"], 0.10 + 0.90 * luma(color) ** (1.0 if focus else 0.62))
-        return mix(tone, color, 0.72 if focus else 0.22)
+        return mix(tone, color, 0.74 if focus else 0.26)
     if style == "oil":
         return hsv(color, 1.2, 0.96) if focus else hsv(color, 1.3, 0.84)
     if style == "pencil":
@@ -113,25 +113,41 @@ def star(x: float, y: float, r: float, points: int = 4, inner: float = 0.35) -> 
     return poly(*((x + d * math.cos(a), y + d * math.sin(a)) for a, d in at))
 
 
+def mirrored(points):
+    """A closed outline from its right half, given from top to bottom."""
+    return [*points, *((-x, y) for x, y in reversed(points) if x)]
+
+
 class Pen:
-    """Draws shapes on a canvas in one style. `view` = (left, top, right, bottom) of what can be seen, in units."""
+    """Draws shapes on a canvas in one style. `view` = (left, top, right, bottom) of what can be seen, in units.
+
+    `focus` is set while people and animals are drawn: their hues stay readable and their outlines strong. `flipped`: the
+    coordinates are mirrored at present. `faces` and `hands` collect where on the picture those are, as boxes (left, top, right, bottom) in px.
+    """
 
     def __init__(self, canvas: skia.Canvas, style: str, seed: int, view):
         self.canvas, self.name, self.style, self.view = canvas, style, STYLES[style], view
         self.rng, self.focus, self.zoom = random.Random(seed), False, 1.0
+        self.flipped = False
+        self.faces, self.hands = [], []
 
     @contextmanager
     def placed(self, x: float, y: float, scale: float = 1.0, turn: float = 0.0, mirror: bool = False):
         """Draw in coordinates with their origin at (x, y), scaled, turned (degrees), mirrored."""
-        zoom = self.zoom
+        zoom, flipped = self.zoom, self.flipped
         self.canvas.save()
         self.canvas.translate(x, y)
         self.canvas.rotate(turn)
         self.canvas.scale(-scale if mirror else scale, scale)
-        self.zoom = zoom * scale
+        self.zoom, self.flipped = zoom * scale, flipped != mirror
         yield
         self.canvas.restore()
-        self.zoom = zoom
+        self.zoom, self.flipped = zoom, flipped
+
+    def note(self, boxes: list, x0: float, y0: float, x1: float, y1: float):
+        """Keep in `boxes` where the box in the present coordinates lies on the picture, in px."""
+        rect = self.canvas.getTotalMatrix().mapRect(skia.Rect.MakeLTRB(x0, y0, x1, y1))
+        boxes.append((rect.left(), rect.top(), rect.right(), rect.bottom()))
 
     def color(self, rgb, alpha: float = 1.0) -> int:
         return int(255 * alpha) << 24 | _packed(rgb, self.name, self.focus)
@@ -176,7 +192,7 @@ class Pen:
             self._cast(path, width)
         if self.style.outline:
             edge = self._edge(rgb, 1.0)
-            edge.setStrokeWidth(width + 1.7 * self.style.outline / self.zoom**0.5)
+            edge.setStrokeWidth(width + 2 * edge.getStrokeWidth())
             self.canvas.drawPath(path, edge)
         self.canvas.drawPath(path, self.paint(rgb, 1.0, width))
         if self.style.shading in ("soft", "wash"):
@@ -251,7 +267,8 @@ class Pen:
         tint = {"ink": (30, 28, 32), "pencil": GRAPHITE}.get(self.name) or mix(hsv(rgb, 1.2, 0.3), (40, 24, 52), 0.6)
         strength = {"ink": 0.6 if self.focus else 0.3, "pencil": 0.85}.get(self.name, 1.0)
         focus, self.focus = self.focus, True
-        paint = self.paint(tint, strength, self.style.outline * line / self.zoom**0.5)
+        width = self.style.outline * (max(line, 1) if focus else 0.6 * line)  # no thin line on a figure
+        paint = self.paint(tint, strength, width / self.zoom**0.5)
         self.focus = focus
         return paint
 

@@ -1,4 +1,4 @@
-"""All ten places by name."""
+"""All ten places by name: functions of a pen, of what comes by lot, and of which of three palettes."""
 
 from world import indoors, outdoors
 

@@ -12,7 +12,8 @@ HAIR_COLOR = ("black", "purple", "gold", "red", "blue")
 HAIR_LENGTH = ("short", "medium", "long")
 GARMENT = ("long_dress", "dress", "strap_dress", "gown")
 COLOR = ("green", "white", "pink", "black", "red", "blue", "yellow")
-ACTION = ("stand", "listen", "sleep", "wake", "write", "bored", "watch", "wish", "sing", "nervous", "talk", "ride")
+ACTION = ("stand", "listen", "sleep", "wake", "write", "bored", "watch", "wish", "sing", "nervous", "talk", "ride", "read",
+          "dance")  # fmt: skip
 PLACE = ("academy", "peach", "wild", "river", "living", "concert", "night", "practice", "fitting", "stage")
 FRAMING = ("full", "half")
 STYLE = ("plain", "ink", "oil", "pencil", "watercolor", "papercut")  # what the base model learns
@@ -21,16 +22,16 @@ SPOIL = ("none", "blur", "noise", "low_contrast", "deform")
 
 # What one can be seen doing where; the first entry of each place is the usual one.
 GIRL_ACTIONS = {
-    "academy": ("listen", "sleep", "wake", "write", "stand"),
-    "peach": ("stand", "wish", "sing"),
-    "wild": ("stand", "sing"),
-    "river": ("stand", "sing", "wish"),
-    "living": ("bored", "stand", "sing", "write"),
+    "academy": ("listen", "sleep", "wake", "write", "read", "stand"),
+    "peach": ("stand", "wish", "sing", "dance", "read"),
+    "wild": ("stand", "sing", "dance", "read"),
+    "river": ("stand", "sing", "wish", "dance", "read"),
+    "living": ("bored", "stand", "sing", "write", "read", "sleep", "dance"),
     "concert": ("watch", "stand"),
-    "night": ("wish", "stand"),
-    "practice": ("sing", "stand"),
-    "fitting": ("nervous", "stand"),
-    "stage": ("sing", "stand"),
+    "night": ("wish", "stand", "dance"),
+    "practice": ("sing", "stand", "dance"),
+    "fitting": ("nervous", "stand", "dance"),
+    "stage": ("sing", "stand", "dance", "nervous"),
 }
 OUTDOORS = ("peach", "wild", "river", "night")
 
@@ -71,6 +72,7 @@ ATTRIBUTES = {
     "hair_color": HAIR_COLOR,
     "hair_length": HAIR_LENGTH,
     "color": COLOR,
+    "action": ACTION,
     "place": PLACE,
     "framing": FRAMING,
     "style": (*STYLE, UNSEEN_STYLE),
@@ -79,7 +81,9 @@ ATTRIBUTES = {
 
 
 def asked(scene: Scene, attribute: str) -> bool:
-    """Whether the picture shows the attribute at all: no hair and dress without a girl."""
+    """Whether the picture shows the attribute at all: no hair and dress without a girl; what one does, of her alone."""
+    if attribute == "action":
+        return scene.who == "girl"
     return scene.has_girl or attribute not in ("hair_color", "hair_length", "color")
 
 
@@ -129,7 +133,7 @@ def training_scenes(seed: int, count: int, styles: tuple[str, ...] = STYLE, spoi
 def check(scene: Scene) -> Scene:
     """The scene itself; ValueError for a word the world does not know."""
     for field in fields(scene):
-        known = {**ATTRIBUTES, "garment": GARMENT, "action": ACTION}.get(field.name)
+        known = {**ATTRIBUTES, "garment": GARMENT}.get(field.name)
         if known and getattr(scene, field.name) not in known:
             raise ValueError(f"{field.name}={getattr(scene, field.name)!r}: not one of {', '.join(known)}")
     return scene

@@ -1,0 +1,197 @@
+"""Every run of a folder side by side: data kept, steps, seconds, score, coherence, fit, and a link to its report.
+
+    kolors-lab leaderboard runs
+
+The best score comes first. A practice score stands apart from the challenge's: the two are different scales.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.challenge.report import read_metrics, svg
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.figures import GATE_RED, INK, SOFT
+from kolors_lab.core.files import replacing
+from kolors_lab.core.fonts import embed_font
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+
+COLUMNS = ("run", "pictures", "steps", "loss", "seconds", "score", "coherence", "fit", "report")
+
+
+@dataclass(frozen=True)
+class LeaderboardConfig:
+    """Compare all runs of a folder: a table here, and a page with table, plot and links to the reports."""
+
+    folder: str = "runs"
+    """folder whose runs are compared, however deep they lie in it"""
+    out: str | None = None
+    """the HTML page to write; without it FOLDER/leaderboard.html"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's figures; None where it has none (a training alone has no score)."""
+
+    run: str
+    folder: Path
+    pictures: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    seconds: float | None = None
+    scores: tuple[float, ...] = ()
+    practice: bool = True
+    coherence: float | None = None
+    fit: float | None = None
+
+    @property
+    def score(self) -> float | None:
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+    @property
+    def report(self) -> Path | None:
+        file = self.folder / "report.html"
+        return file if file.is_file() else None
+
+    def cells(self) -> list[str]:
+        """The figures as text, in the order of COLUMNS but for the report; — for what there is not."""
+        forms = {"pictures": "d", "steps": "d", "loss": ".4f", "seconds": ".0f", "score": ".2f"}
+        forms |= {"coherence": ".3f", "fit": ".3f"}
+        values = {name: getattr(self, name) for name in forms}
+        known = {name: value is not None and not math.isnan(value) for name, value in values.items()}
+        texts = {name: format(values[name], form) if known[name] else "—" for name, form in forms.items()}
+        texts["score"] = f"练习 {texts['score']}" if self.practice and self.scores else texts["score"]
+        return [self.run, *texts.values()]
+
+
+def find_runs(folder: str | Path) -> list[Entry]:
+    """The runs in a folder, the challenge's scores first, then practice scores, each best first, then those without.
+
+    A whole run is known by its steps.json, a training alone by metrics.jsonl. DataError if there is none.
+    """
+    root = Path(folder)
+    whole = [file.parent for file in root.rglob("steps.json")]
+    alone = [f.parent for f in root.rglob("metrics.jsonl") if not set(f.parents) & set(whole)]
+    entries = [_entry(place, root) for place in sorted([*whole, *alone])]
+    if not entries:
+        raise DataError(f"{folder}: no run in it; give the folder that holds yours, or run kolors-lab baseline")
+    return sorted(entries, key=lambda e: (not e.scores, e.practice, -(e.score or 0), e.run))
+
+
+def _entry(place: Path, root: Path) -> Entry:
+    found: dict = {"run": place.relative_to(root).as_posix(), "folder": place}
+    steps = _json(place / "steps.json")
+    found |= {"pictures": steps.get("juice", {}).get("result", {}).get("kept")}
+    found |= {"seconds": sum(step["seconds"] for step in steps.values())} if steps else {}
+    for file in (place / "train" / "metrics.jsonl", place / "metrics.jsonl"):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            found |= _training(file, whole=bool(steps))
+    score = _json(place / "scores.json").get("lora", {})
+    if score.get("scores"):
+        fits = [fit for fit in score.get("fits") or () if fit is not None]
+        found |= {"scores": tuple(score["scores"]), "practice": score["practice"], "coherence": score.get("coherence")}
+        found |= {"fit": sum(fits) / len(fits) if fits else None}
+    return Entry(**found)
+
+
+def _training(file: Path, whole: bool) -> dict:
+    rows = [row for row in read_metrics(file) if "loss" in row]
+    last = [row["loss"] for row in rows[-max(1, len(rows) // 10) :]]
+    found = {"steps": rows[-1]["step"], "loss": sum(last) / len(last)}
+    return found if whole or "seconds" not in rows[-1] else found | {"seconds": rows[-1]["seconds"]}
+
+
+def _json(file: Path) -> dict:
+    """What a JSON file holds; nothing where there is none or it is damaged: a run that goes on has no scores yet."""
+    with suppress(OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def table(entries: Sequence[Entry], links: bool = False) -> str:
+    """A Markdown table, as a notebook shows it; with `links` to the reports, relative to the working folder."""
+    columns = COLUMNS if links else COLUMNS[:-1]
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    for entry in entries:
+        report = [f"[report]({entry.report.as_posix()})" if entry.report else "—"] if links else []
+        lines.append("| " + " | ".join([*entry.cells(), *report]) + " |")
+    return "\n".join(lines)
+
+
+def columns_of(entries: Sequence[Entry]) -> Iterator[str]:
+    """The table as lines of equal columns, for a terminal."""
+    rows = [COLUMNS[:-1], *(entry.cells() for entry in entries)]
+    widths = [max(_width(row[k]) for row in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = [(" " * (width - _width(cell)), cell) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join([first[1] + first[0], *(space + cell for space, cell in rest)])
+
+
+def _width(text: str) -> int:
+    """Columns a text takes in a terminal: two for each Chinese character."""
+    return len(text) + sum("\u2e80" < char < "\uffe0" for char in text)
+
+
+def leaderboard(config: LeaderboardConfig) -> list[str]:
+    """Write the page for the settings of the command line and return the table's lines and where the page lies."""
+    from jinja2 import Environment, FileSystemLoader
+
+    entries = find_runs(config.folder)
+    page = Path(config.out) if config.out else Path(config.folder) / "leaderboard.html"
+    links = {e.run: Path(os.path.relpath(e.report, page.parent)).as_posix() for e in entries if e.report}
+    scored = [entry for entry in entries if entry.scores]
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    content = {
+        "columns": COLUMNS,
+        "entries": entries,
+        "links": links,
+        "plot": svg(draw_board(scored)) if scored else "",
+    }
+    template = templates.get_template("leaderboard.html.j2")
+    html = template.render(**content, font=embed_font(template.render(**content, font="")))
+    with replacing(page) as part:
+        part.write_text(html, encoding="utf-8")
+    return [*columns_of(entries), f"page: {page}"]
+
+
+def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
+    """Runs from top to bottom: score with its interval and the gate, coherence, prompt fit, each on its own axis."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from kolors_lab.core.stats import interval
+
+    names = [entry.run + ("\npractice score" if entry.practice else "") for entry in entries]
+    rows = np.arange(len(entries))
+    figure = Figure(figsize=(8.4, 1.2 + 0.45 * len(entries)), layout="constrained")
+    score, *others = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
+    bounds = np.array([interval(entry.scores) for entry in entries])
+    score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
+    score.plot([entry.score for entry in entries], rows, "o", color=INK)
+    score.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5)
+    score.set_xlabel(f"score, its 95 % interval, gate at {gate:g}")
+    for axes, name in zip(others, ("coherence", "fit"), strict=True):
+        values = [getattr(entry, name) for entry in entries]
+        axes.plot([np.nan if value is None else value for value in values], rows, "o", color=INK)
+        axes.set_xlabel("prompt fit" if name == "fit" else name)
+    for axes in (score, *others):
+        axes.grid(axis="y", color=SOFT, alpha=0.4)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+        axes.margins(x=0.15)
+    score.set_yticks(rows, names, fontsize=9)
+    score.set_ylim(len(entries) - 0.5, -0.5)
+    return figure

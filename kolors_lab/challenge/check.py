@@ -1,0 +1,232 @@
+"""Is a submission ready: what it lacks or has wrong, a line each; and can its panels be made again from it alone.
+
+kolors-lab submit check runs/baseline/submission
+kolors-lab submit reproduce runs/baseline/submission
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.comic.panels import redraw
+from kolors_lab.core.errors import DataError, KolorsLabError
+from kolors_lab.core.files import fingerprint
+from kolors_lab.core.images import open_image
+from kolors_lab.lora.adapter import load_lora, unload_lora
+from kolors_lab.lora.formats import read_lora
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset, pipeline_path
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.scoring.aesthetics import GATE, carried, passes
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+    from PIL import Image
+
+PLACEHOLDER = "队伍名称"
+NAME = re.compile(r"^(?P<team>.+?)-可图Kolors训练-(?P<title>.+)$")
+PANELS = 8  # the challenge wants at least so many, and a page of them
+MARK = "submission.json"  # a folder that holds it is ours to replace
+COMFYUI = "-comfyui.safetensors"  # end of the name of the LoRA for ComfyUI
+AGAIN = "run kolors-lab submit again"
+WRITTEN = {"README.md": "model card", "page.png": "page", "page.html": "page as HTML", "prompts.csv": "prompts table"}
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """List what a submission lacks or has wrong, one line each."""
+
+    folder: str = "runs/baseline/submission"
+    """folder that `kolors-lab submit` wrote"""
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Make the panels of a submission again, from its own folder alone, and compare them with those in it."""
+
+    folder: str = "runs/baseline/submission"
+    """folder that `kolors-lab submit` wrote"""
+    preset: str | None = None
+    """which model; without it the one that the pictures name ("tiny" or "kolors")"""
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """Per panel the largest difference of a pixel's value, 0 to 255, between the one handed in and the one made now."""
+
+    differences: dict[str, int]
+
+    @property
+    def identical(self) -> bool:
+        return not any(self.differences.values())
+
+    def lines(self) -> list[str]:
+        """A line per panel and one for all."""
+        told = {0: "identical"}
+        lines = [f"{name}: {told.get(d, f'differs by up to {d} of 255')}" for name, d in self.differences.items()]
+        if self.identical:
+            return [*lines, f"all {len(lines)} panels come out again, to the last pixel"]
+        odd = sum(d > 0 for d in self.differences.values())
+        why = "another model, other versions, another number of threads, a card instead of a CPU?"
+        return [*lines, f"{odd} of {len(lines)} panels differ: {why}"]
+
+
+def check(config: CheckConfig) -> list[str]:
+    """`missing` for the settings of the command line. DataError if the folder is no submission at all."""
+    read_mark(config.folder)
+    return missing(config.folder)
+
+
+def missing(folder: str | Path) -> list[str]:
+    """What a folder still needs before it can be handed in, one sentence each; nothing for a complete one."""
+    folder = Path(folder)
+    try:
+        mark = read_mark(folder)
+    except DataError as error:
+        return [str(error)]
+    pictures = panel_files(folder)
+    settings = {file.name: carried(file) for file in pictures}
+    return [
+        *_name(mark["name"]),
+        *_loras(folder, mark["name"]),
+        *(f"{file}: the {what} is missing; {AGAIN}" for file, what in WRITTEN.items() if not (folder / file).is_file()),
+        *_pictures(folder / "images", pictures),
+        *_settings(folder / f"{mark['name']}.safetensors", settings),
+        *_prompts(folder / "prompts.csv", settings),
+        *_score(folder, mark["score"], mark["files"]),
+    ]
+
+
+def read_mark(folder: str | Path) -> dict:
+    """What `submit` noted in the folder: `name`, `score`, and the fingerprints of its `files`. DataError if nothing."""
+    try:
+        mark = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))
+        return {key: mark[key] for key in ("name", "score", "files")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        way = f"make one with: kolors-lab submit --run FOLDER --out {folder}"
+        raise DataError(f"{folder}: no submission here; {way}") from error
+
+
+def panel_files(folder: str | Path) -> list[Path]:
+    """The pictures images/1.png, images/2.png, … of a submission in the order of their numbers."""
+    return sorted((f for f in (Path(folder) / "images").glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
+
+
+def _name(name: str) -> list[str]:
+    match = NAME.match(name)
+    if not match:
+        return [f"name {name!r}: it must read 队伍名称-可图Kolors训练-xxxxxx; set --team and --title"]
+    if match["team"] == PLACEHOLDER:
+        return [f"team: {PLACEHOLDER} is only a placeholder; give your team's name with --team"]
+    return []
+
+
+def _loras(folder: Path, name: str) -> list[str]:
+    """The LoRA for diffusers, and the one for ComfyUI, which a DoRA does not have."""
+    try:
+        lora = read_lora(folder / f"{name}.safetensors")
+        if not lora.dora:
+            read_lora(folder / f"{name}{COMFYUI}")
+    except KolorsLabError as error:
+        return [f"LoRA: {error}"]
+    return []
+
+
+def _pictures(folder: Path, pictures: Sequence[Path]) -> list[str]:
+    wants, sizes = [], {}
+    if len(pictures) < PANELS:
+        wants.append(f"images: {len(pictures)} pictures, at least {PANELS} are needed; add scenes to the story")
+    if len(pictures) > PANELS:
+        wants.append(
+            f"images: {len(pictures)} pictures, the page to post holds {PANELS}; take a scene out of the story"
+        )
+    strays = sorted(f.name for f in folder.glob("*") if f not in pictures)
+    wants += [f"images/{name}: no panel, and the challenge scores every file there; delete it" for name in strays]
+    for file in pictures:
+        try:
+            sizes[file.name] = open_image(file).size
+        except DataError as error:
+            wants.append(f"images: {error}; {AGAIN}")
+    usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
+    wants += [
+        f"images/{name}: {size[0]} x {size[1]} px, the others {usual[0]} x {usual[1]}; draw it again at their size"
+        for name, size in sizes.items()
+        if size != usual
+    ]
+    return wants
+
+
+def _settings(lora: Path, settings: dict[str, dict]) -> list[str]:
+    """Whether each picture says how it was made, and that it was with the LoRA that is handed in."""
+    mute = [name for name, found in settings.items() if "prompt" not in found]
+    here = hashlib.sha256(lora.read_bytes()).hexdigest()[:12] if lora.is_file() else None
+    other = [n for n, s in settings.items() if n not in mute and (s.get("lora") or "").rpartition(":")[2] != here]
+    lines = {
+        "no settings inside, so nobody can make it again; put the picture in as it was drawn": mute,
+        "not drawn with the LoRA that is handed in; tell the story again with it": other if here else [],
+    }
+    return [f"images/{', '.join(names)}: {line}" for line, names in lines.items() if names]
+
+
+def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:
+    """Whether the table says of every picture what the picture says."""
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        table = {(row.get("image") or "").removeprefix("images/"): row for row in csv.DictReader(stream)}
+    odd = [n for n, s in settings.items() if "prompt" in s and table.get(n, {}).get("prompt") != s["prompt"]]
+    return [f"prompts.csv: not the prompt that made images/{', '.join(odd)}; {AGAIN}"] if odd else []
+
+
+def _score(folder: Path, score: dict, files: dict[str, str]) -> list[str]:
+    here = {f"images/{file.name}": fingerprint(file) for file in panel_files(folder)}
+    if here != {name: mark for name, mark in files.items() if name.startswith("images/")}:
+        return [f"score: it belongs to other pictures; {AGAIN}"]
+    if not passes(score["mean"]) and not score["practice"]:
+        return [f"score: the mean {score['mean']:.7g} is below the gate of {GATE:g}; better data or training lifts it"]
+    if score["practice"]:
+        low = "" if passes(score["mean"]) else f", and with {score['mean']:.7g} below the gate of {GATE:g} even so"
+        return [
+            f"score: 练习分, a practice score of the small model{low}; the challenge scores pictures of Kolors itself"
+        ]
+    return []
+
+
+def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Reproduced:
+    """Draw every panel again from what it carries and the folder's LoRA; on a CPU they must be identical.
+
+    DataError if the folder is no submission, holds no panels, or one without settings; ModelError if the LoRA is
+    damaged or of another model.
+    """
+    mark, pictures = read_mark(config.folder), panel_files(config.folder)
+    if not pictures:
+        raise DataError(f"{config.folder}: no panels images/1.png, … in it; give the folder of a submission")
+    settings = [read_settings(file) for file in pictures]
+    preset = get_preset(config.preset or settings[0]["model"])
+    if settings[0].get("model_hash") not in (None, fingerprint(pipeline_path(preset))):
+        raise DataError(f"{config.folder}: another model than {preset.name} drew its panels; name it with --preset")
+    pipe = pipe or load_pipeline(preset)
+    try:
+        load_lora(pipe, Path(config.folder) / f"{mark['name']}.safetensors", settings[0].get("lora_strength", 1.0))
+        images = redraw(pipe, settings)
+    finally:
+        unload_lora(pipe)
+    pairs = zip(pictures, images, strict=True)
+    return Reproduced({file.name: _difference(open_image(file), image) for file, image in pairs})
+
+
+def _difference(one: Image.Image, other: Image.Image) -> int:
+    """Largest difference of a pixel's value, 0 to 255; 255 for pictures of unequal size."""
+    from PIL import ImageChops
+
+    if one.size != other.size:
+        return 255
+    return max(high for _, high in ImageChops.difference(one, other.convert("RGB")).getextrema())

@@ -1,0 +1,289 @@
+"""Does everything work here? Looks at machine, disk and packages, then does two steps of every stage with real code.
+
+    kolors-lab doctor --preset kolors
+
+What it says can be pasted into a bug report: the home folder is written ~, and no tokens are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.challenge.report import PACKAGES
+
+if TYPE_CHECKING:
+    from kolors_lab.models.presets import Preset
+
+GIB = 2**30
+NO_DEPS = "simple-aesthetics-predictor"  # its metadata asks for packages that its code does not need
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Check this machine: packages, disk, and two steps of every stage."""
+
+    preset: str = "tiny"
+    """which model to try: "tiny" (embedded), "kolors", or a folder that holds a Kolors pipeline"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table; `hint` says what to do where `ok` is False."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        line = f"{'ok ' if self.ok else 'BAD'}  {self.name:<9} {self.detail}"
+        return line if self.ok or not self.hint else f"{line}\n     {'':<9} → {self.hint}"
+
+
+class Unwell(Exception):
+    """Something is wrong, and there is a hint."""
+
+    def __init__(self, detail: str, hint: str):
+        super().__init__(detail)
+        self.hint = hint
+
+
+def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> list[Check]:
+    """Run all checks in order and return them; `say` is called with each as it is done. Only a bad preset raises."""
+    from kolors_lab.models.presets import get_preset
+
+    preset, checks = get_preset(config.preset), []
+    with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder:
+        for name, check in _checks(config.preset, preset, Path(folder)).items():
+            checks.append(_run(name, check))
+            if say:
+                say(checks[-1])
+    return checks
+
+
+def _checks(name: str, preset: Preset, folder: Path) -> dict[str, Callable[[], str]]:
+    stages = {"juice": _juice, "train": _train, "generate": _generate, "score": _score}
+
+    def measured(stage: str) -> Callable[[], str]:
+        return lambda: _measured(lambda: stages[stage](name, preset, folder), folder)
+
+    return {
+        "machine": lambda: _machine(preset),
+        "gpu": _gpu,
+        "disk": _disk,
+        "packages": _packages,
+        "conflicts": _conflicts,
+        "font": _font,
+        "weights": lambda: _weights(name, preset),
+        **{stage: measured(stage) for stage in stages},
+    }
+
+
+def _run(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, _clean(check()))
+    except Exception as error:
+        detail = str(error) or type(error).__name__
+        if type(error).__module__.split(".")[0] != "kolors_lab":
+            detail = f"{type(error).__name__}: {detail}"
+        return Check(name, False, _clean(detail), _clean(getattr(error, "hint", "")))
+
+
+def _clean(text: str) -> str:
+    """One line without the home folder and without what the environment keeps secret."""
+    secrets = [value for key, value in os.environ.items() if re.search("TOKEN|SECRET|PASSWORD|_KEY", key.upper())]
+    for secret in (value for value in secrets if len(value) > 5):
+        text = text.replace(secret, "***")
+    return " ".join(text.replace(str(Path.home()), "~").split())[:400]
+
+
+def _machine(preset: Preset) -> str:
+    import psutil
+
+    ram = psutil.virtual_memory()
+    return (
+        f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} cores, {ram.total / GIB:.0f} GiB RAM ({ram.available / GIB:.0f} free), preset {preset.name}"
+    )
+
+
+def _gpu() -> str:
+    import torch
+
+    from kolors_lab.models.device import pick_device, pick_dtype
+
+    if not torch.cuda.is_available():
+        return "none: all runs on the CPU"
+    free, total = torch.cuda.mem_get_info()
+    card = f"{torch.cuda.get_device_name()}, {total / GIB:.0f} GiB ({free / GIB:.0f} free)"
+    if pick_device().type != "cuda":
+        raise Unwell(f"{card}, but a small matrix product fails on it", f"torch {torch.__version__} does not serve it")
+    return f"{card}, works in {str(pick_dtype('cuda')).removeprefix('torch.')}"
+
+
+def _disk() -> str:
+    from kolors_lab.models.hub import cache_dir as weights_dir
+    from kolors_lab.training.latent_cache import cache_dir
+
+    places = {"here": Path.cwd(), "cache": cache_dir(), "ModelScope's cache": weights_dir()}
+    free = {name: _free(place) for name, place in places.items()}
+    detail = ", ".join(f"{space / GIB:.0f} GiB free for {name}" for name, space in free.items())
+    if min(free.values()) < GIB:
+        raise Unwell(detail, "make room, or move the caches: KOLORS_LAB_CACHE and MODELSCOPE_CACHE name their folders")
+    return detail
+
+
+def _free(place: Path) -> int:
+    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.is_dir())).free
+
+
+def _packages() -> str:
+    found = {name: _version(name) for name in PACKAGES}
+    missing = [name for name, version in found.items() if not version]
+    if missing:
+        commands = [f"pip install {'--no-deps ' if name == NO_DEPS else ''}{name}" for name in missing]
+        raise Unwell("missing: " + ", ".join(missing), "; ".join(commands))
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _conflicts() -> str:
+    if _version("torchvision"):  # nothing here needs it, but where it is installed transformers imports it
+        try:
+            import torchvision  # noqa: F401
+        except Exception as error:
+            detail = f"torchvision {_version('torchvision')} does not fit torch {_version('torch')}: {error}"
+            raise Unwell(detail, "pip uninstall torchvision (nothing here needs it), then restart Python") from error
+    if limit := _limit("modelscope", "datasets"):
+        raise Unwell(f"datasets {_version('datasets')} is too new for modelscope", f"pip install 'datasets{limit}'")
+    return "none known"
+
+
+def _limit(package: str, needs: str) -> str:
+    """The versions of `needs` that `package` asks for, if the installed one is outside; else an empty text."""
+    from packaging.requirements import Requirement
+
+    installed = _version(needs)
+    requirements = [Requirement(text) for text in (metadata.requires(package) or [])] if _version(package) else []
+    asked = [r.specifier for r in requirements if r.name == needs]
+    return next((str(s) for s in asked if installed and not s.contains(installed, prereleases=True)), "")
+
+
+def _font() -> str:
+    from kolors_lab.core.fonts import font
+
+    return " ".join(font(12).getname())
+
+
+def _weights(name: str, preset: Preset) -> str:
+    from kolors_lab.models.device import pick_device, pick_dtype
+    from kolors_lab.models.memory import card_plans, memory_plan
+    from kolors_lab.models.presets import local_path
+
+    try:
+        for part, repo in (("model", preset.vae), ("scorer", preset.scorer), ("data", preset.dataset)):
+            if repo:
+                local_path(repo, part)
+        here = memory_plan(preset, device := pick_device(), pick_dtype(device))
+        return f"{here}. On a card of {card_plans(preset)}"
+    except Exception as error:
+        fetch = f"kolors-lab fetch --preset {name}"
+        hint = f"{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)"
+        raise Unwell(str(error), hint) from error
+
+
+def _juice(name: str, preset: Preset, folder: Path) -> str:
+    from kolors_lab.dataset.cleaning import JuiceConfig, juice
+
+    done = juice(JuiceConfig(preset=name, data=str(_raw(preset, folder)), out=str(folder / "clean")))
+    return f"kept {done.kept} of 2 pictures"
+
+
+def _train(name: str, preset: Preset, folder: Path) -> str:
+    from kolors_lab.training.loop import TrainConfig, train
+
+    clean = folder / "clean"
+    data = clean if clean.is_dir() else _raw(preset, folder)
+    file = train(TrainConfig(preset=name, data=str(data), out=str(folder / "train"), steps=2))
+    return f"2 steps at {preset.size} px, LoRA of {file.stat().st_size / 2**20:.1f} MiB"
+
+
+def _generate(name: str, preset: Preset, folder: Path) -> str:
+    from kolors_lab.pictures.files import generate_file
+    from kolors_lab.sampling.pipeline import GenerateConfig
+
+    lora = folder / "train" / "lora.safetensors"
+    with_lora = str(lora) if lora.is_file() else None
+    (folder / "panels").mkdir()
+    generate_file(GenerateConfig(preset=name, lora=with_lora, steps=2, out=str(folder / "panels" / "1.png")))
+    return f"2 steps at {preset.size} px, {'with' if with_lora else 'without'} the LoRA"
+
+
+def _score(name: str, preset: Preset, folder: Path) -> str:
+    from kolors_lab.scoring.aesthetics import score_folder
+
+    panels = folder / "panels"
+    done = score_folder(preset, panels if any(panels.glob("*")) else _raw(preset, folder) / "train")
+    return f"{len(done.files)} picture, {'practice ' if done.practice else ''}score {done.mean:.2f}"
+
+
+def _raw(preset: Preset, folder: Path) -> Path:
+    """Two sharp pictures, unlike each other, in the raw layout; they pass the preset's thresholds."""
+    from PIL import Image
+
+    raw, side = folder / "raw", max(preset.size, preset.min_size)
+    (raw / "train").mkdir(parents=True, exist_ok=True)
+    for n in range(2):
+        Image.effect_noise((side, side), 96).convert("RGB").save(raw / "train" / f"{n}.png")
+    rows = [{"text": "二次元，少女", "image": [f"train/{n}.png"]} for n in range(2)]
+    (raw / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    return raw
+
+
+def _measured(work: Callable[[], str], folder: Path) -> str:
+    """What `work` returns, with its seconds and the most memory taken meanwhile, looked at ten times a second."""
+    from unittest import mock
+
+    import psutil
+    import torch
+
+    process, done, peak = psutil.Process(), threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, process.memory_info().rss)
+            if done.wait(0.1):
+                return
+
+    watcher, start = threading.Thread(target=watch, daemon=True), time.perf_counter()
+    if cuda := torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    watcher.start()
+    try:
+        # a cache of its own, so that the trial finds no examples encoded already and leaves none behind
+        with mock.patch.dict(os.environ, KOLORS_LAB_CACHE=str(folder / "cache")):
+            detail = work()
+    finally:
+        done.set()
+        watcher.join()
+    card = f", {torch.cuda.max_memory_allocated() / GIB:.1f} GiB on the card" if cuda else ""
+    return f"{detail}, {time.perf_counter() - start:.1f} s, {peak / GIB:.1f} GiB RAM{card}"

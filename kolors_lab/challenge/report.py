@@ -1,0 +1,129 @@
+"""One self-contained HTML file about a run: what went in, what came out, how long it took, what to do next."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.files import replacing
+from kolors_lab.core.fonts import embed_font
+from kolors_lab.core.images import embed
+from kolors_lab.scoring.aesthetics import GATE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from kolors_lab.comic.panels import StoryScene
+    from kolors_lab.models.presets import Preset
+
+PACKAGES = (
+    "torch", "transformers", "diffusers", "peft", "accelerate", "safetensors", "datasets", "modelscope",
+    "py-data-juicer", "simple-aesthetics-predictor", "numpy", "pillow",
+)  # fmt: skip
+STEP_NAMES = {
+    "juice": "清洗数据 Clean the pictures",
+    "train": "训练 LoRA Train the LoRA",
+    "base": "故事，无 LoRA Story without LoRA",
+    "lora": "故事，有 LoRA Story with LoRA",
+    "score": "打分 Score",
+    "submit": "整理作品 Put together what to hand in",
+}
+
+
+def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StoryScene], record: dict) -> Path:
+    """Write `run/report.html` from the run's files and its record of steps (see `Steps`); pictures lie inside it."""
+    from jinja2 import Environment, FileSystemLoader
+
+    results = {name: step["result"] for name, step in record.items()}
+    metrics = read_metrics(run / "train" / "metrics.jsonl")
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    template = templates.get_template("report.html.j2")
+    content = {
+        "title": title,
+        "preset": preset,
+        "gate": GATE,
+        "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "page": embed(run / "lora" / "page.png", 1700),
+        "juice": results["juice"],
+        "samples": [embed(f, 160) for f in _spread(sorted((run / "clean" / "train").glob("*.jpg")), 8)],
+        "loss": mean_loss(metrics),
+        "steps": metrics[-1]["step"],
+        "curve": loss_svg(metrics),
+        "panels": list(_panels(run, scenes, results["score"])),
+        "score": results["score"],
+        "missing": results["submit"]["missing"],
+        "settings": json.loads((run / "config.json").read_text(encoding="utf-8")),
+        "times": [(label, record[name]["seconds"]) for name, label in STEP_NAMES.items()],
+        "seconds": sum(step["seconds"] for step in record.values()),
+        "versions": versions(),
+        "machine": machine(),
+    }
+    html = template.render(**content, font=embed_font(template.render(**content, font="")))
+    with replacing(run / "report.html") as part:
+        part.write_text(html, encoding="utf-8")
+    return run / "report.html"
+
+
+def read_metrics(file: Path) -> list[dict]:
+    """The training's measurements, one {"step", "loss", "learning_rate", "seconds"} a line."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def mean_loss(metrics: Sequence[dict]) -> float:
+    """Mean loss of the last tenth of the steps: a single step's depends mostly on the timesteps it drew."""
+    last = [m["loss"] for m in metrics[-max(1, len(metrics) // 10) :]]
+    return sum(last) / len(last)
+
+
+def loss_svg(metrics: Sequence[dict]) -> str:
+    """The loss curve as an SVG element."""
+    from kolors_lab.core.figures import loss_curve
+
+    return svg(loss_curve(metrics))
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, without a background."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "—"
+    return found
+
+
+def machine() -> str:
+    """Processor, cores and graphics card in one line."""
+    import os
+
+    import torch
+
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {card}"
+
+
+def _spread(files: list[Path], count: int) -> list[Path]:
+    """`count` files spread evenly over the list."""
+    return [files[k * len(files) // count] for k in range(count)] if len(files) > count else files
+
+
+def _panels(run: Path, scenes: Sequence[StoryScene], score: dict):
+    for n, scene in enumerate(scenes, 1):
+        file = f"{n}.png"
+        marks = {name: dict(zip(s["files"], s["scores"], strict=True))[file] for name, s in score.items()}
+        pictures = {name: embed(run / name / "panels" / file, 512) for name in score}
+        yield {"scene": scene, "score": marks, "picture": pictures}

@@ -1,0 +1,112 @@
+"""Choose a training's best checkpoint: which draws the best pictures that still show their prompts, at equal seeds.
+
+A falling loss does not say when a LoRA draws best: trained for too long it repeats its pictures, whatever the prompt.
+
+    kolors-lab choose runs/train --prompts '二次元，少女在书院,二次元，白马'
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.comic.panels import read_story, story_file
+from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.files import fingerprint
+from kolors_lab.lora.adapter import load_lora, unload_lora
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.scoring.aesthetics import load_scorer, score_images
+from kolors_lab.scoring.clip import load_eyes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from diffusers import KolorsPipeline
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class ChooseConfig:
+    """Choose the best of a training's checkpoints by score and prompt fit, over fixed seeds.
+
+    Args:
+        folder: with the LoRAs to compare, such as a training with checkpoint_every
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline
+        prompts: what to draw; none: the bundled story
+        seeds: pictures of each prompt
+        steps: denoising steps; none: the preset's
+    """
+
+    folder: str
+    preset: str = "tiny"
+    prompts: tuple[str, ...] = ()
+    seeds: int = 1
+    steps: int | None = None
+
+    def __post_init__(self):
+        check_number("seeds", self.seeds, 1, whole=True)
+        if self.steps is not None:
+            check_number("steps", self.steps, 1, 1000, whole=True)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A LoRA with its mean score, its mean prompt fit, and their sum as deviations from the candidates' means."""
+
+    file: Path
+    score: float
+    fit: float
+    total: float = 0.0
+
+
+def choose_checkpoint(
+    config: ChooseConfig, pipe: KolorsPipeline | None = None, on_step: Callable[[int, int], None] | None = None
+) -> list[Candidate]:
+    """All candidates, the best first. A pipeline that is passed in is given back without a LoRA.
+
+    Score and fit count alike, each in standard deviations of the candidates, since their scales have nothing in common.
+    """
+    every = sorted(Path(config.folder).rglob("*.safetensors"))
+    files = list({fingerprint(file): file for file in every}.values())  # the last checkpoint may be the LoRA itself
+    if len(files) < 2:
+        raise DataError(
+            f"{config.folder} holds {len(files)} LoRAs, nothing to choose from; train with checkpoint_every"
+        )
+    preset = get_preset(config.preset)
+    prompts = config.prompts or [scene.prompt for scene in read_story(story_file(None))]
+    wanted = [(prompt, seed) for prompt in prompts for seed in range(config.seeds)]
+    pipe, scorer, eyes = pipe or load_pipeline(preset), load_scorer(preset), load_eyes(preset)
+    found = []
+    try:
+        for number, file in enumerate(files):
+            load_lora(pipe, file)
+            images = []
+            for start in range(0, len(wanted), BATCH):
+                prompts, seeds = zip(*wanted[start : start + BATCH], strict=True)
+                settings = [KSampler(seed=seed, steps=config.steps) for seed in seeds]
+                images += generate_batch(pipe, prompts, [""] * len(prompts), settings)
+                if on_step:
+                    on_step(number * len(wanted) + len(images), len(files) * len(wanted))
+            scores, fits = score_images(scorer, images), eyes.fit(images, [prompt for prompt, _ in wanted])
+            found.append(Candidate(file, statistics.fmean(scores), statistics.fmean(fits)))
+    finally:
+        unload_lora(pipe)
+    return rank(found)
+
+
+def rank(found: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with their totals, the best first; of equal ones the earlier."""
+    scores, fits = _deviations([c.score for c in found]), _deviations([c.fit for c in found])
+    summed = [Candidate(c.file, c.score, c.fit, s + f) for c, s, f in zip(found, scores, fits, strict=True)]
+    return sorted(summed, key=lambda candidate: -candidate.total)
+
+
+def _deviations(values: Sequence[float]) -> list[float]:
+    mean, spread = statistics.fmean(values), statistics.pstdev(values)
+    return [(value - mean) / spread if spread else 0.0 for value in values]

@@ -1,0 +1,213 @@
+"""The folder to hand in, and the same as a zip: LoRA, model card, panels, prompts and page.
+
+The challenge asks for a LoRA on ModelScope named 队伍名称-可图Kolors训练-xxxxxx with its description, at least eight
+pictures with their prompts, and a page of eight; a mean aesthetic score below 6 is invalid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing
+from kolors_lab.comic.page import make_html, make_page
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.files import fingerprint, replacing, write_json, writing
+from kolors_lab.lora.formats import Lora, read_lora, write_lora
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.scoring.aesthetics import ScoreResult, judge, score_folder
+
+
+@dataclass(frozen=True)
+class SubmitConfig:
+    """Put together the folder to hand in, and say what is still missing in it."""
+
+    run: str = "runs/baseline"
+    """folder of a run: its LoRA, its panels and its page"""
+    out: str | None = None
+    """folder to write; without it RUN/submission"""
+    team: str | None = None
+    """your team's name, the first part of the model's name on ModelScope; without it the run's"""
+    title: str | None = None
+    """the story's title, the last part of the model's name; without it the headline of the run's page"""
+    preset: str | None = None
+    """whose scorer; without it that of the preset which drew the panels"""
+
+    def __post_init__(self):
+        for field in ("team", "title"):
+            value = getattr(self, field)
+            if value is None:
+                continue
+            if not value.strip() or set(value) & set('/\\:*?"<>|\n'):
+                raise SettingError(f'{field} = {value!r}: it becomes part of a file name; leave out / \\ : * ? " < > |')
+
+    @property
+    def name(self) -> str:
+        return f"{self.team}-可图Kolors训练-{self.title}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out) if self.out else Path(self.run) / "submission"
+
+    @property
+    def zip(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.zip")
+
+
+def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = None) -> list[str]:
+    """Write the folder to hand in, whole or not at all, and its zip beside it; return what is `missing` in it.
+
+    DataError if the run holds no LoRA or no panels, or if the folder in the way is not an earlier submission.
+    """
+    config = from_run(config)
+    lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "train a LoRA first")
+    panels = _panels(_find(config.run, ("lora/panels", "panels"), "tell a story first"))
+    _check_ours(config.folder)
+    _check_zip(config.zip)
+    settings = [read_settings(panel) for panel in panels]
+    part = config.folder.with_name(f".{config.folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with writing(config.folder):
+            _images(part / "images", panels)
+            preset = get_preset(config.preset or settings[0]["model"])
+            result = judge(preset, part / "images", score_folder(preset, part / "images", on_step=on_step))
+            _fill(part, config, lora, panels, settings, result)
+            if config.folder.exists():
+                shutil.rmtree(config.folder)
+            part.rename(config.folder)
+        _pack(config.folder, config.zip, config.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return missing(config.folder)
+
+
+def from_run(config: SubmitConfig) -> SubmitConfig:
+    """The config with what it leaves open taken from the run: its config.json and its page's headline."""
+    run, known, title = Path(config.run), {}, None
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    for page in (run / "lora/page.png", run / "page.png"):
+        with contextlib.suppress(DataError):
+            title = title or read_settings(page)["page"]
+    return replace(
+        config,
+        team=config.team or known.get("team") or PLACEHOLDER,
+        title=config.title or title or run.resolve().name,
+        preset=config.preset or known.get("preset"),
+    )
+
+
+def _find(run: str, places: tuple[str, ...], way: str) -> Path:
+    for place in places:
+        if (Path(run) / place).exists():
+            return Path(run) / place
+    raise DataError(f"{run}: no {places[0]} in this run; {way}")
+
+
+def _panels(folder: Path) -> list[Path]:
+    panels = sorted((f for f in folder.glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
+    if not panels:
+        raise DataError(f"{folder}: no panels 1.png, 2.png, … in it; tell a story first")
+    return panels
+
+
+def _check_ours(folder: Path) -> None:
+    """DataError unless the folder is free, empty, or an earlier submission that nobody changed by hand."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{folder}: it holds other files, which stay; move it away or choose another folder") from None
+    for name, mark in _marks(folder).items():
+        if files.get(name) != mark:
+            raise DataError(f"{folder}: {name} was changed by hand, so it stays; move the folder away to make it anew")
+
+
+def _marks(folder: Path) -> dict[str, str]:
+    """Fingerprints of the files of a submission, to know later whether they are still as we wrote them."""
+    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != MARK)
+    return {f.relative_to(folder).as_posix(): fingerprint(f) for f in files}
+
+
+def _images(folder: Path, panels: list[Path]) -> None:
+    folder.mkdir(parents=True)
+    for panel in panels:
+        shutil.copyfile(panel, folder / panel.name)
+
+
+def _fill(
+    part: Path, config: SubmitConfig, lora: Path, panels: list[Path], settings: list[dict], result: ScoreResult
+) -> None:
+    shutil.copyfile(lora, part / f"{config.name}.safetensors")
+    weights = read_lora(lora)
+    if not weights.dora:  # ComfyUI draws a DoRA otherwise
+        write_lora(weights, part / f"{config.name}{COMFYUI}", "comfyui")
+    captions = [s.get("scene", "") for s in settings]
+    make_page(panels, captions, part / "page.png", config.title)
+    make_html(panels, captions, part / "page.html", config.title)
+    _prompts(part / "prompts.csv", panels, settings)
+    (part / "README.md").write_text(card(config, panels, settings, weights, result), encoding="utf-8")
+    mark = {"name": config.name, "score": asdict(result) | {"mean": result.mean}, "files": _marks(part)}
+    write_json(part / MARK, mark)
+
+
+def _prompts(file: Path, panels: list[Path], settings: list[dict]) -> None:
+    columns = ("scene", "prompt", "negative_prompt", "seed", "steps", "cfg", "lora_strength")
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(("image", *columns))
+        for panel, s in zip(panels, settings, strict=True):
+            table.writerow((f"images/{panel.name}", *(s.get(column, "") for column in columns)))
+
+
+def card(config: SubmitConfig, panels: list[Path], settings: list[dict], lora: Lora, result: ScoreResult) -> str:
+    """The model card in ModelScope's form (card.md.j2): front matter, what it is, how to use it, how it was made."""
+    from jinja2 import Environment, FileSystemLoader
+
+    header = lora.header
+    trained = {"rank": header.get("rank"), "alpha": header.get("alpha"), "pictures": header.get("examples")}
+    trained |= json.loads(header.get("settings", "{}"))
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
+    )
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # Chinese as characters
+    templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    return templates.get_template("card.md.j2").render(
+        name=config.name,
+        title=config.title,
+        trigger=header.get("trigger_word") or "—",
+        first=settings[0],
+        panels=[(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
+        comfyui=None if lora.dora else f"{config.name}{COMFYUI}",
+        score=result,
+        trained={key: value for key, value in trained.items() if value not in (None, "", [])},
+    )
+
+
+def _check_zip(file: Path) -> None:
+    """DataError unless the file is free or an earlier submission's."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            ours = any(entry.endswith(f"/{MARK}") for entry in archive.namelist())
+    except FileNotFoundError:
+        return
+    except (OSError, zipfile.BadZipFile):
+        ours = False
+    if not ours:
+        raise DataError(f"{file}: it is not a submission of ours, so it stays; move it away or choose another folder")
+
+
+def _pack(folder: Path, file: Path, name: str) -> None:
+    """The folder as one zip; inside, everything lies in a folder of the submission's name."""
+    with replacing(file) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(f for f in folder.rglob("*") if f.is_file()):
+            archive.write(path, f"{name}/{path.relative_to(folder).as_posix()}")

@@ -1,0 +1,167 @@
+"""Send a submission to ModelScope with ModelScope's own client; nothing else of the folder or the machine goes with it.
+
+    kolors-lab submit upload runs/baseline/submission --repo USER/NAME --dry_run
+    kolors-lab submit upload runs/baseline/submission --repo USER/NAME
+
+The client takes the token from MODELSCOPE_API_TOKEN or from `modelscope login`; it never passes through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kolors_lab.challenge.check import MARK, missing, read_mark
+from kolors_lab.core.errors import DataError, SettingError, UploadError
+from kolors_lab.models.hub import cache_dir
+
+WELL_FORMED = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class UploadConfig:
+    """Send a submission to ModelScope as a model; the token comes from MODELSCOPE_API_TOKEN or `modelscope login`."""
+
+    folder: str = "runs/baseline/submission"
+    """folder that `kolors-lab submit` wrote"""
+    repo: str | None = None
+    """USER/NAME of the model on ModelScope, made if there is none; NAME in Latin letters (it shows the Chinese name)"""
+    dry_run: bool = False
+    """say what would go, and send nothing"""
+    incomplete: bool = False
+    """send it although `kolors-lab submit check` finds something missing"""
+    private: bool = False
+    """a new model is seen by you only; the challenge wants it public"""
+
+    def __post_init__(self):
+        if self.repo is not None and not WELL_FORMED.fullmatch(self.repo):
+            raise SettingError(f"repo = {self.repo!r}: must be USER/NAME, as in xiaoming/kolors-idol")
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What an upload takes along, as (path in the folder, bytes); `stays` are files in the folder that `submit` did
+    not write, `missing` is what the check finds."""
+
+    name: str
+    files: list[tuple[str, int]]
+    stays: list[str]
+    missing: list[str]
+
+    def lines(self, repo: str | None) -> list[str]:
+        total = sum(size for _, size in self.files)
+        lines = [f"{_size(size):>9}  {path}" for path, size in self.files]
+        lines += [f"stays here: {path} (submit did not write it)" for path in self.stays]
+        lines += [f"still missing: {line}" for line in self.missing]
+        return [
+            *lines,
+            f"{len(self.files)} files, {_size(total)}, as {self.name} to {repo or 'USER/NAME'} on ModelScope",
+        ]
+
+
+def pack(folder: str | Path) -> Parcel:
+    """What would go. DataError if the folder is no submission or a file of it is gone or a link."""
+    folder = Path(folder)
+    mark = read_mark(folder)
+    ours = sorted({*mark["files"], MARK})
+    for path in ours:
+        if not (folder / path).is_file() or not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{folder / path} is gone or a link to elsewhere; run kolors-lab submit again")
+    here = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+    files = [(path, (folder / path).stat().st_size) for path in ours]
+    return Parcel(mark["name"], files, sorted(here - set(ours)), missing(folder))
+
+
+def upload(config: UploadConfig, on_progress: Callable[[str], None] | None = None) -> list[str]:
+    """Send the submission and return lines to show, the model's address last; a dry run sends nothing.
+
+    What has arrived counts when the same call is made again. Raises DataError for what is no submission or incomplete,
+    SettingError without a repository's name, UploadError where there is no token, or the hub or the network refuses.
+    """
+    parcel, say = pack(config.folder), on_progress or (lambda line: None)
+    if config.dry_run:
+        return [*parcel.lines(config.repo), "dry run: nothing was sent"]
+    if parcel.missing and not config.incomplete:
+        more = f" (and {len(parcel.missing) - 1} more)" if len(parcel.missing) > 1 else ""
+        raise DataError(f"not sent, something is missing: {parcel.missing[0]}{more}; --incomplete sends it anyway")
+    if not config.repo:
+        raise SettingError("repo: say where to send it, --repo USER/NAME with your user name on ModelScope")
+    with _explained(config.repo):
+        return [*parcel.lines(config.repo), _send(config, parcel, config.repo, say)]
+
+
+def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], None]) -> str:
+    """Make the model where there is none, send the files, and return its address."""
+    from modelscope_hub import HubApi, HubConfig
+
+    settings = HubConfig()
+    if not settings.token:
+        raise UploadError(f"no token for ModelScope: {SIGN_IN}")
+    api = HubApi()
+    if not api.repo_exists(repo, "model"):
+        say(f"making the model {repo}")
+        visibility = "private" if config.private else "public"
+        api.create_repo(repo, "model", visibility=visibility, license="apache-2.0", chinese_name=parcel.name)
+
+    def tell(event: dict) -> None:
+        say(f"{event['committed_files']} of {event['total_files']} files arrived")
+
+    with contextlib.redirect_stdout(io.StringIO()):  # the client prints a report of its own
+        api.upload_folder(
+            repo,
+            "model",
+            folder_path=config.folder,
+            commit_message=parcel.name,
+            allow_patterns=[_literal(path) for path, _ in parcel.files],
+            use_cache=True,
+            tracker_path=_tracker(repo),  # beside the client's other caches: nothing is written into the submission
+            disable_tqdm=True,
+            progress_callback=tell,
+        )
+    return f"{settings.endpoint}/models/{repo}"
+
+
+SIGN_IN = "set MODELSCOPE_API_TOKEN to an access token of your account, or run `modelscope login`, then upload again"
+ON = "upload again: nothing is lost, and what has arrived is not sent twice"
+
+
+def _literal(path: str) -> str:
+    """A pattern that matches just this path: [, ] and the like in a title are no wildcards."""
+    return re.sub(r"([*?[])", r"[\1]", path)
+
+
+def _tracker(repo: str) -> Path:
+    file = cache_dir() / "kolors_lab" / "uploads" / f"{repo.replace('/', '--')}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+@contextlib.contextmanager
+def _explained(repo: str) -> Iterator[None]:
+    """Turn what the client raises into one line that says what to do and holds no token."""
+    from modelscope_hub import AuthenticationError, HubError, PermissionDeniedError
+
+    log = logging.getLogger("modelscope_hub")  # it would say the same in many lines
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (AuthenticationError, PermissionDeniedError) as error:
+        raise UploadError(f"ModelScope refuses your token for {repo}: {SIGN_IN}") from error
+    except OSError as error:  # requests' and the client's network errors are such
+        if error.filename:  # a file of this machine
+            raise
+        raise UploadError(f"the connection to ModelScope broke at {repo}; check the network and {ON}") from error
+    except HubError as error:
+        raise UploadError(f"ModelScope did not take {repo} ({str(error).splitlines()[0]}); {ON}") from error
+    finally:
+        log.setLevel(level)

@@ -1,0 +1,148 @@
+"""Workflows as files that ComfyUI opens: made of settings, in its own words, in either form."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kolors_lab.comfy.drawing import layout
+from kolors_lab.comfy.graph import Graph
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.prompts.syntax import choose
+
+OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` (API), `properties` (UI)
+
+
+STAND_IN = {"leading": "ddim_uniform"}  # our scheduler: ComfyUI's nearest, the same sigmas at 20, 25 and 50 steps
+
+
+def workflow_api(settings: dict[str, Any]) -> Graph:
+    """The settings of one picture as a graph of MinusZone's Kolors nodes and ComfyUI's own, in the API form.
+
+    `settings` are those a PNG of ours carries. LoRA and picture files go by their names.
+    """
+    model, seed = ["1", 0], settings["seed"]
+    syntax = {"prompt_syntax": settings.get("prompt_syntax", "webui")}
+    texts = [choose(settings.get(name, ""), seed) for name in ("prompt", "negative_prompt")]
+    graph = {
+        "1": _node("MZ_KolorsUNETLoaderV2", unet_name="kolors_unet_fp16.safetensors"),
+        "2": _node("MZ_ChatGLM3Loader", chatglm3_checkpoint="chatglm3-fp16.safetensors"),
+        "3": _node("VAELoader", vae_name="sdxl.vae.safetensors"),
+        "4": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[0], **syntax),
+        "5": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[1], **syntax),
+    }
+    if settings.get("lora"):
+        name, strength = _plain_name(settings["lora"]), settings.get("lora_strength", 1.0)
+        graph["10"] = _node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)
+        model = ["10", 0]
+    knobs = {"sampler_name": "euler", "scheduler": "leading", "denoise": 1.0}
+    knobs = {name: settings.get(name, knobs.get(name)) for name in ("seed", "steps", "cfg", *knobs)}
+    links = {"model": model, "positive": ["4", 0], "negative": ["5", 0]}
+    graph |= _start(settings)
+    graph["7"] = _node("KSampler", **links, latent_image=["6", 0], **knobs)
+    if hires := settings.get("hires"):
+        size = {side: round(settings[side] * hires / 8) * 8 for side in ("width", "height")}
+        graph["11"] = _node("LatentUpscale", samples=["7", 0], upscale_method="bilinear", **size, crop="disabled")
+        again = knobs | {"denoise": settings["hires_denoise"]}
+        graph["12"] = _node("KSampler", **links, latent_image=["11", 0], **again)
+    graph["8"] = _node("VAEDecode", samples=["12" if hires else "7", 0], vae=["3", 0])
+    graph["9"] = _node("SaveImage", images=["8", 0], filename_prefix="kolors_lab")
+    return outward(graph)
+
+
+def workflow_ui(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of one picture as a workflow that ComfyUI's editor opens (UI 0.4)."""
+    return to_ui(workflow_api(settings))
+
+
+def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs, "_meta": {"title": class_type}}
+
+
+def _plain_name(mark: str) -> str:
+    """`name.safetensors` of `name.safetensors:0123456789ab`."""
+    return mark.rpartition(":")[0] or mark
+
+
+def _start(settings: dict[str, Any]) -> Graph:
+    """What sampling starts from, as node 6: nothing, or a picture cut to the size."""
+    size, batch = {"width": settings["width"], "height": settings["height"]}, settings.get("batch", 1)
+    if not settings.get("image"):
+        return {"6": _node("EmptyLatentImage", **size, batch_size=batch)}
+    scale = {"upscale_method": "bicubic", **size, "crop": "center"}
+    return {
+        "13": _node("LoadImage", image=_plain_name(settings["image"])),
+        "14": _node("ImageScale", image=["13", 0], **scale),
+        "15": _node("VAEEncode", pixels=["14", 0], vae=["3", 0]),
+        "6": _node("RepeatLatentBatch", samples=["15", 0], amount=batch),
+    }
+
+
+def outward(graph: Graph) -> Graph:
+    """The graph in ComfyUI's words only; what it has none for rides along in `_meta`, where `normalise` finds it."""
+    told = {}
+    for key, node in graph.items():
+        inputs, ours = dict(node["inputs"]), {}
+        if inputs.get("scheduler") in STAND_IN:
+            ours["scheduler"] = inputs["scheduler"]
+            inputs["scheduler"] = STAND_IN[inputs["scheduler"]]
+        if "prompt_syntax" in inputs:
+            ours["prompt_syntax"] = inputs.pop("prompt_syntax")
+        told[key] = {**node, "inputs": inputs, "_meta": node["_meta"] | ({OURS: ours} if ours else {})}
+    return told
+
+
+def to_ui(graph: Graph) -> dict[str, Any]:
+    """A graph in the API form as the editor's (UI 0.4), each node in a column right of those it takes from."""
+    numbers = {key: int(key) for key in graph if key.isdecimal()}
+    for key in graph:  # a subgraph's node is called 12:3
+        numbers.setdefault(key, max(numbers.values(), default=0) + 1)
+    places = layout(graph)
+    nodes = {key: _ui_node(node, numbers[key], places[key]) for key, node in graph.items()}
+    links: list[list] = []
+    for key, node in graph.items():
+        for put in nodes[key]["inputs"]:
+            source, slot = node["inputs"][put["name"]]
+            put["link"] = len(links) + 1
+            links.append(
+                [put["link"], numbers[source], slot, numbers[key], nodes[key]["inputs"].index(put), put["type"]]
+            )
+            nodes[source]["outputs"][slot]["links"].append(put["link"])
+    return {
+        "last_node_id": max(numbers.values()),
+        "last_link_id": len(links),
+        "nodes": list(nodes.values()),
+        "links": links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _ui_node(node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[str, Any]:
+    known, inputs = NODES[node["class_type"]], node["inputs"]
+    values = []
+    for name, widget in known.widgets.items():
+        values += [inputs[name], *(["fixed"] if widget.is_seed else [])]
+    return {
+        "id": number,
+        "type": node["class_type"],
+        "pos": [60 + 360 * place[0], 60 + 300 * place[1]],
+        "size": [320, 60 + 26 * len(known.inputs)],
+        "flags": {},
+        "order": place[0],
+        "mode": 0,
+        "inputs": [{"name": n, "type": t.rstrip("?"), "link": None} for n, t in known.links.items() if n in inputs],
+        "outputs": [{"name": kind, "type": kind, "links": [], "slot_index": n} for n, kind in enumerate(known.outputs)],
+        "properties": {"Node name for S&R": node["class_type"]} | {k: v for k, v in node["_meta"].items() if k == OURS},
+        "widgets_values": values,
+    }
+
+
+ONE_RUN = {"prompt", "seed", "steps", "cfg", "width", "height"}  # settings that a workflow can be made of
+
+
+def chunks(graph: Graph) -> dict[str, str]:
+    """The text chunks of a PNG that ComfyUI opens as this workflow, ASCII: `prompt` (API) and `workflow` (UI)."""
+    return {"prompt": json.dumps(graph), "workflow": json.dumps(to_ui(graph))}

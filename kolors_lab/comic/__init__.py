@@ -1,0 +1,1 @@
+"""A story in pictures: script, panels, casting, page."""

@@ -1,0 +1,108 @@
+"""Pictures: opening every sort of file as 8-bit RGB, the text inside a PNG, the label of what a model made."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.files import replacing
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that starts another program, as EPS does
+
+
+MAX_SIDE = 65_500  # px, JPEG's limit: a longer picture could not be written back
+
+
+MAX_PIXELS = 2**27  # 134 megapixels: more than a camera takes; a decompression bomb beyond
+
+
+def open_image(file: str | Path) -> Image.Image:
+    """Open a picture as 8-bit RGB, turned as its EXIF says, transparency on white, the first frame of an animation.
+
+    What it is goes by the content, not by the suffix. Raises DataError for what is missing, empty, truncated, no
+    picture at all, or larger than MAX_PIXELS.
+    """
+    from PIL import Image, ImageFile, ImageOps
+
+    file = Path(file)
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing data_juicer switches it on for the whole process
+    try:
+        if file.stat().st_size == 0:
+            raise DataError(f"{file} is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's bomb warning and broken EXIF: judged here, not printed
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                    raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{file} does not exist") from error
+    except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+        reason = "no picture in a format known here" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{file} cannot be read as a picture ({reason})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB; Pillow's own conversion would cut 16-bit greys off at 255 and turn transparency black."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+# Says to machines that the picture was made by a model: IPTC's term, and the label of China's GB 45438-2025.
+AI_GENERATED = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
+xmlns:TC260="http://www.tc260.org.cn/ns/AIGC/1.0/" TC260:AIGC='{"Label":"1"}' \
+Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>
+</rdf:RDF></x:xmpmeta>"""
+
+
+def embed(file: str | Path, side: int) -> str:
+    """A picture, at most `side` px wide and high, as a data: address."""
+    image = open_image(Path(file))
+    image.thumbnail((side, side))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=90, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def write_png(
+    image: Image.Image,
+    file: str | Path,
+    texts: dict[str, str],
+    ascii_texts: dict[str, str] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a PNG, whole or not at all, with `texts` as UTF-8 chunks (iTXt), `ascii_texts` as Latin-1 ones (tEXt, which
+    ComfyUI reads), and XMP that says a model made it. `options` are Pillow's. DataError where it cannot be written.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for key, text in (texts | {"XML:com.adobe.xmp": AI_GENERATED}).items():
+        info.add_itxt(key, text)
+    for key, text in (ascii_texts or {}).items():
+        info.add_text(key, text)
+    with replacing(file) as temporary:
+        image.save(temporary, format="PNG", pnginfo=info, **options)
+    return Path(file)

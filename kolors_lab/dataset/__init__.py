@@ -1,0 +1,1 @@
+"""Pictures with captions: reading, cleaning, rewriting, augmenting, and several sets as one."""

@@ -1,0 +1,304 @@
+"""Juicing: a raw folder of pictures and captions becomes a clean one, with a reason for everything left out.
+
+Each picture is opened once before; then Data-Juicer runs the operators of a recipe, one after another. Left to itself,
+it replaces a whole batch by nothing when one picture in it cannot be read, and reports success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import multiprocessing
+import os
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.files import writing
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import Example, read_examples
+from kolors_lab.dataset.measures import HASH_SIZE, distance
+from kolors_lab.dataset.quiet import data_juicer
+from kolors_lab.models.presets import Preset, get_preset, local_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Row = dict[str, Any]  # index and file name in the raw set, caption, the checked picture; Data-Juicer adds to it
+
+MADE = {"train", "rejected.csv", "funnel.png", "recipe.yaml"}
+
+# Per operator: its name in the funnel, what is said of a picture it drops, the setting that loosens it.
+SPEECH = {
+    "image_shape_filter": ("size", "{image_width} x {image_height} px, needs {min_width} x {min_height}", "min_size"),
+    "image_aspect_ratio_filter": (
+        "aspect ratio",
+        "{aspect_ratios:.2f}, needs {min_ratio:g} to {max_ratio:g}",
+        "min_ratio or max_ratio",
+    ),
+    "image_sharpness_filter": ("sharpness", "{image_sharpness:.0f}, needs {min_sharpness:g}", "min_sharpness"),
+    "image_exact_deduplicator": ("exact duplicates", "the same picture as {twin}", "data"),
+    "image_near_deduplicator": ("near duplicates", "like {twin}, {bits} of 256 bits differ", "max_distance"),
+    "image_preset_score_filter": ("score", "{preset_score:.2f}, needs {min_score:g}", "min_score"),
+}
+HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "__dj__imagehash"}
+
+
+@dataclass(frozen=True)
+class JuiceConfig:
+    """Clean a picture set: drop what is unreadable, too small, too narrow, blurred or there twice."""
+
+    preset: str = "tiny"
+    """whose thresholds and set: "tiny", "kolors" or a folder that holds a KolorsPipeline"""
+    data: str | None = None
+    """raw folder with metadata.jsonl, metadata.csv or .txt captions; none: the preset's own set"""
+    out: str = "runs/clean"
+    """folder for the clean set; one that an earlier juice made is replaced"""
+    np: int = 1
+    """number of processes"""
+    min_size: int | None = None
+    """least width and height in px; none: the preset's"""
+    min_ratio: float | None = None
+    """least width / height; none: the preset's"""
+    max_ratio: float | None = None
+    """greatest width / height; none: the preset's"""
+    min_sharpness: float | None = None
+    """least variance of the Laplacian at the preset's picture size; none: the preset's; 0 keeps blurred pictures"""
+    max_distance: int = 12
+    """pictures whose perceptual hashes differ in at most so many of 256 bits are near duplicates; -1 keeps them"""
+    min_score: float | None = None
+    """least score of the preset's scorer, about 1 to 10; none: no scoring"""
+
+    def __post_init__(self):
+        check_number("np", self.np, 1, whole=True)
+        check_number("max_distance", self.max_distance, -1, HASH_SIZE**2, whole=True)
+        for field in ("min_size", "min_ratio", "max_ratio", "min_sharpness", "min_score"):
+            if getattr(self, field) is not None:
+                check_number(field, getattr(self, field), 0)
+
+
+@dataclass(frozen=True)
+class JuiceResult:
+    """`rejected`: (file in the raw folder, reason); `funnel`: (step, number of pictures left after it)."""
+
+    kept: int
+    rejected: list[tuple[str, str]]
+    funnel: list[tuple[str, int]]
+    out: Path
+
+
+def juice(config: JuiceConfig, on_step: Callable[[int, int], None] | None = None) -> JuiceResult:
+    """Clean `config.data` into `config.out`: train/NNNN.jpg, train/metadata.csv, rejected.csv, funnel.png, recipe.yaml.
+
+    NNNN is the picture's place in the raw set, from 0. All of it is written or nothing; equal for any `np`.
+    `on_step(done, total)` counts pictures checked and operators run. Raises DataError for a raw folder that cannot be
+    read, a set of which nothing is left, and an `out` that holds anything else than an untouched earlier juice.
+    """
+    preset = get_preset(config.preset)
+    data, out = Path(config.data or local_path(preset.dataset, "data")), Path(config.out).absolute()
+    _check_replaceable(out)
+    examples, recipe = read_examples(data), make_recipe(config, preset, data)
+    total = len(examples) + len(recipe["process"])
+    tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
+    with writing(out), _workplace(out) as work:
+        made = work / "made"
+        rows, reasons = _check(examples, data, made / "train", tick)
+        funnel = [("raw", len(examples)), ("readable", len(rows))]
+        for done, (step, rows, dropped) in enumerate(run_recipe(recipe, rows), len(examples) + 1):  # noqa: B020
+            reasons |= dropped
+            funnel.append((step, len(rows)))
+            tick(done)
+        rejected = [reasons[index] for index in sorted(reasons)]
+        if not rows:
+            raise DataError(_nothing_left(data, funnel, rejected))
+        _write(made, rows, rejected, funnel, recipe)
+        _move(made, out, work)
+    return JuiceResult(len(rows), rejected, funnel, Path(config.out))
+
+
+# The recipe ----------------------------------------------------------------------------------------------------------
+
+
+def make_recipe(config: JuiceConfig, preset: Preset, data: Path) -> dict[str, Any]:
+    """The Data-Juicer recipe for these settings: the baseline's two filters, then sharpness, duplicates, score.
+
+    Sharpness goes before duplicates, so that of a picture and its blurred copy the sharp one stays.
+    """
+
+    def limit(field: str) -> float:
+        value = getattr(config, field)
+        return getattr(preset, field) if value is None else value
+
+    side, sharp = limit("min_size"), limit("min_sharpness")
+    ratio = {field: limit(field) for field in ("min_ratio", "max_ratio")}
+    process: list[dict[str, dict]] = [
+        {"image_shape_filter": {"min_width": side, "min_height": side, "any_or_all": "any"}},
+        {"image_aspect_ratio_filter": {**ratio, "any_or_all": "any"}},
+        {"image_sharpness_filter": {"size": preset.size, "min_sharpness": sharp}},
+        {"image_exact_deduplicator": {}},
+        {"image_near_deduplicator": {"max_distance": config.max_distance}},
+    ]
+    if config.min_score is not None:
+        process.append({"image_preset_score_filter": {"preset": config.preset, "min_score": config.min_score}})
+    return {
+        "project_name": "kolors_lab",
+        "dataset_path": str(data / "metadata.jsonl"),
+        "export_path": "juiced/metadata.jsonl",
+        "np": config.np,
+        "text_keys": "text",
+        "image_key": "image",
+        "skip_op_error": False,  # Data-Juicer's default, True, drops a batch of up to 1000 for one bad picture
+        "process": process,
+    }
+
+
+def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, list[Row], dict[int, tuple[str, str]]]]:
+    """Run the recipe's operators with Data-Juicer, one by one: step, rows left, {index: (file, reason)} of the dropped.
+
+    One at a time, because only the difference between before and after tells which operator dropped which picture.
+    Rows have `index`, `file`, `text` and `image`, a list with one path; their order is kept. An error in an operator
+    stops the run.
+    """
+    shared = {key: recipe[key] for key in ("image_key", "skip_op_error")}
+    # Data-Juicer's own guess at a good number of processes would overrule `np`; in one, none is started
+    parallel = recipe["np"] > 1 and "fork" in multiprocessing.get_all_start_methods()
+    shared |= {"auto_op_parallelism": False, "num_proc": recipe["np"] if parallel else None}
+    for entry in recipe["process"]:
+        [(name, settings)] = entry.items()
+        if not rows:
+            return
+        with data_juicer() as (load_ops, Dataset):
+            [operator] = load_ops([{name: settings | shared | {"batch_mode": name not in HASHES}}])
+            measured = operator.run(Dataset.from_list(rows), reduce=False)
+            before, left = list(measured), list(measured.process([operator], open_monitor=False))
+        yield SPEECH[name][0], left, _reasons(name, settings, before, left)
+        rows = left
+
+
+def _reasons(name: str, settings: dict, before: list[Row], left: list[Row]) -> dict[int, tuple[str, str]]:
+    """{index: (file, reason)} of the rows that the operator dropped."""
+    step, words, _ = SPEECH[name]
+    kept = {row["index"] for row in left}
+    reasons = {}
+    for row in before:
+        if row["index"] not in kept:
+            figures = settings | _twin(row, left, HASHES[name]) if name in HASHES else settings | _figures(row)
+            reasons[row["index"]] = (row["file"], f"{step}: {words.format(**figures)}")
+    return reasons
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    """What the filters measured; Data-Juicer's own keep a list, one figure per picture of a sample."""
+    return {key: value[0] if isinstance(value, list) else value for key, value in row["__dj__stats__"].items()}
+
+
+def _twin(row: Row, left: list[Row], key: str) -> dict[str, Any]:
+    nearest = min(left, key=lambda other: distance(row[key], other[key]))
+    return {"twin": nearest["file"], "bits": distance(row[key], nearest[key])}
+
+
+# Measures ------------------------------------------------------------------------------------------------------------
+
+
+# Reading and writing -------------------------------------------------------------------------------------------------
+
+
+def _check(
+    examples: list[Example], data: Path, folder: Path, tick: Callable[[int], None]
+) -> tuple[list[Row], dict[int, tuple[str, str]]]:
+    """Open every picture and save what is sound to `folder` as RGB JPEG, upright; (rows, {index: (file, reason)})."""
+    folder.mkdir(parents=True)
+    rows, reasons = [], {}
+    for index, example in enumerate(examples):
+        name, file = _relative(example.image, data), folder / f"{index:04d}.jpg"
+        try:
+            if not example.text:
+                raise DataError(f"{example.image} has no caption")
+            # 4:4:4: line art loses its colours' edges in the usual 4:2:0
+            open_image(example.image).save(file, quality=95, subsampling=0)
+            rows.append({"index": index, "file": name, "text": example.text, "image": [str(file)]})
+        except DataError as error:
+            reasons[index] = (name, str(error).replace(str(example.image), "the picture", 1))
+        tick(index + 1)
+    return rows, reasons
+
+
+def _relative(image: Path, data: Path) -> str:
+    return Path(os.path.relpath(image, data)).as_posix()
+
+
+def _write(made: Path, rows: list[Row], rejected: list, funnel: list, recipe: dict) -> None:
+    """Complete the folder `made`, which so far holds every sound picture; recipe.yaml comes last (see `_untouched`)."""
+    import yaml
+
+    from kolors_lab.core.figures import funnel as draw
+
+    kept = {Path(row["image"][0]).name: row["text"] for row in rows}
+    for file in (made / "train").iterdir():
+        if file.name not in kept:
+            file.unlink()
+    _write_csv(made / "train" / "metadata.csv", ("file_name", "text"), kept.items())
+    _write_csv(made / "rejected.csv", ("file", "reason"), rejected)
+    draw(funnel).savefig(made / "funnel.png", dpi=100)
+    with (made / "recipe.yaml").open("w", encoding="utf-8") as stream:
+        stream.write("# What kolors-lab juice ran, after it had opened every picture\n")
+        yaml.safe_dump(recipe, stream, sort_keys=False, allow_unicode=True)
+
+
+def _write_csv(file: Path, columns: tuple[str, ...], rows: Any) -> None:
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:  # the BOM makes Excel read Chinese
+        writer = csv.writer(stream)
+        writer.writerows([columns, *rows])
+
+
+@contextlib.contextmanager
+def _workplace(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out`: moving from there into place is one rename on one disk."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".juice-", dir=out.parent, ignore_cleanup_errors=True) as work:
+        yield Path(work)
+
+
+def _check_replaceable(out: Path) -> None:
+    """DataError unless `out` is missing, empty, or what an earlier juice made and nobody edited."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"out = {out}: there is a file of this name; choose another folder")
+    names = {file.name for file in out.iterdir()}
+    if names and "recipe.yaml" not in names:
+        raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one")
+    if foreign := sorted(names - MADE):
+        raise DataError(f"out = {out}: holds {foreign[0]}, which juice did not make; move it or choose another folder")
+    made = (out / "recipe.yaml").stat().st_mtime_ns if names else 0  # written last
+    for file in sorted(out.rglob("[!.]*")):
+        if file.is_file() and file.stat().st_mtime_ns > made:
+            raise DataError(f"{file} was edited after it was made; keep a copy elsewhere or choose another out folder")
+
+
+def _move(made: Path, out: Path, work: Path) -> None:
+    """Put `made` in the place of `out`; if that fails, `out` is as before."""
+    old = work / "old"
+    if out.exists():
+        out.replace(old)
+    try:
+        made.replace(out)
+    except OSError:
+        if old.exists():
+            old.replace(out)
+        raise
+
+
+def _nothing_left(data: Path, funnel: list[tuple[str, int]], rejected: list[tuple[str, str]]) -> str:
+    """The step that took the most, an example of it, and what to loosen."""
+    losses = {step: before - after for (_, before), (step, after) in pairwise(funnel)}
+    worst = max(losses, key=losses.get)
+    head = f"nothing is left of the {funnel[0][1]} pictures in {data}: {losses[worst]} went at the step '{worst}'"
+    loosen = {step: setting for step, _, setting in SPEECH.values()}.get(worst)
+    if not loosen:
+        return f"{head}, e.g. {rejected[0][0]}: {rejected[0][1]}"
+    file, reason = next(pair for pair in rejected if pair[1].startswith(f"{worst}: "))
+    return f"{head}, e.g. {file}: {reason.split(': ', 1)[1]}; change {loosen}"

@@ -1,0 +1,140 @@
+"""Picture-caption folders: reading and checking them, opening pictures of every sort."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.images import SUFFIXES, open_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture and its caption. `image` may not exist and `text` may be empty: `check_examples` tells."""
+
+    image: Path
+    text: str
+    weight: float = 1.0  # how much it counts in the loss
+
+
+# Reading a folder ----------------------------------------------------------------------------------------------------
+
+
+def read_examples(folder: str | Path) -> list[Example]:
+    """Read metadata.jsonl (`text`, `image`), metadata.csv (`file_name,text`) or pictures with a .txt of the same stem.
+
+    They are looked for in the folder and in its `train/`. Paths are relative to the metadata and stay in the folder.
+    Pictures are not opened. Raises DataError, naming the line, for what cannot be read; for a folder without examples.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(
+            f"the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it"
+        )
+    readers = {"metadata.jsonl": _read_jsonl, "metadata.csv": _read_csv}
+    for place in (folder, folder / "train"):
+        for name, reader in readers.items():
+            if (place / name).is_file():
+                return _resolve(reader(place / name), place / name, folder)
+    for place in (folder, folder / "train"):
+        if examples := _read_txt(place):
+            return examples
+    raise DataError(f"{folder} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions")
+
+
+def _resolve(rows: Iterator[tuple[int, str, str]], metadata: Path, folder: Path) -> list[Example]:
+    """Examples from (line, path, caption); a path that leaves the folder, by `..` or by a link, is an error."""
+    root, examples = folder.resolve(), []
+    for line, name, text in rows:
+        image = metadata.parent / name
+        if not image.resolve().is_relative_to(root):
+            raise DataError(f"{metadata} line {line}: {name!r} lies outside {folder}; copy the picture into it")
+        examples.append(Example(image, text.strip()))
+    if not examples:
+        raise DataError(f"{metadata} lists no pictures")
+    return examples
+
+
+def _read_jsonl(file: Path) -> Iterator[tuple[int, str, str]]:
+    for number, line in enumerate(_read_text(file).split("\n"), 1):  # not splitlines: JSON may hold U+2028
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            image = row["image"]
+            image = image[0] if isinstance(image, list) and len(image) == 1 else image
+            text = row.get("text") or ""
+            if not (isinstance(image, str) and image and isinstance(text, str)):
+                raise ValueError("image must be one path and text a string")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f'{file} line {number}: not like {{"text": "...", "image": ["train/1.jpg"]}} ({reason})'
+            ) from error
+        yield number, image, text
+
+
+def _read_csv(file: Path) -> Iterator[tuple[int, str, str]]:
+    rows = csv.DictReader(io.StringIO(_read_text(file), newline=""))
+    try:
+        if not {"file_name", "text"} <= set(rows.fieldnames or ()):
+            raise DataError(f"{file} line 1: needs the columns file_name,text; has {','.join(rows.fieldnames or ())}")
+        for row in rows:
+            if not row["file_name"] or None in row:
+                raise DataError(f"{file} line {rows.line_num}: needs a file_name and a text; quote texts with commas")
+            yield rows.line_num, row["file_name"], row["text"] or ""
+    except csv.Error as error:
+        raise DataError(f"{file} line {rows.line_num}: not CSV ({error})") from error
+
+
+def _read_txt(folder: Path) -> list[Example]:
+    """Pictures and captions of the same stem; what lacks its other half is listed too."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+    captions = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
+    if not pictures or not captions:
+        return []
+    root, examples = folder.resolve(), []
+    for picture in pictures:
+        caption = captions.get(picture.stem)
+        for file in (picture, caption):
+            if file and not file.resolve().is_relative_to(root):
+                raise DataError(f"{file} is a link to outside of {folder}; copy the file into it")
+        examples.append(Example(picture, _read_text(caption).strip() if caption else ""))
+    stems = {picture.stem for picture in pictures}
+    return examples + [Example(file.with_suffix(""), "") for stem, file in captions.items() if stem not in stems]
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8; save it again as UTF-8 (in Excel: CSV UTF-8)") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def check_examples(examples: list[Example]) -> None:
+    """Raise DataError, naming the first and the count, if a picture cannot be read or a caption is missing."""
+    faults = []
+    for example in examples:
+        try:
+            if not example.text:
+                raise DataError(f"{example.image} has no caption")
+            open_image(example.image)
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        more = f", and {len(faults) - 1} more like it" if len(faults) > 1 else ""
+        raise DataError(f"{faults[0]}{more}; `kolors-lab juice` makes a folder without such examples")
+
+
+# Pictures ------------------------------------------------------------------------------------------------------------

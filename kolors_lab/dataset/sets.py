@@ -1,0 +1,89 @@
+"""The pictures that a training learns from: one folder or several, each with its trigger and weight; some held out."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from kolors_lab.core.errors import DataError, SettingError, check_number
+from kolors_lab.dataset.augment import VariantConfig
+from kolors_lab.dataset.captions import CaptionConfig, rewrite
+from kolors_lab.dataset.folder import Example, check_examples, read_examples
+
+
+@dataclass(frozen=True)
+class DataConfig(CaptionConfig, VariantConfig):
+    """What a training learns from.
+
+    Args:
+        data: the folder of pictures and captions, such as juice makes
+        more_data: further folders, each as FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER, such as runs/prince=0.5:王子
+        held_out: share of the pictures that are not learned from but tell, as validation, how well it goes
+        class_pictures: DreamBooth: pictures of the class that the base draws; none: as many as there are of the subject
+        prior_weight: DreamBooth: how much the class counts against the subject; 0: no class pictures
+    """
+
+    data: str = "runs/clean"
+    more_data: tuple[str, ...] = ()
+    held_out: float = 0.0
+    class_pictures: int | None = None
+    prior_weight: float = 1.0
+
+    def __post_init__(self):
+        CaptionConfig.__post_init__(self)
+        VariantConfig.__post_init__(self)
+        for text in self.more_data:
+            parse_set(text)
+        check_number("held_out", self.held_out, 0, 0.9)
+        check_number("prior_weight", self.prior_weight, 0)
+        if self.class_pictures is not None:
+            check_number("class_pictures", self.class_pictures, 1, whole=True)
+        if self.caption_shuffle and self.variants < 2:
+            raise SettingError("caption_shuffle: needs variants of at least 2, one for each order of the parts")
+
+    def plain(self) -> DataConfig:
+        """The same without what is drawn by lot, for held-out pictures."""
+        return replace(self, variants=1, caption_shuffle=False, caption_dropout=0.0)
+
+
+def parse_set(text: str) -> tuple[str, float, str]:
+    """FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER -> folder, weight, trigger. Raises SettingError."""
+    folder, equals, rest = text.rpartition("=")
+    weight, _, trigger = rest.partition(":")
+    try:
+        found = (folder, float(weight), trigger) if equals else (text, 1.0, "")
+    except ValueError:
+        found = ("", 0.0, "")
+    if not found[0]:
+        raise SettingError(f"more_data = {text!r}: must be FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER")
+    check_number(f"the weight in more_data = {text!r},", found[1], 0)
+    return found
+
+
+def read_sets(config: DataConfig) -> tuple[list[Example], list[Example]]:
+    """The examples to learn from and the held-out ones, captions rewritten, every picture opened once.
+
+    A set's own trigger is put in front of its captions that lack it. Raises DataError as reading and checking do.
+    """
+    examples = _read(config.data, 1.0, config)
+    for folder, weight, trigger in map(parse_set, config.more_data):
+        words = replace(config, trigger_word=trigger, add_trigger=True) if trigger else config
+        examples += _read(folder, weight, replace(words, class_word=""))  # the class is that of the first set's subject
+    check_examples(examples)
+    return split(examples, config.held_out)
+
+
+def _read(folder: str, weight: float, config: DataConfig) -> list[Example]:
+    return [Example(e.image, rewrite(e.text, config), weight) for e in read_examples(folder)]
+
+
+def split(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """The examples without and with a share held out, at least one; the same pictures in every run, by their names."""
+    if not share:
+        return examples, []
+    count = max(round(len(examples) * share), 1)
+    if count >= len(examples):
+        raise DataError(f"held_out = {share:g} of {len(examples)} pictures leaves none to learn from; add pictures")
+    ranked = sorted(examples, key=lambda e: hashlib.sha256(e.image.name.encode()).digest())
+    held = {id(example) for example in ranked[:count]}
+    return [e for e in examples if id(e) not in held], [e for e in examples if id(e) in held]

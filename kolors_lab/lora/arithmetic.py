@@ -1,0 +1,205 @@
+"""LoRAs without a model: mix them with weights, subtract one from another, change the rank, show and convert files.
+
+kolors-lab lora show runs/train/lora.safetensors
+kolors-lab lora convert "epoch=0-step=500.ckpt" camp.safetensors --alpha 4
+kolors-lab lora mix style.safetensors=0.7 hero.safetensors=0.3 --out both.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import ModelError, SettingError, check_number
+from kolors_lab.lora.formats import FORMATS, Layer, Lora, open_lora, read_lora, write_lora
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+KINDS = {  # what `lora show` calls a layer, by its name
+    r"attn1\.": "self-attention",
+    r"attn2\.": "cross-attention",
+    r"ff\.": "feed-forward",
+    r"proj_(in|out)$": "projections",
+    r"conv": "convolutions",
+}
+
+
+def mix(loras: Sequence[tuple[Lora, float]], rank: int | None = None) -> Lora:
+    """One plain LoRA with the effect of several, each by its weight; a negative weight subtracts.
+
+    Exact: the down parts are stacked, and so the ranks add up. With `rank` each layer then keeps only its strongest
+    directions (`resize`). Raises ModelError for a DoRA, whose effects do not add up, and for LoRAs of two models.
+    """
+    names = list(dict.fromkeys(name for lora, _ in loras for name in lora.layers))
+    layers = {
+        name: _stack(name, [(lora.layers[name], w) for lora, w in loras if name in lora.layers]) for name in names
+    }
+    mixed = Lora(layers, _header([lora.header for lora, _ in loras]))
+    return resize(mixed, rank) if rank else mixed
+
+
+def _stack(name: str, parts: Sequence[tuple[Layer, float]]) -> Layer:
+    import torch
+
+    if any(layer.magnitude is not None for layer, _ in parts):
+        raise ModelError("a DoRA cannot be mixed or change its rank: its effect depends on the base; use a plain LoRA")
+    if len({(layer.down.shape[1:], len(layer.up)) for layer, _ in parts}) > 1:
+        raise ModelError(f"these LoRAs were made for two models: layer {name} differs in shape")
+    down = torch.cat([layer.down.float() for layer, _ in parts])
+    up = torch.cat([layer.up.float() * (weight * layer.alpha / layer.rank) for layer, weight in parts], dim=1)
+    return Layer(down, up, float(len(down)))
+
+
+def _header(headers: Sequence[dict[str, str]]) -> dict[str, str]:
+    """Trigger words one after the other, and the base where it is the same for all."""
+    words = dict.fromkeys(word for header in headers if (word := header.get("trigger_word")))
+    bases = {header.get("base_model", "") for header in headers}
+    return {"trigger_word": "，".join(words), "base_model": bases.pop() if len(bases) == 1 else ""}
+
+
+def resize(lora: Lora, rank: int) -> Lora:
+    """The nearest LoRA of `rank`, layer by layer, by singular value decomposition; exact where `rank` suffices."""
+    check_number("rank", rank, 1, 1024, whole=True)
+    return Lora({name: _resize(_stack(name, [(layer, 1.0)]), rank) for name, layer in lora.layers.items()}, lora.header)
+
+
+def _resize(layer: Layer, rank: int) -> Layer:
+    """U √S and √S V of the product's SVD, found in its few rows and columns instead of the whole matrix."""
+    import torch
+
+    left, upper = torch.linalg.qr(layer.up.flatten(1))
+    right, lower = torch.linalg.qr(layer.down.flatten(1).T)
+    u, s, v = torch.linalg.svd(upper @ lower.T)
+    root = s[:rank].sqrt()
+    down, up = (right @ v.T[:, :rank] * root).T, left @ u[:, :rank] * root
+    down = down.reshape(len(root), *layer.down.shape[1:])
+    return Layer(down, up.reshape(len(up), len(root), *layer.up.shape[2:]), float(len(root)))
+
+
+def singular_values(layer: Layer) -> torch.Tensor:
+    """How strong each direction of a layer's LoRA is, strongest first: the singular values, (rank,)."""
+    import torch
+
+    _, upper = torch.linalg.qr(layer.up.float().flatten(1))
+    _, lower = torch.linalg.qr(layer.down.float().flatten(1).T)
+    return torch.linalg.svdvals(upper @ lower.T) * layer.alpha / layer.rank
+
+
+@dataclass(frozen=True)
+class LoraShowConfig:
+    """What a LoRA file holds.
+
+    Args:
+        file: a LoRA of diffusers, kohya/ComfyUI or DiffSynth
+    """
+
+    file: str
+
+
+def lora_show(config: LoraShowConfig) -> list[str]:
+    """Lines on a file: format, rank, alpha, layers by kind, number of parameters, and what it says about itself."""
+    form, lora = open_lora(config.file)
+    layers = lora.layers.values()
+    count = sum(layer.down.numel() + layer.up.numel() for layer in layers)
+    types = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in layers)
+    alphas = sorted({layer.alpha for layer in layers if layer.alpha is not None})
+    kinds = Counter(
+        next((kind for pattern, kind in KINDS.items() if re.search(pattern, name)), "others") for name in lora.layers
+    )
+    lines = {
+        "file": f"{config.file}, {Path(config.file).stat().st_size / 1e6:.1f} MB, {', '.join(types)}",
+        "format": f"{form}, {'DoRA' if lora.dora else 'plain LoRA'}",
+        "rank": ", ".join(str(rank) for rank in sorted({layer.rank for layer in layers})),
+        "alpha": ", ".join(f"{alpha:g}" for alpha in alphas) or "not in the file; whoever trained it knows",
+        "layers": f"{len(layers)}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
+        "parameters": f"{count:,}",
+    }
+    said = {name: value for name, value in lora.header.items() if name not in lines}
+    return [f"{name:14}{value}" for name, value in (lines | said).items() if value]
+
+
+@dataclass(frozen=True)
+class LoraConvertConfig:
+    """Write a LoRA file in another program's format.
+
+    Args:
+        file: a LoRA of diffusers, kohya/ComfyUI or DiffSynth
+        target: the .safetensors file to write
+        to: diffusers or comfyui (which kohya's scripts and the web UI read as well)
+        alpha: what the LoRA was trained with, where its file does not say; none: as the file says
+        rank: change the LoRA to this rank; none: leave it
+    """
+
+    file: str
+    target: str
+    to: str = "diffusers"
+    alpha: float | None = None
+    rank: int | None = None
+
+    def __post_init__(self):
+        _check(self.to, self.rank)
+        if self.alpha is not None:
+            check_number("alpha", self.alpha, 1e-6, 1024)
+
+
+def lora_convert(config: LoraConvertConfig) -> Path:
+    """Convert a LoRA file; the file it was stays. Raises as `read_lora` and `write_lora`."""
+    lora = read_lora(config.file, config.alpha)
+    return write_lora(resize(lora, config.rank) if config.rank else lora, config.target, config.to)
+
+
+@dataclass(frozen=True)
+class LoraMixConfig:
+    """Mix LoRA files into one.
+
+    Args:
+        parts: each as FILE=WEIGHT, such as style.safetensors=0.7; a negative weight subtracts
+        out: the .safetensors file to write
+        to: diffusers or comfyui
+        rank: keep only this many directions of each layer; none: all, so that the ranks add up
+    """
+
+    parts: tuple[str, ...]
+    out: str = "runs/mixed.safetensors"
+    to: str = "diffusers"
+    rank: int | None = None
+
+    def __post_init__(self):
+        _check(self.to, self.rank)
+        self.chain()
+
+    def chain(self) -> list[tuple[str, float]]:
+        """Files and weights. A file's own name may hold = signs: the last one counts."""
+        chain = []
+        for text in self.parts:
+            file, _, weight = text.rpartition("=")
+            try:
+                chain.append((file, float(weight)))
+            except ValueError:
+                file = ""
+            if not file:
+                raise SettingError(f"parts = {text!r}: must be FILE=WEIGHT, such as style.safetensors=0.7")
+            check_number(f"the weight of {file}", chain[-1][1], -100, 100)
+        return chain
+
+
+def _check(to: str, rank: int | None) -> None:
+    if to not in FORMATS:
+        raise SettingError(f"to = {to!r}: must be one of {', '.join(FORMATS)}")
+    if rank is not None:
+        check_number("rank", rank, 1, 1024, whole=True)
+
+
+def lora_mix(config: LoraMixConfig) -> Path:
+    """Mix LoRA files; the header says of what. Raises as `read_lora`, `mix` and `write_lora`."""
+    chain = config.chain()
+    mixed = mix([(read_lora(file), weight) for file, weight in chain], config.rank)
+    mixed.header["mix"] = json.dumps({Path(file).name: weight for file, weight in chain}, ensure_ascii=False)
+    return write_lora(mixed, config.out, config.to)

@@ -1,0 +1,1 @@
+"""Which model, where its files lie, and how it comes into memory."""

@@ -1,0 +1,34 @@
+"""Which processor computes, and in which number type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device() -> torch.device:
+    """CUDA where a real operation works on it, else the CPU.
+
+    An old card (a P100) calls itself available and fails only when used.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        try:
+            ones = torch.ones(8, 8, device="cuda")
+            if (ones @ ones).sum().item() == 512:
+                return torch.device("cuda")
+        except RuntimeError:
+            pass
+    return torch.device("cpu")
+
+
+def pick_dtype(device: torch.device | str) -> torch.dtype:
+    """float32 on a CPU; bfloat16 on a card that computes in it (a T4 only pretends to), else float16."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16

@@ -1,0 +1,135 @@
+"""Loading a KolorsPipeline where it fits."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.models.device import pick_device, pick_dtype
+from kolors_lab.models.memory import _must_offload, weights_variant
+from kolors_lab.models.presets import Preset, local_path, pipeline_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from diffusers import KolorsPipeline, UNet2DConditionModel
+
+
+def load_pipeline(
+    preset: Preset,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    text_encoder_bits: int | None = None,
+) -> KolorsPipeline:
+    """Load the preset's pipeline and place it on `device` (None: the best one), offloading parts that do not fit.
+
+    `text_encoder_bits`, 4 or 8, keeps the text encoder's linear layers in so many bits, on a CUDA card.
+    Raises FetchError where the weights are not on this machine, ModelError where they cannot be read or quantized.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    need_quantization("text_encoder_bits", text_encoder_bits)
+
+    device = torch.device(device) if device else pick_device()
+    dtype = dtype or pick_dtype(device)
+    folder = pipeline_path(preset)
+    vae = local_path(preset.vae) if preset.vae else None
+    try:
+        with quietly():
+            pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
+    for part in _parts(pipe):
+        part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for
+    pipe.set_progress_bar_config(disable=True)
+    place(pipe, device)
+    return pipe
+
+
+def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype, text_encoder_bits: int | None) -> Any:
+    from diffusers import AutoencoderKL, KolorsPipeline
+    from diffusers.pipelines.kolors import ChatGLMModel
+
+    # transformers 5 would otherwise keep whatever type the files hold; use_safetensors: no pickle is ever opened
+    options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
+    parts = {"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {}
+    options["variant"] = weights_variant(folder)
+    if text_encoder_bits:
+        few = quantization(text_encoder_bits, dtype, "transformers")
+        parts["text_encoder"] = ChatGLMModel.from_pretrained(
+            folder, subfolder="text_encoder", quantization_config=few, **options
+        )
+    return KolorsPipeline.from_pretrained(folder, **options, **parts)
+
+
+def check_bits(field: str, bits: int | None) -> None:
+    """Raise SettingError unless weights can be kept in so many bits."""
+    if bits not in (None, 4, 8):
+        raise SettingError(f"{field} = {bits!r}: must be 4, 8 or none")
+
+
+def need_quantization(field: str, bits: int | None) -> None:
+    """Raise ModelError where weights are to be kept in 4 or 8 bits and CUDA or the package bitsandbytes is missing."""
+    from importlib.util import find_spec
+
+    if bits and pick_device().type != "cuda":
+        raise ModelError(f"{field} = {bits}: needs a CUDA card; there is none here that works")
+    if bits and find_spec("bitsandbytes") is None:
+        raise ModelError(f"{field} = {bits}: needs the package bitsandbytes; install it: pip install bitsandbytes")
+
+
+def quantization(bits: int, dtype: torch.dtype, package: str) -> Any:
+    """What `package`, diffusers or transformers, takes to load linear layers in 4 or 8 bits that compute in `dtype`."""
+    config = import_module(package).BitsAndBytesConfig
+    if bits == 4:
+        return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return config(load_in_8bit=True)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without the libraries' notes and bars on loading, which are not for the learner."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # one of the two supported lines calls torch_dtype deprecated
+        yield
+
+
+def _parts(pipe: KolorsPipeline) -> list[torch.nn.Module]:
+    return [part for part in (pipe.text_encoder, pipe.unet, pipe.vae) if part is not None]
+
+
+def place(pipe: KolorsPipeline, device: torch.device | str) -> None:
+    """Put the pipeline on `device` for sampling: whole if it fits, else each part only while it works."""
+    import torch
+
+    device = torch.device(device)
+    pipe.remove_all_hooks()
+    size = sum(parameter.nbytes for part in _parts(pipe) for parameter in part.parameters())
+    if device.type == "cuda" and _must_offload(size, pipe.unet.config.sample_size * 8, device):
+        pipe.to("cpu")
+        pipe.enable_model_cpu_offload(device=device)
+        pipe.vae.enable_slicing()  # batches picture by picture, and what is larger than the VAE was made for in tiles
+        pipe.vae.enable_tiling()
+    else:
+        pipe.to(device)
+
+
+def load_quantized_unet(preset: Preset, bits: int, dtype: torch.dtype) -> UNet2DConditionModel:
+    """The preset's UNet on the card, its linear layers in 4 or 8 bits, computing in `dtype`."""
+    from diffusers import UNet2DConditionModel
+
+    config, folder = quantization(bits, dtype, "diffusers"), pipeline_path(preset)
+    options = {"subfolder": "unet", "variant": weights_variant(folder), "use_safetensors": True, "torch_dtype": dtype}
+    return UNet2DConditionModel.from_pretrained(folder, quantization_config=config, **options)

@@ -1,0 +1,1 @@
+"""Widgets for notebooks; beside each stands a plain call."""

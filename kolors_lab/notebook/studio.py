@@ -1,0 +1,275 @@
+"""StoryStudio: a story in a notebook, told by clicking: scenes edited in place, panels made again, takes, the page.
+
+All it does lies in its folder as files that the commands read as well: `story.csv` (the table), `cast.csv` (who plays),
+`panels/`, `page.png` and `page.html`. What a button does, the call under the buttons does without it.
+
+    StoryStudio(StoryConfig(out="runs/studio"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.comic.casting import Cast, CastConfig, cast, choose, write_cast
+from kolors_lab.comic.page import LAYOUTS
+from kolors_lab.comic.panels import (
+    StoryConfig,
+    artist,
+    chosen,
+    draw_files,
+    panel_settings,
+    read_cast,
+    same_picture,
+    settings_of,
+    story,
+    story_file,
+    story_title,
+)
+from kolors_lab.comic.script import Script, read_script, write_script
+from kolors_lab.core.errors import KolorsLabError
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.notebook.widgets import SettingsForm, aside, show, soon
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+    from ipywidgets import Button, HBox
+
+SIDE, WIDE = 168, 960  # px of a panel in the table; of page and contact sheet
+HOW = ("title", "layout", "lora", "lora_strength", "steps", "cfg")
+EMPTY = (  # one pale pixel, where no picture is yet
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xee\xe9\xe0\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+STALE = '<span style="color:#c8553d">改过了，还没重画 changed, not drawn yet</span>'
+
+
+class StoryStudio:
+    """Widgets for one story; `config.story` is where it begins, `config.out` where everything goes."""
+
+    def __init__(self, config: StoryConfig | None = None, pipe: KolorsPipeline | None = None, takes: int = 4):
+        import ipywidgets as w
+
+        config = config or StoryConfig(out="runs/studio")
+        self.out, self.pipe, self.takes = Path(config.out), pipe, takes
+        self.busy, self.kept, self.looked = False, None, 1
+        self.file = self.out / "story.csv"
+        self.script = read_script(self.file if self.file.exists() else story_file(config.story))
+        title = config.title or story_title(config.story)
+        self.form = SettingsForm(replace(config, story=str(self.file), title=title), HOW, {"layout": tuple(LAYOUTS)})
+        self.parts = {
+            name: w.Text(text, description=f"{{{name}}}", layout=w.Layout(width="44em"))
+            for name, text in self.script.fixed.items()
+        }
+        for part in self.parts.values():
+            part.observe(lambda _: self._mark(), "value")
+        scenes = chosen(self.out, self.script.scenes)
+        self.rows = [SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed")) for scene in scenes]
+        self.pictures = [w.Image(value=EMPTY, format="png", width=SIDE, height=SIDE) for _ in scenes]
+        self.notes = [w.HTML() for _ in scenes]
+        self.progress, self.status = w.IntProgress(max=1, layout=w.Layout(width="20em")), w.HTML()
+        self.big = w.Image(layout=w.Layout(width="100%", max_width=f"{WIDE}px", display="none"))
+        self.play = w.HBox(layout=w.Layout(flex_flow="row wrap"))
+        self.call = w.HTML()
+        self.box = self._arranged()
+        for row in self.rows:
+            row.on_change(lambda _: self._mark())
+        self.form.on_change(lambda _: self._mark())
+        self._mark()
+
+    def _arranged(self) -> Any:
+        """Fixed parts, the table of scenes, settings, buttons, and the page or a contact sheet below."""
+        import ipywidgets as w
+
+        table = w.VBox(
+            [self._line(n) for n in range(1, len(self.rows) + 1)],
+            layout=w.Layout(
+                max_height="640px", overflow="auto", border="1px solid #ddd", padding="6px", display="block"
+            ),
+        )
+        buttons = [
+            self._button("画没画的，排版 Draw and page", self.tell, "primary"),
+            self._button("试镜 Cast", self.cast),
+        ]
+        head = [w.HTML("<b>固定的部分，只说一次 Parts said once</b>"), *self.parts.values()] if self.parts else []
+        bar = w.HBox([*buttons, self.progress, self.status], layout=w.Layout(flex_flow="row wrap"))
+        return w.VBox([*head, table, self.form.box, bar, self.call, self.play, self.big])
+
+    def _line(self, n: int) -> HBox:
+        """One scene: its panel, its fields, what can be done with it."""
+        import ipywidgets as w
+
+        self.rows[n - 1].box.layout.width = "46em"
+        for widget in self.rows[n - 1].widgets.values():
+            widget.style.description_width = "15em"
+        side = w.VBox([w.HTML(f"<b style='font-size:1.3em'>{n}</b>"), self.pictures[n - 1]])
+        buttons = [
+            self._button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
+            self._button("换种子 Next seed", lambda: self.draw(n, 1)),
+        ]
+        return w.HBox(
+            [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="14em"))]
+        )
+
+    def _button(self, text: str, action: Callable[[], None], style: str = "") -> Button:
+        import ipywidgets as w
+
+        def click(_: object) -> None:
+            try:
+                action()
+            except KolorsLabError as error:
+                self._say(str(error), wrong=True)
+
+        button = w.Button(description=text, button_style=style, layout=w.Layout(width="auto"))
+        button.on_click(click)
+        return button
+
+    @property
+    def config(self) -> StoryConfig:
+        return self.form.value
+
+    def save(self) -> list:
+        """Write story.csv, and cast.csv if there is one, from what the widgets say; the scenes with parts filled in."""
+        scenes, rows = [row.value for row in self.rows], read_cast(self.out)
+        if len(rows) == len(scenes):  # there was a casting: the seeds are its choice, the table keeps its own
+            new = [
+                row | {"scene": scene.scene, "seed": str(scene.seed)} for row, scene in zip(rows, scenes, strict=True)
+            ]
+            if new != rows:
+                write_cast(self.out, new)
+            old = self.script.scenes
+            scenes = [replace(scene, seed=before.seed) for scene, before in zip(scenes, old, strict=True)]
+        self.script = Script(tuple(scenes), self._said(), self.script.own)
+        write_script(self.script, self.file)
+        return chosen(self.out, self.script.filled())
+
+    def _settings(self) -> dict[Path, dict]:
+        """What each panel should be drawn from."""
+        scenes = Script(tuple(row.value for row in self.rows), self._said(), self.script.own).filled()
+        options = {name: getattr(self.config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
+        settings = panel_settings(scenes, get_preset(self.config.preset), **options)
+        return {self.out / "panels" / f"{n}.png": one for n, one in enumerate(settings, 1)}
+
+    def _said(self) -> dict[str, str]:
+        return {name: part.value for name, part in self.parts.items()}
+
+    def draw(self, n: int, further: int = 0) -> None:
+        """Draw panel `n` (from 1) again, from the seed in its row or one `further` on."""
+        if further and not self.busy:
+            self.rows[n - 1].update(seed=self.rows[n - 1].value.seed + further)
+        self.save()
+        file, settings = list(self._settings().items())[n - 1]
+        config = self.config
+
+        def work(on_step: Callable[[int, int], None]) -> None:
+            with artist(self._pipe, config.lora, config.lora_strength) as pipe:
+                draw_files(pipe, {file: settings}, 1, None, 1)
+
+        self._run(work, lambda _: self._say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
+
+    def tell(self) -> None:
+        """Draw the panels that are missing or changed, and the page."""
+        self.save()
+        self._run(lambda on_step: story(self.config, on_step, self._pipe), self._show_page)
+
+    def cast(self) -> None:
+        """Draw `takes` of every scene and have the best play; below, every scene's sheet and another choice."""
+        self.save()
+        config = CastConfig(**vars(self.config), takes=self.takes)
+        self._run(lambda on_step: cast(config, on_step, self._pipe), self._show_cast)
+
+    def choose(self, n: int, seed: int) -> None:
+        """Have `seed` play scene `n`."""
+        choose(self.out, n, seed)
+        self.rows[n - 1].update(seed=seed)
+        self.cast()
+
+    def _pipe(self) -> KolorsPipeline:
+        self.pipe = self.pipe or load_pipeline(get_preset(self.config.preset))
+        return self.pipe
+
+    def _run(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None]) -> None:
+        """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
+        if self.busy:
+            self._say("上一件还没做完 the last one is still being done", wrong=True)
+            return
+        self.busy = True
+        self._say("正在画 … drawing" if self.pipe else "正在载入模型 … loading the model")
+
+        def finish(result: Any) -> None:
+            self.busy = False
+            self._mark()
+            if isinstance(result, KolorsLabError):
+                self._say(str(result), wrong=True)
+            else:
+                done(result)
+
+        step = soon(self._step)
+        aside(lambda: work(step), finish)
+
+    def _step(self, done: int, total: int) -> None:
+        self.progress.max, self.progress.value = total, done
+
+    def _say(self, text: str, wrong: bool = False) -> None:
+        self.status.value = f'<span style="color:{"#b3261e" if wrong else "#444"}">{escape(text)}</span>'
+
+    def _mark(self) -> None:
+        """Show the panels that are there, which of them are out of date, and the call that does the same."""
+        try:
+            settings, config = self._settings(), self.config
+        except KolorsLabError as error:
+            self._say(str(error), wrong=True)
+            return
+        for (file, wanted), picture, note in zip(settings.items(), self.pictures, self.notes, strict=True):
+            there = settings_of(file)
+            picture.value = show(file, SIDE).data if there else EMPTY
+            note.value = STALE if there and not same_picture(there, wanted) else ""
+        changed = [name for name in ("preset", *HOW) if getattr(config, name) != getattr(StoryConfig, name)]
+        values = ", ".join(f"{name}={getattr(config, name)!r}" for name in ("out", "story", *changed))
+        self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
+
+    def _show_page(self, page: Path) -> None:
+        self._say(f"排好了 the page is made: {page}")
+        picture = self._enlarge(page)
+        if self.kept:  # in the cell's own output, where it stays when the widgets are gone
+            self.kept.update({"image/jpeg": picture}, raw=True)
+
+    def _enlarge(self, file: Path) -> bytes:
+        """Show page or contact sheet below the buttons; the JPEG."""
+        picture = show(file, WIDE).data
+        self.big.value, self.big.layout.display = picture, ""
+        return picture
+
+    def _show_cast(self, done: Cast) -> None:
+        """A scene's contact sheet, and its seeds to choose from, the best first."""
+        import ipywidgets as w
+
+        narrow = {"description_width": "9em"}
+        for row, seed in zip(self.rows, done.seeds, strict=True):
+            row.update(seed=seed)
+        self._show_page(done.page)
+        which = w.Dropdown(options=range(1, len(done.takes) + 1), description="看第几格 scene", style=narrow)
+        seeds = w.ToggleButtons(description="选种子 seed", button_style="info", style=narrow)
+        seeds.style.button_width = "5em"
+
+        def look(_: object = None) -> None:
+            self.looked = n = which.value
+            seeds.unobserve_all("value")
+            seeds.options, seeds.value = [str(take.seed) for take in done.takes[n - 1]], str(done.seeds[n - 1])
+            seeds.observe(lambda change: self.choose(n, int(change["new"])), "value")
+            self._enlarge(done.sheets[n - 1])
+
+        which.observe(look, "value")
+        which.value = min(self.looked, len(done.takes))
+        look()
+        self.play.children = (which, seeds)
+        self._say("每格的种子，最好的在前 seeds of each scene, the best first")
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.box)
+        self.kept = display({"text/plain": "漫画页会留在这里 the page will stay here"}, raw=True, display_id=True)

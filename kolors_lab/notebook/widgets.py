@@ -1,0 +1,290 @@
+"""What a notebook shows beside figures: how far a long call is, a picture in few bytes, a form for settings.
+
+Widgets live only in a running session, and each front end has its own trouble with them. So each thing they do is a
+plain call too, and pictures stay in the saved notebook as pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import time
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from kolors_lab.core.errors import KolorsLabError, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from IPython.display import Image as Shown
+    from ipywidgets import Widget
+    from PIL import Image
+
+BAR, PAUSE = 24, 0.2  # characters of a full bar; least seconds between two updates
+
+
+def progress(stage: str) -> Callable[..., None]:
+    """Show a line with a text bar and return the on_step(done, total, loss) that fills it.
+
+    `train(config, on_step=progress("train"))`; `baseline(config, progress)` makes a line for every stage. Plain text,
+    written over in place: it also shows where widgets do not, and stays readable in the saved notebook.
+    """
+    from IPython.display import display
+
+    line = display({"text/plain": f"{stage:8} …"}, raw=True, display_id=True)
+    last = 0.0
+
+    def on_step(done: int, total: int, loss: float | None = None) -> None:
+        nonlocal last
+        if line is None or (done < total and time.monotonic() - last < PAUSE):  # None: not in a notebook
+            return
+        last = time.monotonic()
+        full = BAR * done // max(total, 1)
+        text = f"{stage:8} {'█' * full}{'░' * (BAR - full)} {done}/{total}"
+        line.update({"text/plain": text if loss is None else f"{text}  loss {loss:.4f}"}, raw=True)
+
+    return on_step
+
+
+def live_loss(pause: float = 2.0) -> Callable[[int, int, float], None]:
+    """Show a training's loss curve while it runs, drawn anew every `pause` s: `train(config, on_step=live_loss())`."""
+    from IPython.display import Image as Shown
+    from IPython.display import display
+
+    from kolors_lab.core.figures import loss_curve
+
+    line, rows, last = display({"text/plain": "loss …"}, raw=True, display_id=True), [], time.monotonic()
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        nonlocal last
+        rows.append({"step": done, "loss": loss})
+        if line is None or (done < total and time.monotonic() - last < pause):  # None: not in a notebook
+            return
+        stream = io.BytesIO()
+        loss_curve(rows).savefig(stream, format="png", dpi=80)
+        line.update(Shown(data=stream.getvalue()))
+        last = time.monotonic()
+
+    return on_step
+
+
+def show(picture: Image.Image | str | Path, width: int | None = None) -> Shown:
+    """A picture, or the file of one, scaled to `width` px if given: as JPEG, so that a saved notebook stays small."""
+    from IPython.display import Image as Shown
+
+    from kolors_lab.core.images import open_image
+
+    image = picture.convert("RGB") if hasattr(picture, "convert") else open_image(picture)
+    if width:
+        image = image.resize((width, round(image.height * width / image.width)))
+    return Shown(data=jpeg(image), format="jpeg")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+# Forms ----------------------------------------------------------------------------------------------------------------
+
+LABELS = {  # what stands before each field, in front of its own name, which is English
+    "preset": "预设", "prompt": "提示词", "negative_prompt": "反向提示词", "prompt_syntax": "权重写法",
+    "seed": "随机种子", "control_after_generate": "生成后种子", "steps": "步数", "cfg": "引导强度",
+    "sampler_name": "采样器", "scheduler": "调度器", "denoise": "去噪程度", "width": "宽", "height": "高",
+    "batch": "一批几张", "lora": "LoRA", "lora_strength": "LoRA 强度", "image": "参考图", "out": "存到",
+    "hires": "放大再画", "hires_denoise": "再画程度",
+    "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
+    "layout": "版式", "scene": "场景",
+    "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
+    "resolution": "分辨率", "dataset": "数据集", "data": "数据集", "epochs": "轮数",
+}  # fmt: skip
+SLIDERS = {  # least, most, step; what lies beyond can be typed in code
+    "steps": (1, 60, 1), "cfg": (0.0, 12.0, 0.5), "denoise": (0.0, 1.0, 0.05), "lora_strength": (-1.0, 2.0, 0.05),
+    "batch": (1, 8, 1), "hires": (1.0, 2.0, 0.125), "hires_denoise": (0.0, 1.0, 0.05),
+}  # fmt: skip
+LONG = ("prompt", "negative_prompt")
+FILES = ("image",)
+
+
+class SettingsForm:
+    """A form for the fields of a settings dataclass, or of one of its instances, which gives the first values.
+
+    `value` is the dataclass made of what stands in the form, checked by itself; SettingError where something is wrong,
+    which a line under the form says too. `fields`: which ones, in their order; None: all. `choices`: a field's allowed
+    values, for a menu. `update(seed=3)` writes into it, `on_change(function)` calls with every valid new value.
+
+        form = SettingsForm(GenerateConfig, ("prompt", "seed")); display(form); form.value
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        fields: Sequence[str] | None = None,
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ):
+        from docstring_parser import parse_from_object
+        from ipywidgets import HTML, VBox
+
+        self.start = config() if isinstance(config, type) else config
+        kind = type(self.start)
+        names = tuple(fields or (field.name for field in dataclasses.fields(kind)))
+        bases = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
+        types, about = (
+            get_type_hints(kind),
+            {part.arg_name: part.description for base in bases for part in parse_from_object(base).params},
+        )
+        if unknown := [name for name in names if name not in types]:
+            raise SettingError(f"fields: {kind.__name__} has no {', '.join(unknown)}; it has {', '.join(types)}")
+        choices = {**known_choices(), **(choices or {})}
+        self.listeners: list[Callable[[Any], None]] = []
+        self.problem = HTML()
+        self.widgets = {
+            name: _widget(name, types[name], getattr(self.start, name), choices.get(name), about.get(name) or "")
+            for name in names
+        }
+        for widget in self.widgets.values():
+            widget.observe(self._changed, "value")
+        self.box = VBox([*self.widgets.values(), self.problem])
+        self.box.add_class("kolors-form")
+
+    @property
+    def value(self) -> Any:
+        """The dataclass with what stands in the form. Raises SettingError."""
+        types = get_type_hints(type(self.start))
+        read = {name: _read(name, types[name], widget.value) for name, widget in self.widgets.items()}
+        return dataclasses.replace(self.start, **read)
+
+    def update(self, **values: Any) -> None:
+        """Write values into the form; fields it does not show are kept for `value`. SettingError for a wrong one."""
+        self.start = dataclasses.replace(self.start, **values)
+        for name in self.widgets.keys() & values.keys():
+            _show(self.widgets[name], values[name])
+
+    def on_change(self, function: Callable[[Any], None]) -> None:
+        self.listeners.append(function)
+
+    def _changed(self, _: object) -> None:
+        from html import escape
+
+        try:
+            value = self.value
+        except KolorsLabError as error:
+            self.problem.value = f'<span style="color:#b3261e">{escape(str(error))}</span>'
+            return
+        self.problem.value = ""
+        for function in self.listeners:
+            function(value)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.box)
+
+
+def label(name: str) -> str:
+    """A field's name in Chinese and English: `步数 steps`."""
+    return f"{LABELS[name]} {name}" if name in LABELS and LABELS[name].lower() != name else name
+
+
+def known_choices() -> dict[str, Sequence[Any]]:
+    """What the fields that take a name from a list may be."""
+    from kolors_lab.prompts.syntax import SYNTAXES
+    from kolors_lab.sampling.ksampler import CONTROLS, SAMPLERS
+    from kolors_lab.sampling.schedules import SCHEDULERS
+
+    return {
+        "sampler_name": tuple(SAMPLERS),
+        "scheduler": tuple(SCHEDULERS),
+        "control_after_generate": CONTROLS,
+        "prompt_syntax": SYNTAXES,
+    }
+
+
+def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, about: str) -> Widget:
+    """The widget for a field: a menu, a tick, a slider, a text that may be empty (None), or text over some lines."""
+    import ipywidgets as w
+
+    given = {"description": label(name), "style": {"description_width": "17em"}, "tooltip": about}
+    wide, narrow = {"layout": w.Layout(width="40em")}, {"layout": w.Layout(width="31em")}
+    if choices is not None:
+        options = [("—", "") if choice is None else (str(choice), choice) for choice in choices]  # None: nothing chosen
+        return w.Dropdown(options=options, value="" if value is None else value, **given, **narrow)
+    if isinstance(value, bool):
+        return w.Checkbox(value=value, indent=True, **given)
+    if name in SLIDERS and value is not None:
+        low, high, step = SLIDERS[name]
+        slider = w.IntSlider if isinstance(step, int) else w.FloatSlider
+        return slider(min=min(low, value), max=max(high, value), step=step, value=value, **given, **wide)
+    if name in LONG:
+        return w.Textarea(value=value, rows=3 if name == "prompt" else 2, **given, **wide)
+    nothing = "空着用预设值 empty: the preset's" if type(None) in get_args(kind) else ""
+    nothing = "文件路径，空着不用 a file; empty: none" if name in FILES else nothing
+    shape = wide if name in FILES else {"layout": w.Layout(width="30em")}
+    return w.Text(value="" if value is None else str(value), placeholder=nothing, **given, **shape)
+
+
+def _show(widget: Widget, value: Any) -> None:
+    if isinstance(widget.value, str):
+        value = "" if value is None else str(value)
+    if hasattr(widget, "options") and value not in dict(widget.options).values():  # a LoRA from another folder
+        widget.options = [*widget.options, (value, value)]
+    widget.value = value
+
+
+def _read(name: str, kind: Any, value: Any) -> Any:
+    """What a widget holds as the field's own type; text becomes a number, or None where the field may be empty."""
+    kinds = get_args(kind) or (kind,)
+    if not isinstance(value, str) or (str in kinds and (value or type(None) not in kinds)):
+        return value
+    if not value.strip() and type(None) in kinds:
+        return None
+    for number in (int, float):
+        if number in kinds:
+            with contextlib.suppress(ValueError):
+                return number(value)
+    raise SettingError(f"{name} = {value!r}: must be {'a whole number' if int in kinds else 'a number'}")
+
+
+# Long calls behind a button -------------------------------------------------------------------------------------------
+
+
+def aside(work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    """Do `work()` while the kernel goes on hearing clicks; then `done(its result)`, or done(KolorsLabError).
+
+    A handler that draws by itself leaves the kernel deaf until it ends: no stop button could work. So `work` runs
+    beside the kernel's loop, and touches no widget: what it shows, it hands over with `soon`. Without a running loop,
+    outside a notebook, all of it happens at once.
+    """
+
+    def attempt() -> Any:
+        try:
+            return work()
+        except KolorsLabError as error:
+            return error
+
+    async def wait() -> None:
+        done(await asyncio.get_running_loop().run_in_executor(None, attempt))
+
+    try:
+        task = asyncio.get_running_loop().create_task(wait())
+    except RuntimeError:
+        done(attempt())
+    else:
+        TASKS.add(task)  # the loop itself holds tasks only weakly
+        task.add_done_callback(TASKS.discard)
+
+
+TASKS: set[asyncio.Task] = set()
+
+
+def soon(function: Callable[..., None]) -> Callable[..., None]:
+    """`function`, to be called by what runs `aside`: it then runs in the kernel's loop, where widgets live."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return function
+    return lambda *values: loop.call_soon_threadsafe(function, *values)

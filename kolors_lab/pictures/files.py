@@ -1,0 +1,54 @@
+"""Pictures on disk that ComfyUI opens as the workflow which drew them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.comfy.writer import ONE_RUN, chunks, workflow_api
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.metadata import write_picture
+from kolors_lab.sampling.pipeline import GenerateConfig, Stop, draw, load_for, picture_settings, prompts_of, settle_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from diffusers import KolorsPipeline
+    from PIL import Image
+
+
+def generate_file(
+    config: GenerateConfig,
+    pipe: KolorsPipeline | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    on_preview: Callable[[Image.Image], None] | None = None,
+    stop: Stop | None = None,
+) -> Path:
+    """Make the picture of a GenerateConfig and write it with its settings inside; return its path.
+
+    Further pictures of a batch lie beside it as name-2.png, name-3.png, … A pipeline that is passed in is used as it
+    is, but for LoRA and word, which are taken off again. Raises SettingError, DataError, FetchError, ModelError,
+    Stopped.
+    """
+    from kolors_lab.lora.adapter import wearing
+
+    preset, config = get_preset(config.preset), settle_tags(config)
+    settings = picture_settings(config, preset)
+    pipe = pipe or load_for(preset, prompts_of([config]), config.text_encoder_bits, config.word)
+    with wearing(pipe, [(config.lora, config.lora_strength)] if config.lora else []):
+        images = draw(pipe, config, preset, on_step=on_step, on_preview=on_preview, stop=stop)
+    out = Path(config.out)
+    names = [out, *(out.with_name(f"{out.stem}-{n}{out.suffix}") for n in range(2, len(images) + 1))]
+    for n, (picture, name) in enumerate(zip(images, names, strict=True)):
+        save_picture(picture, name, settings | ({"batch_index": n} if n else {}))
+    return out
+
+
+def save_picture(image: Image.Image, file: str | Path, settings: dict) -> Path:
+    """Write a PNG with its settings inside, and with the workflow that they are in ComfyUI, if they are one.
+
+    Text chunks as `write_picture`'s, and `prompt` and `workflow`. Raises SettingError for another suffix, DataError
+    where it cannot be written.
+    """
+    whole = settings.keys() >= ONE_RUN and "word" not in settings
+    return write_picture(image, file, settings, chunks(workflow_api(settings)) if whole else None)

@@ -1,0 +1,1 @@
+"""The words of a prompt: their syntax, and the formula that makes them up."""

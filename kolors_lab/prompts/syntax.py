@@ -1,0 +1,220 @@
+"""Prompts: weights on words for Kolors' ChatGLM encoder, choices by lot, and LoRA tags.
+
+Weights follow ComfyUI's rule, z' = z_empty + (z - z_empty) * w, on the tokens of a weighted span. ChatGLM is causal:
+a token's state also holds what stands before it, so the theory is weak; benchmarks/prompt_weights.py measures it.
+
+    encode_prompt(pipe, "一个(紫色:1.3)短发少女，[夜空]")
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import SettingError
+
+if TYPE_CHECKING:
+    pass
+
+SYNTAXES = ("webui", "comfyui", "compel", "plain")
+LIMIT = 10.0  # weights beyond ±10 leave nothing that the UNet has ever seen
+UP, DOWN = 1.1, 0.9  # a pair of brackets, or compel's + and -
+
+NUMBER = re.compile(r":\s*([+-]?[\d.]+)\s*(?=\))")  # (word:1.3)
+MARKS = re.compile(r"(\++|-+)(?=[\s,，.。、；;)]|$)")  # word++
+SUFFIX = re.compile(r"\++|-+|\d*\.?\d+")  # (words)++ or (words)1.3
+WORD = re.compile(r"[^\s,，.。、；;()+]+$")
+CHOICE = re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}")
+LORA = re.compile(r"<lora:([^<>:]*)((?::[^<>:]*)*)>")
+ESCAPED = "()[]{}|+-\\"
+REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the way out
+    "webui": {
+        r"\bBREAK\b": "BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out",
+        r"\bAND\b": "AND joins two predictions of the model, which is not done here: write one prompt",
+        r"(?<!\\)\[[^\[\]]*(?::\s*[\d.]+\s*|\|[^\[\]]*)\]": "words that change on the way ([from:to:when], [a|b]) are "
+        "not done here: write the prompt that you want from the first step on",
+    },
+    "compel": {r"\)?\s*\.(?:blend|and|swap)\(": ".blend(), .and() and .swap() are not done here: write one prompt"},
+}
+NOT_YET = {
+    r"<(?:lora|lyco|hypernet):": "a tag is no text: say as loras which "
+    "folder its file is in, or give the file as lora, and lora_strength",
+    r"(?<!\\)\{": "choices like {a|b} are settled first: prompts.choose(text, seed)",
+}
+WIDE = {r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """Neighbouring characters of a prompt, its brackets taken off, with one weight; 1: as they are."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass
+class _Piece:
+    """A span in the making: `at` is its first character, `fixed` bars outer brackets from changing the weight."""
+
+    text: str
+    at: int
+    weight: float = 1.0
+    fixed: bool = False
+
+
+# From text to spans ---------------------------------------------------------------------------------------------------
+
+
+def parse(text: str, syntax: str = "webui") -> list[Span]:
+    """Spans whose texts in a row are the prompt without its weights. SettingError points at the character at fault.
+
+    webui: (x) ×1.1, [x] ÷1.1, (x:1.3), brackets multiply as they nest. comfyui: the same without [ ], and an explicit
+    weight replaces those around it. compel: x+ ×1.1, x- ×0.9, (x y)++ and (x)1.3. `\\(` is a bracket of the text.
+    plain: no weights at all.
+    """
+    if syntax not in SYNTAXES:
+        raise SettingError(f"prompt_syntax = {syntax!r}: must be one of {', '.join(SYNTAXES)}")
+    if syntax == "plain":
+        return [Span(text)] if text else []
+    for pattern, reason in (REFUSED.get(syntax, {}) | NOT_YET | ({} if syntax == "compel" else WIDE)).items():
+        if found := re.search(pattern, text):
+            raise _error(text, found.start(), reason)
+    pieces = _compel(text) if syntax == "compel" else _brackets(text, syntax)
+    spans: list[Span] = []
+    for piece in (piece for piece in pieces if piece.text):
+        if not -LIMIT <= piece.weight <= LIMIT:
+            raise _error(text, piece.at, f"its weight {piece.weight:g} must be from {-LIMIT:g} to {LIMIT:g}")
+        weight = round(piece.weight, 6)  # [(x)] is 1, not 1.0000000000000002
+        joined = spans.pop().text if spans and spans[-1].weight == weight else ""
+        spans.append(Span(joined + piece.text, weight))
+    return spans
+
+
+def _error(text: str, at: int, reason: str) -> SettingError:
+    before, here = text[max(0, at - 8) : at], text[at : at + 12]
+    return SettingError(f"prompt, character {at + 1}: {reason} (here: “{before}▸{here}”)")
+
+
+def _brackets(text: str, syntax: str) -> list[_Piece]:
+    """The web UI's and ComfyUI's brackets: a stack of those still open, each with the first piece inside."""
+    round_only = syntax == "comfyui"
+    pieces, opened, i = [_Piece("", 0)], [], 0
+    while i < len(text):
+        char, number = text[i], NUMBER.match(text, i)
+        if char == "\\" and text[i + 1 : i + 2] and text[i + 1] in ESCAPED:
+            pieces[-1].text += text[i + 1]
+            i += 2
+        elif char == "(" or (char == "[" and not round_only):
+            opened.append((char, i, len(pieces)))
+            pieces.append(_Piece("", i + 1))
+            i += 1
+        elif number and opened and opened[-1][0] == "(":
+            _scale(pieces[opened.pop()[2] :], _number(text, i, number[1]), fixed=round_only)
+            i = number.end() + 1  # the bracket behind the number
+            pieces.append(_Piece("", i))
+        elif char == ")" or (char == "]" and not round_only):
+            _scale(pieces[_opening(text, i, opened) :], UP if char == ")" else 1 / UP)
+            i += 1
+            pieces.append(_Piece("", i))
+        else:
+            pieces[-1].text += char
+            i += 1
+    _all_closed(text, opened)
+    return pieces
+
+
+def _compel(text: str) -> list[_Piece]:
+    """compel's marks: + and - behind a word or a bracket, a number behind a bracket."""
+    pieces, opened, i = [_Piece("", 0)], [], 0
+    while i < len(text):
+        char, marks, word = text[i], MARKS.match(text, i), WORD.search(pieces[-1].text)
+        if char == "\\" and text[i + 1 : i + 2] and text[i + 1] in ESCAPED:
+            pieces[-1].text += text[i + 1]
+            i += 2
+        elif char == "(":
+            opened.append((char, i, len(pieces)))
+            pieces.append(_Piece("", i + 1))
+            i += 1
+        elif char == ")":
+            suffix, inner = SUFFIX.match(text, i + 1), pieces[_opening(text, i, opened) :]
+            _scale(inner, _marked(suffix[0]) if suffix else 1.0)
+            i = suffix.end() if suffix else i + 1
+            pieces.append(_Piece("", i))
+        elif marks and word:
+            pieces[-1].text = pieces[-1].text[: word.start()]
+            pieces.append(_Piece(word[0], i - len(word[0]), _marked(marks[0])))
+            i = marks.end()
+            pieces.append(_Piece("", i))
+        else:
+            pieces[-1].text += char
+            i += 1
+    _all_closed(text, opened)
+    return pieces
+
+
+def _scale(pieces: Sequence[_Piece], factor: float, fixed: bool = False) -> None:
+    for piece in pieces:
+        if not piece.fixed:
+            piece.weight, piece.fixed = piece.weight * factor, fixed
+
+
+def _marked(marks: str) -> float:
+    return {"+": UP, "-": DOWN}[marks[0]] ** len(marks) if marks[0] in "+-" else float(marks)
+
+
+def _number(text: str, at: int, number: str) -> float:
+    try:
+        return float(number)
+    except ValueError:
+        raise _error(text, at, f"{number} is no number; write it like (少女:1.3)") from None
+
+
+def _opening(text: str, at: int, opened: list[tuple[str, int, int]]) -> int:
+    """The first piece inside the bracket that the one at `at` closes."""
+    if not opened or opened[-1][0] != {")": "(", "]": "["}[text[at]]:
+        raise _error(text, at, f"this {text[at]} closes nothing; take it out, or write \\{text[at]} for the character")
+    return opened.pop()[2]
+
+
+def _all_closed(text: str, opened: list[tuple[str, int, int]]) -> None:
+    if opened:
+        char, at, _ = opened[-1]
+        raise _error(text, at, f"this {char} is never closed; close it, or write \\{char} for the character itself")
+
+
+# From spans to embeddings ---------------------------------------------------------------------------------------------
+
+
+# Before a prompt is read ----------------------------------------------------------------------------------------------
+
+
+def choose(text: str, seed: int) -> str:
+    """Settle each `{a|b|c}` by lot, inner ones first: equal seeds choose alike. SettingError for a lone brace."""
+    lot = random.Random(seed)
+    while found := CHOICE.search(text):
+        text = text[: found.start()] + lot.choice(found[1].split("|")) + text[found.end() :]
+    if lone := re.search(r"(?<!\\)[{}]", text):
+        raise _error(text, lone.start(), f"this {lone[0]} stands alone; write {{a|b}} or \\{lone[0]}")
+    return text
+
+
+def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
+    """The prompt without its `<lora:name:0.8>` tags, and their (name, strength) in order; without a number 1.
+
+    Of the web UI's two numbers the last counts: a Kolors LoRA sits on the UNet only. Raises SettingError.
+    """
+    loras = []
+    for tag in LORA.finditer(text):
+        name, number = tag[1].strip(), tag[2].rpartition(":")[2].strip()
+        if not name or re.search(r"[/\\]|^\.", name):
+            raise _error(text, tag.start(), "a LoRA tag holds a file's name, without folders: <lora:name:0.8>")
+        try:
+            loras.append((name, float(number) if tag[2] else 1.0))
+        except ValueError:
+            raise _error(text, tag.start(), f"{number!r} is no strength; write <lora:{name}:0.8>") from None
+    if broken := re.search(r"<lora\b", rest := LORA.sub("", text)):
+        raise _error(rest, broken.start(), "this LoRA tag is not whole; write <lora:name:0.8>")
+    return re.sub(r"[ \t]{2,}", " ", rest).strip(" ,，") if loras else text, loras

@@ -1,0 +1,1 @@
+"""From a prompt to a picture: text, noise levels, samplers, latents, and the settings inside a PNG."""

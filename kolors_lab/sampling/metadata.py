@@ -1,0 +1,74 @@
+"""The settings inside a PNG: written with the picture, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.images import write_png
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+SAMPLER_LABELS = {  # the web UI's, where it has the sampler
+    "euler": "Euler", "euler_ancestral": "Euler a", "heun": "Heun", "dpm_2": "DPM2", "dpm_2_ancestral": "DPM2 a",
+    "lms": "LMS", "dpmpp_2s_ancestral": "DPM++ 2S a", "dpmpp_sde": "DPM++ SDE", "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE", "dpmpp_3m_sde": "DPM++ 3M SDE", "ddim": "DDIM", "lcm": "LCM", "uni_pc": "UniPC",
+}  # fmt: skip
+
+
+def check_png(file: str | Path) -> None:
+    """Raise SettingError unless the name ends in .png, the format that keeps the settings."""
+    if Path(file).suffix.lower() != ".png":
+        raise SettingError(f"out = {str(file)!r}: must end in .png, which keeps the settings inside the picture")
+
+
+def write_picture(image: Image.Image, file: str | Path, settings: dict, chunks: dict[str, str] | None = None) -> Path:
+    """Write a PNG, whole or not at all, that carries `settings` and says that a model made it.
+
+    Text chunks: `kolors_lab` (JSON), `parameters` (the Stable Diffusion web UI's form, which many tools show), XMP, and
+    whatever `chunks` holds. Raises SettingError for another suffix, DataError where it cannot be written.
+    """
+    check_png(file)
+    texts = {"kolors_lab": json.dumps(settings, ensure_ascii=False), "parameters": infotext(settings)}
+    return write_png(image, file, texts, chunks)
+
+
+def infotext(settings: dict) -> str:
+    """Settings as the web UI writes them: prompt, negative prompt, then `Steps: 20, CFG scale: 4, …`."""
+    lora, strength = settings.get("lora", ""), settings.get("lora_strength", 1.0)
+    tag = f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" if lora else ""
+    names = {
+        "steps": "Steps",
+        "sampler_name": "Sampler",
+        "scheduler": "Schedule type",
+        "cfg": "CFG scale",
+        "seed": "Seed",
+    }
+    names |= {"denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale"}
+    shown = settings | {
+        "sampler_name": SAMPLER_LABELS.get(settings.get("sampler_name", "euler"), settings.get("sampler_name"))
+    }
+    values = [f"{label}: {shown[name]}" for name, label in names.items() if name in shown]
+    values += [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
+    negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
+    return f"{settings.get('prompt', '')}{tag}{negative}\n" + ", ".join(values)
+
+
+def read_settings(file: str | Path) -> dict:
+    """The settings a picture carries. Raises DataError where there is no such picture or it carries none."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            settings = json.loads(image.text["kolors_lab"])
+    except FileNotFoundError as error:
+        raise DataError(f"{file} does not exist") from error
+    except (OSError, ValueError, KeyError, SyntaxError) as error:
+        raise DataError(f"{file} carries no settings of kolors_lab; only PNGs made here do") from error
+    if not isinstance(settings, dict):
+        raise DataError(f"{file} carries damaged settings")
+    return settings

@@ -1,0 +1,87 @@
+"""Two sets of pictures from the same seeds: what the LoRA, the prompt or the sampler changed, in score.
+
+A pair of one seed differs in what was changed only, so the interval of the paired differences is far narrower than that
+of two means.
+
+    kolors-lab score compare runs/baseline/base/panels runs/baseline/lora/panels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.stats import interval
+from kolors_lab.models.presets import get_preset
+from kolors_lab.scoring.aesthetics import Scorer, carried, load_scorer, score_folder
+
+if TYPE_CHECKING:
+    from kolors_lab.models.presets import Preset
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare two sets drawn from the same seeds: by how much the scores differ, picture by picture."""
+
+    folder: str
+    """folder with the one set"""
+    other: str
+    """folder with the other, its files of the same names"""
+    preset: str = "tiny"
+    """whose scorer: "tiny" (a practice score), "kolors" (the challenge's) or a folder"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of two sets, paired by file name; `mean` and `interval` are of second minus first."""
+
+    files: list[str]
+    first: list[float]
+    second: list[float]
+    practice: bool
+
+    @property
+    def differences(self) -> list[float]:
+        return [b - a for a, b in zip(self.first, self.second, strict=True)]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.differences) / len(self.files)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return interval(self.differences)
+
+    def verdict(self) -> str:
+        """The mean difference, its interval, and whether it tells anything."""
+        (low, high), kind = self.interval, "practice scores" if self.practice else "scores"
+        sure = "the sets differ" if low > 0 or high < 0 else "no difference is shown: the interval holds 0"
+        figures = f"{self.mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) over {len(self.files)} pairs"
+        return f"{kind}, second minus first: {figures}; {sure}"
+
+    def lines(self) -> list[str]:
+        rows = zip(self.files, self.first, self.second, self.differences, strict=True)
+        return [
+            *(f"{a:6.2f} → {b:5.2f}  {difference:+6.2f}  {file}" for file, a, b, difference in rows),
+            self.verdict(),
+        ]
+
+
+def compare_folders(preset: Preset, folder: str | Path, other: str | Path, scorer: Scorer | None = None) -> Comparison:
+    """Score two folders picture by picture. DataError if file names differ, or the seeds of two that carry one."""
+    scorer = scorer or load_scorer(preset)
+    first, second = (score_folder(preset, place, scorer) for place in (folder, other))
+    if odd := sorted(set(first.files) ^ set(second.files)):
+        raise DataError(f"{odd[0]} is in only one of {folder} and {other}; pairs need files of the same names")
+    for name in first.files:
+        here, there = (carried(Path(place) / name).get("seed") for place in (folder, other))
+        if None not in (here, there) and here != there:
+            raise DataError(f"{name}: seed {here} in {folder}, {there} in {other}; a pair is drawn from one seed")
+    return Comparison(first.files, first.scores, second.scores, preset.practice)
+
+
+def compare(config: CompareConfig) -> Comparison:
+    """`compare_folders` for the settings of the command line."""
+    return compare_folders(get_preset(config.preset), config.folder, config.other)

@@ -1,0 +1,163 @@
+"""The settings of a training: what is learned from (DataConfig), what watches it (ValidationConfig), and the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
+from kolors_lab.models.loading import check_bits
+from kolors_lab.training.checkpoint import states
+from kolors_lab.training.optim import OPTIMIZERS, SCHEDULES, parse_growth, peak_rate
+from kolors_lab.training.validation import ValidationConfig
+
+if TYPE_CHECKING:
+    from kolors_lab.dataset.folder import Example
+    from kolors_lab.models.presets import Preset
+
+PRECISIONS = {"auto": None, "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # name: torch's own
+CHECKPOINTING = ("none", "partial", "full")
+PLACES = ("data", "more_data", "out", "resume", "init_lora")  # fields that say where things lie, on this machine only
+
+
+@dataclass(frozen=True)
+class TrainConfig(ValidationConfig):
+    """Training a LoRA.
+
+    Args:
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline
+        out: the folder for lora.safetensors, config.json, metrics.jsonl and checkpoints
+        resume: folder of a training cut short, to go on with its settings; the command it was begun with does so too
+        steps: training steps; none: the preset's
+        seed: equal seeds give equal LoRAs
+        rank: the LoRA's size; about 16 for a style, about 4 for a subject
+        alpha: the LoRA's effect is scaled by alpha / rank
+        dropout: share of what goes into the LoRA that is left out by lot, against learning by heart
+        use_rslora: scale by alpha / sqrt(rank) instead, so that large ranks learn as quickly as small ones
+        use_dora: learn how long a layer's weights are apart from where they point; slower
+        target_modules: layers that learn: attention, attention+ff, all-linear, conv, ends of names; none: the preset's
+        init_lora: file of a LoRA to start from; none: from no effect
+        batch_size: pictures that go through the UNet at once; none: the preset's
+        gradient_accumulation_steps: batches that make one step: a larger batch in the memory of a small one
+        batch_growth: larger batches later: 0.5:2,0.8:4 has 2 pictures at once after half of the steps, then 4
+        optimizer: adamw, adamw8bit (CUDA), lion, prodigy, or any other by dotted name, such as torch.optim.Adamax
+        learning_rate: at its peak; none: the preset's, as the optimizer needs it
+        weight_decay: how strongly weights are drawn to 0; none: the optimizer's own
+        lr_scheduler: cosine, cosine_with_restarts, linear, polynomial, constant, constant_with_warmup, or
+            reduce_on_plateau, which halves the rate where the running mean of the loss no longer falls
+        lr_warmup_steps: steps that the learning rate rises before the schedule begins
+        snr_gamma: upper limit of min-SNR weighting; null (None in Python): every timestep weighs the same
+        noise_offset: noise that is the same all over a picture, about 0.05, to learn very dark and very bright ones
+        ema_decay: save a moving average of the weights that keeps this share of itself at each step, such as 0.99
+        precision: auto, fp32, fp16 or bf16 for the frozen UNet; the LoRA is always fp32
+        base_bits: 4 or 8: the frozen UNet in so many bits (CUDA, needs bitsandbytes); none: as precision says
+        gradient_checkpointing: none, partial (the deepest blocks) or full: less memory, more time; unset: the preset's
+        checkpoint_every: steps between checkpoints; 0: one only when stopped by Ctrl+C or SIGTERM
+    """
+
+    preset: str = "tiny"
+    out: str = "runs/train"
+    resume: str | None = None
+    steps: int | None = None
+    seed: int = 0
+    rank: int = 16
+    alpha: float = 16.0
+    dropout: float = 0.0
+    use_rslora: bool = False
+    use_dora: bool = False
+    target_modules: tuple[str, ...] | None = None
+    init_lora: str | None = None
+    batch_size: int | None = None
+    gradient_accumulation_steps: int = 1
+    batch_growth: str = ""
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    lr_scheduler: str = "cosine"
+    lr_warmup_steps: int = 10
+    snr_gamma: float | None = 5.0
+    noise_offset: float = 0.0
+    ema_decay: float | None = None
+    precision: str = "auto"
+    base_bits: int | None = None
+    gradient_checkpointing: str | None = None
+    checkpoint_every: int = 0
+
+    def __post_init__(self):
+        ValidationConfig.__post_init__(self)
+        for field, low, high in (  # whole numbers
+            ("steps", 1, None), ("seed", 0, 2**63 - 1), ("rank", 1, 1024), ("batch_size", 1, None),
+            ("gradient_accumulation_steps", 1, None), ("lr_warmup_steps", 0, None), ("checkpoint_every", 0, None),
+        ):  # fmt: skip
+            self._check(field, low, high, whole=True)
+        for field, low, high in (
+            ("alpha", 1e-6, 1024), ("dropout", 0, 0.99), ("learning_rate", 1e-9, None), ("weight_decay", 0, None),
+            ("snr_gamma", 1e-3, None), ("noise_offset", 0, 1), ("ema_decay", 0, 0.999999),
+        ):  # fmt: skip
+            self._check(field, low, high)
+        parse_growth(self.batch_growth)
+        if "." not in self.optimizer:
+            check_name("optimizer", self.optimizer, [*OPTIMIZERS, "a dotted name such as torch.optim.Adamax"])
+        check_name("lr_scheduler", self.lr_scheduler, SCHEDULES)
+        check_name("precision", self.precision, PRECISIONS)
+        check_name("gradient_checkpointing", self.gradient_checkpointing or "none", CHECKPOINTING)
+        check_bits("base_bits", self.base_bits)
+        if self.target_modules is not None and not self.target_modules:
+            raise SettingError("target_modules = (): must name at least one layer, such as to_q")
+
+    def _check(self, field: str, low: float, high: float | None = None, whole: bool = False) -> None:
+        value = getattr(self, field)
+        if value is not None or "None" not in self.__dataclass_fields__[field].type:
+            check_number(field, value, low, float("inf") if high is None else high, whole)
+
+
+def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
+    """The config with the preset's values where it says None."""
+    return replace(
+        config,
+        steps=config.steps or preset.train_steps,
+        batch_size=config.batch_size or preset.batch_size,
+        learning_rate=config.learning_rate or peak_rate(config.optimizer, preset.learning_rate),
+        target_modules=tuple(config.target_modules or preset.target_modules),
+        gradient_checkpointing=config.gradient_checkpointing or ("full" if preset.gradient_checkpointing else "none"),
+    )
+
+
+def identity(config: TrainConfig, examples: list[Example]) -> dict[str, Any]:
+    """What must be equal for a training to go on: settings but for places, and the pictures' names, sizes, captions."""
+    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    seen = [f"{example.image.name} {example.image.stat().st_size} {example.text}" for example in examples]
+    pictures = hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
+    return json.loads(json.dumps({**settings, "pictures": pictures}))
+
+
+def check_identity(run: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
+    """Raise SettingError, naming what differs, if the training that was cut short in `run` was another one."""
+    differs = [f"{key} = {saved.get(key)!r} there, {value!r} here" for key, value in current.items()
+               if saved.get(key) != value]  # fmt: skip
+    if differs:
+        raise SettingError(
+            f"{run} holds a training cut short with other settings: {'; '.join(differs)}; "
+            "give the same ones to go on, or choose another out folder"
+        )
+
+
+def saved_config(config: TrainConfig) -> TrainConfig:
+    """The settings of the run in `config.resume`; what else is given must be as it was there, or SettingError."""
+    run = Path(config.resume)
+    try:
+        content = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        content = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        saved = TrainConfig(**content)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"resume = {run}: holds no training that could go on ({error})") from error
+    default = TrainConfig()
+    given = [field.name for field in fields(config) if getattr(config, field.name) != getattr(default, field.name)]
+    given = {name: getattr(config, name) for name in given if name not in ("out", "resume")}
+    check_identity(run, asdict(saved), given)
+    if not states(run):
+        raise DataError(f"resume = {run}: holds no checkpoint; leave resume out to train anew")
+    return replace(saved, out=str(run), resume=None)

@@ -1,0 +1,149 @@
+"""Textual inversion: one new word of the text encoder's vocabulary, learned from pictures; all else stays as it is.
+
+The new word's embedding, hidden numbers in all (4096 in Kolors, 16 kB), is trained through the frozen text encoder and
+UNet to make the pictures of the set. Kolors needs text encoder and UNet on the card together: about 24 GB.
+
+    kolors-lab invert --data data/figurine --trigger_word sks玩偶 --word '<toy>' --initial_word 玩偶
+    kolors-lab generate --word runs/word/word.safetensors --prompt '<toy>，在夜空下'
+
+Reference: https://arxiv.org/abs/2208.01618
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
+from kolors_lab.core.files import write_config
+from kolors_lab.dataset.sets import DataConfig, read_sets
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.loading import load_pipeline, place
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.vocabulary import add_word, embedding_of, remove_words, save_word
+from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.loss import draw, loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from diffusers import KolorsPipeline
+
+    from kolors_lab.training.latent_cache import Encoded
+
+
+@dataclass(frozen=True)
+class InversionConfig:
+    """Learning one new word from pictures (textual inversion).
+
+    Args:
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline
+        data: the folder of pictures and captions
+        out: the folder for word.safetensors and config.json
+        trigger_word: what the captions call the subject now; the new word takes its place, or stands in front
+        word: the new word, in pointed brackets so that it is part of no other
+        initial_word: a word of one token whose embedding the new one starts from, such as the class word
+        steps: training steps
+        seed: equal seeds give equal words
+        batch_size: pictures per step; none: the preset's
+        learning_rate: of the embedding
+    """
+
+    preset: str = "tiny"
+    data: str = "runs/clean"
+    out: str = "runs/word"
+    trigger_word: str = "sks玩偶"
+    word: str = "<toy>"
+    initial_word: str = "玩"
+    steps: int = 300
+    seed: int = 0
+    batch_size: int | None = None
+    learning_rate: float = 5e-3
+
+    def __post_init__(self):
+        if not (self.word[:1] == "<" and self.word[-1:] == ">" and self.word[1:-1].isalnum()):
+            raise SettingError(f"word = {self.word!r}: must be letters or digits in pointed brackets, such as <toy>")
+        check_number("steps", self.steps, 1, whole=True)
+        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
+        check_number("learning_rate", self.learning_rate, 1e-9)
+        if self.batch_size is not None:
+            check_number("batch_size", self.batch_size, 1, whole=True)
+
+
+def invert(
+    config: InversionConfig,
+    pipe: KolorsPipeline | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_encode: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Learn the word; return `out/word.safetensors`. A pipeline that is passed in is given back without the word.
+
+    Raises DataError for a set that cannot be used or a folder that holds a word already.
+    """
+    preset, file = get_preset(config.preset), Path(config.out) / "word.safetensors"
+    if file.exists():
+        raise DataError(f"{config.out} already holds a word.safetensors; choose another folder or move it away")
+    plain = DataConfig(data=config.data).plain()  # the captions are told anew at each step
+    examples, _ = read_sets(plain)
+    write_config(Path(config.out) / "config.json", config)
+    device = pick_device()
+    pipe = pipe or load_pipeline(preset)
+    pipe.remove_all_hooks()
+    data = encode(pipe, examples, preset.size, device, on_encode, plain)
+    for part in (pipe.text_encoder, pipe.unet):
+        part.to(device)
+    start = embedding_of(pipe, config.initial_word)
+    vector = add_word(pipe, config.word, start)
+    try:
+        captions = [name_it(example.text, config) for example in examples]
+        _fit(pipe, vector, captions, data, config, config.batch_size or preset.batch_size, on_step)
+        base = preset.name if Path(preset.model).is_dir() else preset.model
+        return save_word(file, config.word, vector, {"base_model": base})
+    finally:
+        remove_words(pipe)
+        place(pipe, device)
+
+
+def name_it(text: str, config: InversionConfig) -> str:
+    """The caption with the new word in place of what called the subject before, or in front."""
+    replaced = text.replace(config.trigger_word, config.word) if config.trigger_word else text
+    return replaced if config.word in replaced else f"{config.word}，{text}"
+
+
+def _fit(
+    pipe: KolorsPipeline,
+    vector: torch.nn.Parameter,
+    captions: list[str],
+    data: Encoded,
+    config: InversionConfig,
+    batch_size: int,
+    on_step: Callable[[int, int, float], None] | None,
+) -> None:
+    """Move `vector` down the gradient of the UNet's loss, by Adam; nothing else learns."""
+    import torch
+    from diffusers import DDPMScheduler
+
+    device, scheduler = vector.device, DDPMScheduler.from_config(pipe.scheduler.config)
+    generator = torch.Generator().manual_seed(config.seed)
+    optimizer = torch.optim.Adam([vector], lr=config.learning_rate)
+    for step, index in enumerate(data.batches([batch_size] * config.steps, generator), 1):
+        batch = data.batch(index, device)
+        texts = [captions[entry] for entry in index.tolist()]
+        embeds, _, pooled, _ = pipe.encode_prompt(texts, device, do_classifier_free_guidance=False)
+        noise, timesteps = draw(batch["latents"].shape, len(scheduler), generator, device)
+        with torch.autocast(device.type, pipe.unet.dtype, enabled=pipe.unet.dtype != torch.float32):
+            value = loss(pipe.unet, scheduler, {**batch, "prompt_embeds": embeds, "pooled": pooled}, noise, timesteps)
+        (vector.grad,) = torch.autograd.grad(value, [vector])
+        optimizer.step()
+        if not vector.isfinite().all():
+            raise ModelError(f"the word is not finite after step {step}: nothing saved; try a lower learning_rate")
+        if on_step:
+            on_step(step, config.steps, value.item())
+
+
+# The vocabulary ------------------------------------------------------------------------------------------------------
+
+
+# The file ------------------------------------------------------------------------------------------------------------

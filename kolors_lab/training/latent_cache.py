@@ -1,0 +1,319 @@
+"""Pictures and captions encoded once, into the user's cache, and read from there batch by batch.
+
+A cache file is named by a hash of all that its content depends on (the picture's bytes, its size and changes, the
+model), so runs share what they have in common. Nothing but file names stays in memory, whatever the number of pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.files import replacing
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.augment import bucket, crop, vary
+from kolors_lab.dataset.captions import shuffled
+from kolors_lab.dataset.sets import DataConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+    from diffusers import KolorsPipeline
+
+    from kolors_lab.dataset.folder import Example
+
+MAX_TOKENS = 256  # of a Kolors prompt, its prefix included
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A set as the UNet sees it: for each version of each picture the cache files that hold it and its caption.
+
+    An entry is one version of one picture; those of a picture lie side by side. Beyond len(self) count the same entries
+    again, without their captions.
+    """
+
+    pictures: list[Path]  # per entry
+    captions: list[Path]  # per entry
+    shapes: list[tuple[int, int]]  # per picture: height and width of its latents
+    weights: list[float]  # per picture
+    variants: int = 1
+    dropout: float = 0.0
+    empty: Path | None = None  # the empty caption, where there is dropout
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def batch(self, index: torch.Tensor, device: torch.device | str) -> dict[str, torch.Tensor]:
+        """The entries at `index`, (B,), on the device: latents (B, 4, h, w), float32 and scaled, the mean of the VAE's
+        distribution; time_ids (B, 6); prompt_embeds (B, 256, D); pooled (B, D); weight (B,).
+
+        Raises DataError where the cache was emptied meanwhile.
+        """
+        import torch
+
+        rows = [self._entry(number) for number in index.tolist()]
+        return {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+
+    def _entry(self, number: int) -> dict[str, torch.Tensor]:
+        import torch
+
+        entry = number % len(self)
+        picture = _read(self.pictures[entry], "latent_mean", "time_ids")
+        caption = _read(self.captions[entry] if number < len(self) else self.empty, "prompt_embeds", "pooled")
+        weight = torch.tensor(self.weights[entry // self.variants])
+        return {"latents": picture["latent_mean"], "time_ids": picture["time_ids"], **caption, "weight": weight}
+
+    def batches(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """The entries of each step, `sizes[i]` of them, all of one shape; of that shape every picture comes once before
+        any comes again.
+
+        All are drawn at once, before any noise, so that a run that goes on after a stop draws the same ones again.
+        """
+        import torch
+
+        shapes: dict[tuple[int, int], list[int]] = {}
+        for number, shape in enumerate(self.shapes):
+            shapes.setdefault(shape, []).append(number)
+        turns = torch.zeros(len(sizes), dtype=torch.int64)
+        if len(shapes) > 1:  # a shape's turn comes as often as it has pictures
+            share = torch.tensor([float(len(members)) for members in shapes.values()])
+            turns = torch.multinomial(share, len(sizes), replacement=True, generator=generator)
+        steps: dict[int, torch.Tensor] = {}
+        for turn, members in enumerate(shapes.values()):
+            mine = [step for step in range(len(sizes)) if turns[step] == turn]
+            order = _order(len(members), sum(sizes[step] for step in mine), generator)
+            parts = torch.tensor(members)[order].split([sizes[step] for step in mine])
+            steps.update(zip(mine, parts, strict=True))
+        return tuple(self._entries(steps[step], generator) for step in range(len(sizes)))
+
+    def _entries(self, pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """One entry for each picture: a version by lot, and by lot without its caption."""
+        import torch
+
+        entries = pictures * self.variants
+        if self.variants > 1:
+            entries = entries + torch.randint(self.variants, entries.shape, generator=generator)
+        if self.dropout:
+            entries = entries + len(self) * (torch.rand(entries.shape, generator=generator) < self.dropout)
+        return entries
+
+
+def _order(count: int, total: int, generator: torch.Generator) -> torch.Tensor:
+    """`total` of 0..count-1, shuffled anew for each round."""
+    import torch
+
+    rounds = [torch.randperm(count, generator=generator) for _ in range(-(-total // count))]
+    return torch.cat(rounds)[:total] if rounds else torch.empty(0, dtype=torch.int64)
+
+
+def encode(
+    pipe: KolorsPipeline,
+    examples: list[Example],
+    size: int,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[int, int], None] | None = None,
+    config: DataConfig | None = None,
+) -> Encoded:
+    """Encode pictures and captions, each different one once, where the user's cache does not hold them yet.
+
+    Text encoder and VAE come to `device` in turn, if there is work, and go back to the CPU, so that they never lie
+    there together. `on_step(done, total)` is called after each. Raises DataError for a picture that cannot be read.
+    """
+    import torch
+
+    config = config or DataConfig()
+    texts = [
+        shuffled(example.text, number) if config.caption_shuffle and number else example.text
+        for example in examples
+        for number in range(config.variants)
+    ]
+    captions = _caption_files(pipe, texts + ([""] if config.caption_dropout else []))
+    pictures = _picture_files(pipe, examples, size, config)
+    total = len(captions) + len(pictures)
+    tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
+    encode_captions(pipe, list(captions), device, tick)
+    drawn = []
+    for entry, file in enumerate(pictures):
+        picture, number = divmod(entry, config.variants)
+        image = examples[picture].image
+        drawn.append((file, lambda i=image, n=number, f=file: _encode_image(pipe.vae, i, size, config, n, f.stem)))
+    # float32: in half precision SDXL's VAE overflows
+    _fill(drawn, pipe.vae, device, torch.float32, lambda done: tick(len(captions) + done))
+    return Encoded(
+        pictures=pictures,
+        captions=[captions[text] for text in texts],
+        shapes=[_shape(file) for file in pictures[:: config.variants]],
+        weights=[example.weight for example in examples],
+        variants=config.variants,
+        dropout=config.caption_dropout,
+        empty=captions.get(""),
+    )
+
+
+def encode_captions(
+    pipe: KolorsPipeline,
+    texts: list[str],
+    device: torch.device | str = "cpu",
+    tick: Callable[[int], None] = lambda done: None,
+) -> dict[str, Path]:
+    """Encode captions that the cache does not hold yet; each one's cache file."""
+    files = _caption_files(pipe, texts)
+    work = [(file, lambda t=text: _encode_text(pipe, t, device)) for text, file in files.items()]
+    _fill(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
+    return files
+
+
+def read_caption(file: Path, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding (1, 256, D) and pooled vector (1, D) of a caption from its cache file."""
+    found = _read(file, "prompt_embeds", "pooled")
+    return found["prompt_embeds"][None].to(device), found["pooled"][None].to(device)
+
+
+def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:
+    """Each different caption's cache file."""
+    model = fingerprint(pipe.text_encoder) + _tokenizer_fingerprint(pipe)
+    return {text: cache_file("text", text, model, MAX_TOKENS) for text in dict.fromkeys(texts)}
+
+
+def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, config: DataConfig) -> list[Path]:
+    """The cache file of every version of every picture."""
+    model, files = fingerprint(pipe.vae), []
+    shape = ("buckets",) if config.buckets else ()
+    for example in examples:
+        content = hashlib.sha256(_read_bytes(example.image)).hexdigest()
+        for number in range(config.variants):
+            files.append(cache_file("latents", content, model, size, *shape, *config.changes(number)))
+    return files
+
+
+def _encode_text(pipe: KolorsPipeline, text: str, device: torch.device | str) -> dict[str, torch.Tensor]:
+    embeds, _, pooled, _ = pipe.encode_prompt(
+        text, device=device, do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS
+    )
+    return {"prompt_embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
+
+
+def _encode_image(
+    vae: torch.nn.Module, file: Path, size: int, config: DataConfig, number: int, seed: str
+) -> dict[str, torch.Tensor]:
+    """Mean and standard deviation, (4, h/8, w/8), both scaled; time ids (6,) as SDXL's training gives them: original
+    height and width, crop top and left, target height and width, in px. A version by lot has its lot from `seed`.
+    """
+    import numpy as np
+    import torch
+
+    image = open_image(file)
+    width, height = bucket(image.width, image.height, size) if config.buckets else (size, size)
+    if number:
+        part, corner = vary(image, width, height, config, random.Random(seed))
+    else:
+        part, corner = crop(image, width, height)
+    pixels = torch.from_numpy(np.asarray(part, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    posterior = vae.encode(pixels.to(vae.device)).latent_dist
+    scale = vae.config.scaling_factor
+    return {
+        "latent_mean": (posterior.mean[0] * scale).cpu(),
+        "latent_std": (posterior.std[0] * scale).cpu(),
+        "time_ids": torch.tensor([image.height, image.width, *corner, height, width], dtype=torch.float32),
+    }
+
+
+# The cache -----------------------------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path:
+    """Where encoded examples are kept: KOLORS_LAB_CACHE, else `kolors_lab` in the user's cache folder."""
+    if chosen := os.environ.get("KOLORS_LAB_CACHE"):
+        return Path(chosen)
+    home = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform)
+    return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
+
+
+def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
+    """The file named by one hash over the parts, each with its length, so that no two lists of parts run together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = str(part).encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    key = digest.hexdigest()
+    return cache_dir() / key[:2] / f"{key}{suffix}"
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """A hash of name, shape, type and first values of every parameter: another model or training gives another."""
+    digest = hashlib.sha256()
+    for name, parameter in module.named_parameters():
+        values = parameter.detach().flatten()[:16].float().cpu().numpy().tobytes()
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + values)
+    return digest.hexdigest()
+
+
+def _tokenizer_fingerprint(pipe: KolorsPipeline) -> str:
+    return hashlib.sha256(_read_bytes(Path(pipe.tokenizer.vocab_file))).hexdigest()
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _fill(
+    work: list[tuple[Path, Callable[[], dict[str, torch.Tensor]]]],
+    module: torch.nn.Module,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    tick: Callable[[int], None],
+) -> None:
+    """Make each file that is missing or damaged; the module is on the device, in that type, while there is work."""
+    import torch
+    from safetensors.torch import save
+
+    before, idle = module.dtype, all(_whole(file) for file, _ in work)
+    try:
+        if not idle:
+            torch.nn.Module.to(module, device, dtype)
+        for done, (file, make) in enumerate(work, 1):
+            if not _whole(file):
+                with torch.no_grad(), replacing(file) as temporary:
+                    temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in make().items()}))
+            tick(done)
+    finally:
+        torch.nn.Module.to(module, "cpu", before)  # not diffusers' own, which warns of half precision, needed or not
+
+
+def _whole(file: Path) -> bool:
+    """Whether the file is there and as long as its header says; its tensors are not read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _shape(file: Path) -> tuple[int, int]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as source:
+        return tuple(source.get_slice("latent_mean").get_shape()[1:])
+
+
+def _read(file: Path, *names: str) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as source:
+            return {name: source.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file} is gone from the cache or damaged ({error}); run the same command again") from error

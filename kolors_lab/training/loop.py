@@ -1,0 +1,350 @@
+"""Train a LoRA on Kolors' UNet from pictures with captions.
+
+Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
+trainer neither prints nor plots: it calls back. Its settings are in train_config.py, optimisers and schedules in
+optim.py, the loss in loss.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
+
+    kolors-lab train --preset tiny --data FOLDER --out runs/train
+    kolors-lab train --resume runs/train
+    accelerate launch -m kolors_lab train --preset kolors --data FOLDER --out runs/train    (on every card)
+
+References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop conditioning https://arxiv.org/abs/2307.01952
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.files import write_config
+from kolors_lab.dataset.sets import read_sets
+from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
+from kolors_lab.models.device import pick_dtype
+from kolors_lab.models.loading import load_pipeline, load_quantized_unet, need_quantization, place
+from kolors_lab.models.memory import memory_used, set_checkpointing, training_plan
+from kolors_lab.models.presets import get_preset
+from kolors_lab.training.checkpoint import (
+    Metrics,
+    checkpoint_file,
+    claim,
+    clear_states,
+    load_state,
+    save_state,
+    states,
+    stop_signals,
+)
+from kolors_lab.training.config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
+from kolors_lab.training.dreambooth import class_examples
+from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.loss import draw, loss
+from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
+from kolors_lab.training.processes import any_of, mean_over, start_processes
+from kolors_lab.training.validation import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+    from accelerate import PartialState
+    from diffusers import KolorsPipeline, UNet2DConditionModel
+
+    from kolors_lab.dataset.folder import Example
+    from kolors_lab.models.presets import Preset
+    from kolors_lab.training.latent_cache import Encoded
+
+
+def train(
+    config: TrainConfig,
+    pipe: KolorsPipeline | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_encode: Callable[[int, int], None] | None = None,
+    on_metrics: Callable[[dict[str, float]], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Train a LoRA; return `out/lora.safetensors`. A pipeline that is passed in is given back without the LoRA.
+
+    A training that was cut short and left a checkpoint in `out` goes on from there, on a CPU bit for bit.
+    Calls `on_encode(done, total)` while pictures and captions are encoded, `say(line)` with the memory plan, and after
+    each step `on_metrics(row)`, row as in metrics.jsonl, and `on_step(step, total, loss)`.
+    Raises DataError for a set that cannot be used and a folder that is in use or holds a LoRA, SettingError for
+    settings unlike those of the training cut short, ModelError for a loss that is not finite: what was saved stays.
+    """
+    config = saved_config(config) if config.resume else config
+    preset = get_preset(config.preset)
+    config = resolve(config, preset)
+    find_optimizer(config.optimizer)
+    need_quantization("base_bits", config.base_bits)
+    run = Path(config.out)
+    if (run / "lora.safetensors").exists():
+        raise DataError(f"{run} already holds a lora.safetensors; choose another folder or move it away")
+    examples, held = read_sets(config)
+    processes = start_processes()
+    if not processes.is_main_process:  # one of them tells and writes
+        on_step = on_encode = on_metrics = say = None
+    with claim(run) if processes.is_main_process else contextlib.nullcontext():
+        state = load_state(run, say)
+        settings = identity(config, examples)
+        if state:
+            check_identity(run, state["settings"], settings)
+        write_config(run / "config.json", config)
+        borrowed = pipe is not None
+        with processes.main_process_first():  # one after the other: main memory holds one text encoder
+            pipe = _prepare(pipe, preset, config, processes.device)
+            examples += class_examples(pipe, examples, config, preset, processes.device, on_encode)
+            data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
+            watcher = watch(pipe, examples, held, config, preset, run, processes.device, loss)
+            if not borrowed:
+                pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
+        try:
+            training = Training(_with_lora(pipe, preset, config), pipe.scheduler, data, config, processes)
+            if say:
+                copies = 5 if training.ema else 4  # weights, gradients, two moments of AdamW, the average
+                batch = max(batch_sizes(config))
+                say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
+            header = _header(config, preset, examples)
+            fit(training, run, header, settings, state, on_step, on_metrics, watcher)
+        finally:
+            pipe.unet.eval()
+            pipe.unet.disable_gradient_checkpointing()
+            if borrowed:
+                unload_lora(pipe)
+                place(pipe, processes.device)
+    return run / "lora.safetensors"
+
+
+def fit(
+    training: Training,
+    run: Path,
+    header: dict[str, str],
+    settings: dict[str, Any],
+    state: dict[str, Any] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+    on_metrics: Callable[[dict[str, float]], None] | None = None,
+    watcher: Callable[[Training, dict[str, float]], bool] | None = None,
+) -> None:
+    """Take all steps, those after `state` if there is one; write metrics, checkpoints and at the end the LoRA.
+
+    `watcher(training, row)`, called after each step, may add to the row of metrics and ends the training by True; its
+    state_dict and load_state_dict are for the checkpoints. Ctrl+C and SIGTERM are obeyed after a checkpoint.
+    """
+    import torch
+
+    config, main, ended = training.config, training.processes.is_main_process, False
+    with stop_signals() as stopped, torch.random.fork_rng(), _naming_what_stays(run):
+        torch.manual_seed(config.seed)  # dropout's
+        if state:
+            training.load_state_dict(state["training"])
+            if watcher:
+                watcher.load_state_dict(state["watcher"])
+        log = Metrics(run, training.step) if main else None
+        while training.step < config.steps and not ended:
+            row = training.take_step()
+            ended = watcher(training, row) if watcher else False
+            if main:
+                log.write(row)
+            if on_metrics:
+                on_metrics(row)
+            if on_step:
+                on_step(training.step, config.steps, row["loss"])
+            stop = any_of(training.processes, bool(stopped))
+            due = config.checkpoint_every and training.step % config.checkpoint_every == 0
+            if main and (stop or due) and not ended:
+                training.save(checkpoint_file(run, training.step, ".safetensors"), header)
+                seen = watcher.state_dict() if watcher else {}
+                state = {"training": training.state_dict(), "watcher": seen, "settings": settings}
+                save_state(run, training.step, state)
+            if stop:
+                break
+        if main and (ended or training.step == config.steps):
+            training.save(run / "lora.safetensors", header)
+            clear_states(run)
+
+
+@contextlib.contextmanager
+def _naming_what_stays(run: Path) -> Iterator[None]:
+    """Add to a ModelError which checkpoint is the last good one."""
+    try:
+        yield
+    except ModelError as error:
+        kept = [f"{state.with_suffix('.safetensors')} stays" for state in states(run)[-1:]]
+        raise ModelError(f"{error}: {(kept or ['nothing saved'])[0]}; try a lower learning_rate") from error
+
+
+class Training:
+    """The moving parts of a run: weights, optimiser, schedule, average, random numbers. A checkpoint holds them all."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: Any,
+        data: Encoded,
+        config: TrainConfig,
+        processes: PartialState,
+    ):
+        """`unet` carries a LoRA, `scheduler` is the pipeline's; `config` is resolved."""
+        import torch
+        from diffusers import DDPMScheduler
+        from diffusers.training_utils import EMAModel
+
+        self.config, self.data, self.processes, self.device = config, data, processes, processes.device
+        self.unet = unet if config.base_bits else unet.to(self.device)  # a quantized one is where it belongs
+        self.weights = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+        self.noise_scheduler = DDPMScheduler.from_config(scheduler.config)  # Kolors' own betas, 1100 steps of them
+        self.optimizer = make_optimizer(config, self.weights)
+        self.schedule = make_schedule(config, self.optimizer)
+        self.dtype = unet.conv_in.weight.dtype  # unet.dtype looks at every parameter
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.ema = EMAModel(self.weights, decay=config.ema_decay) if config.ema_decay is not None else None
+        self.generator = torch.Generator().manual_seed(config.seed)
+        together = config.gradient_accumulation_steps * processes.num_processes
+        self.batches = data.batches([size * together for size in batch_sizes(config)], self.generator)
+        self.step, self.seconds, self.smooth = 0, 0.0, None  # steps done; time they took; running mean of the loss
+
+    def take_step(self) -> dict[str, float]:
+        """One step down the gradient of the next batch; its row of metrics. ModelError for a loss that is not finite.
+
+        Each process takes its share of the batch, in as many parts as there is accumulation; noise and timesteps are
+        drawn for the whole batch, so that the gradient is the same however it is shared out.
+        """
+        import torch
+
+        start, config = time.monotonic(), self.config
+        index = self.batches[self.step]
+        share = len(index) // self.processes.num_processes
+        mine = slice(self.processes.process_index * share, (self.processes.process_index + 1) * share)
+        batch = self.data.batch(index[mine], self.device)
+        shape, parts = (len(index), *batch["latents"].shape[1:]), config.gradient_accumulation_steps
+        noise, timesteps = draw(shape, len(self.noise_scheduler), self.generator, self.device, config.noise_offset)
+        noise, timesteps = noise[mine], timesteps[mine]
+        total = torch.zeros((), device=self.device)
+        for part in (slice(first, first + share // parts) for first in range(0, share, share // parts)):
+            tensors = {name: tensor[part] for name, tensor in batch.items()}
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                value = loss(self.unet, self.noise_scheduler, tensors, noise[part], timesteps[part], config.snr_gamma)
+            self.scaler.scale(value / parts).backward()
+            total += value.detach() / parts
+        mean_over(self.processes, [total])
+        if not math.isfinite(value := total.item()):
+            raise ModelError(f"the loss at step {self.step + 1} is {value}")
+        rate = self.schedule.get_last_lr()[0] * self.optimizer.param_groups[0].get("d", 1.0)  # d: what Prodigy finds
+        self._update(value)
+        self.step += 1
+        took = time.monotonic() - start
+        self.seconds += took
+        row = {"step": self.step, "loss": value, "learning_rate": rate, "seconds": self.seconds}
+        return row | {"pictures_per_second": len(index) / took, "memory_gib": memory_used(self.device)}
+
+    def _update(self, value: float) -> None:
+        """Move the weights along the gradient, cut to a norm of 1; the scaler does nothing but in float16."""
+        import torch
+
+        mean_over(self.processes, [weight.grad for weight in self.weights])
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.smooth = value if self.smooth is None else 0.98 * self.smooth + 0.02 * value
+        advance(self.schedule, self.smooth)
+        if self.ema:
+            self.ema.step(self.weights)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the moving average, if there is one, in place of the weights."""
+        if self.ema:
+            self.ema.store(self.weights)
+            self.ema.copy_to(self.weights)
+        try:
+            yield
+        finally:
+            if self.ema:
+                self.ema.restore(self.weights)
+
+    def save(self, file: Path, header: dict[str, str]) -> None:
+        """Write the LoRA, averaged if there is an average. ModelError, and nothing is written, if it is not finite."""
+        with self.averaged():
+            if not all(weight.isfinite().all() for weight in self.weights):
+                raise ModelError(f"the weights after step {self.step} are not finite")
+            save_lora(self.unet, file, header)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that going on after this step needs."""
+        import torch
+
+        return {
+            "weights": [weight.detach().cpu() for weight in self.weights],
+            **{name: getattr(self, name).state_dict() for name in ("optimizer", "schedule", "scaler")},
+            "ema": self.ema.state_dict() if self.ema else None,
+            "generator": self.generator.get_state(),
+            "random": torch.get_rng_state(),  # dropout's
+            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            **{name: getattr(self, name) for name in ("step", "seconds", "smooth")},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where `state` was written."""
+        import torch
+
+        with torch.no_grad():
+            for weight, saved in zip(self.weights, state["weights"], strict=True):
+                weight.copy_(saved)
+        for name in ("optimizer", "schedule", "scaler"):
+            getattr(self, name).load_state_dict(state[name])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.device)
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if self.device.type == "cuda" and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.step, self.seconds, self.smooth = state["step"], state["seconds"], state["smooth"]
+
+
+def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, device: torch.device) -> KolorsPipeline:
+    """The pipeline on the CPU, without a LoRA, in the config's precision."""
+    import torch
+
+    wanted = getattr(torch, PRECISIONS[config.precision] or "", None)
+    if pipe is None:
+        return load_pipeline(preset, "cpu", wanted or pick_dtype(device))
+    if config.base_bits:
+        raise SettingError(
+            f"base_bits = {config.base_bits}: not with a pipeline that is passed in, which would lose its UNet"
+        )
+    if wanted not in (None, pipe.unet.dtype):
+        raise SettingError(f"precision = {config.precision}: the pipeline that was passed in is in {pipe.unet.dtype}")
+    unload_lora(pipe)
+    pipe.remove_all_hooks()
+    pipe.to("cpu")
+    return pipe
+
+
+def _with_lora(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> UNet2DConditionModel:
+    """The pipeline's UNet, ready to train its LoRA."""
+    if config.base_bits:
+        pipe.unet = load_quantized_unet(preset, config.base_bits, pipe.unet.dtype)
+    add_lora(
+        pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, dropout=config.dropout,
+        use_rslora=config.use_rslora, use_dora=config.use_dora, start=config.init_lora,
+    )  # fmt: skip
+    set_checkpointing(pipe.unet, config.gradient_checkpointing)
+    return pipe.unet.train()
+
+
+def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
+    """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
+    settings = {key: value for key, value in asdict(config).items() if key not in ("preset", *PLACES)}
+    used = any(config.trigger_word in example.text for example in examples)
+    return {
+        "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
+        "trigger_word": config.trigger_word if used else "",
+        "examples": str(len(examples)),
+        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
+    }
