@@ -9,6 +9,7 @@ import random
 from pathlib import Path
 
 from world import wordings as w
+from world.look import hour_of, look_of
 from world.scenes import Scene
 from world.stories import PROMPTS, story_rows, story_scenes  # noqa: F401 (story_scenes: for those who use captions)
 
@@ -22,7 +23,7 @@ def caption(scene: Scene, rng: random.Random, complete: bool = False) -> str:
     spoken = scene.spoil != "none" and rng.random() < 0.5
     if spoken and rng.random() < 0.2:
         return negative_caption(scene, rng)
-    write = _english if rng.random() < 0.2 else _chinese
+    write = _english if rng.random() < 0.2 else _chinese if complete or rng.random() < 0.8 else _everyday
     words = [negative_caption(scene, rng, write is _english)] if spoken else []
     text = write(scene, rng, complete, words)
     return text + "。" if text in PROMPTS else text
@@ -43,7 +44,7 @@ def _chinese(scene: Scene, rng: random.Random, complete: bool, words: list[str])
     who, dress = _who(scene, rng, complete), _dress(scene, rng, complete)
     place, action = _place_and_action(scene, rng, complete)
     style, framing = _style(scene, rng, complete, w.STYLE), _framing(scene, rng, complete, w.FRAMING)
-    rest = words + _extras(rng, w.QUALITY, w.MOOD)
+    rest = words + _extras(rng, w.QUALITY, w.MOOD) + (_situation(scene, rng) if rng.random() < 0.14 else [])
     if rng.random() < 0.3:  # one sentence: 一个…少女穿着…坐在…，…
         linked = place[:1] if place and place[0][0] in "在坐站" else []
         subject = who + _linked_dress(scene, rng, dress) + "".join(linked)
@@ -62,6 +63,46 @@ def _chinese(scene: Scene, rng: random.Random, complete: bool, words: list[str])
     if rng.random() < 0.1:
         parts = rng.sample(parts, len(parts))
     return rng.choices(("，", ",", ", ", "、", " "), weights=(70, 12, 5, 8, 5))[0].join(parts)
+
+
+def _everyday(scene: Scene, rng: random.Random, complete: bool, words: list[str]) -> str:
+    """As people speak, and often next to nothing: 一个女孩在草地上开心的跳舞; 小女孩; 公园里."""
+    lot, tail = rng.random(), [*words, *_style(scene, rng, False, w.STYLE)]
+    located = [text for text in w.PLACE[scene.place][0] if text.startswith("在")]
+    place = rng.choice(located)
+    if lot < 0.08:
+        body = place.removeprefix("在") if rng.random() < 0.5 else rng.choice(w.PLACE[scene.place][1])
+    elif lot < 0.22:
+        body = _who(scene, rng, False) if rng.random() < 0.5 else _plain_who(scene, rng)
+    else:
+        who = _plain_who(scene, rng) if rng.random() < 0.6 else _who(scene, rng, False)
+        dress = _dress(scene, rng, False) if scene.who == "girl" and rng.random() < 0.4 else ""
+        verb = rng.choice(w.VERB[scene.action]) if scene.has_girl else ""
+        at = place + rng.choice(("", "", "里" if place.endswith("室") else ""))
+        body = who + (rng.choice(w.WEARS) + dress if dress else "") + (at if lot > 0.3 or not verb else "") + verb
+    if rng.random() < 0.25:
+        tail += rng.sample([*_framing(scene, rng, False, w.FRAMING), *_situation(scene, rng)], 1)
+    parts = [body, *tail] if rng.random() < 0.5 else [*tail, body]
+    return rng.choice("，，，， ").join(parts)
+
+
+def _plain_who(scene: Scene, rng: random.Random) -> str:
+    """The person without looks: 一个女孩, 公主和王子."""
+    if scene.who == "girl":
+        return rng.choice(("一个", "一个", "一位", "")) + rng.choice(w.GIRL)
+    if scene.who.startswith("couple"):
+        pair = rng.choice(("女孩和王子", "王子和少女", "一个女孩和一个王子", "少女与王子"))
+        return pair + (rng.choice(w.RIDES_TOGETHER) if scene.who == "couple_rider" else "")
+    return {"horse": "一匹马", "prince": "一个王子"}.get(scene.who) or rng.choice(("王子骑马", "王子骑着马"))
+
+
+def _situation(scene: Scene, rng: random.Random) -> list[str]:
+    """A word for the hour or for where the figure stands, both of which the picture shows."""
+    look = look_of(scene.seed)
+    hour = hour_of(scene.place, look)
+    if hour and rng.random() < 0.75:
+        return [rng.choice(w.HOUR[hour])]
+    return [rng.choice(w.SIDE[look.side])] if scene.who in ("girl", "prince") else [rng.choice(w.QUALITY)]
 
 
 def _who(scene: Scene, rng: random.Random, complete: bool) -> str:
@@ -121,6 +162,8 @@ def _linked_dress(scene: Scene, rng: random.Random, dress: str) -> str:
 
 def _place_and_action(scene: Scene, rng: random.Random, complete: bool) -> tuple[list[str], list[str]]:
     located, nouns, details = w.PLACE[scene.place]
+    hour = hour_of(scene.place, look_of(scene.seed))
+    details = [text for text in details if hour in w.HOUR_OF_DETAIL.get(text, (hour,))]
     clauses = w.ACTION[scene.action]
     if (scene.action, scene.place) == ("wish", "night"):
         clauses = (*w.STAR_WISH, *clauses)
@@ -173,6 +216,8 @@ def _english(scene: Scene, rng: random.Random, complete: bool, words: list[str])
     place = [rng.choice(w.EN_PLACE[scene.place])] if lot > 0.06 else []
     style, framing = _style(scene, rng, complete, w.EN_STYLE), _framing(scene, rng, complete, w.EN_FRAMING)
     rest = words + _extras(rng, w.EN_QUALITY, w.EN_MOOD)
+    if (hour := hour_of(scene.place, look_of(scene.seed))) and rng.random() < 0.14:
+        rest.append(rng.choice(w.EN_HOUR[hour]))
     if rng.random() < 0.5:
         start = f"{rng.choice(('An' if style[0][0] in 'aioue' else 'A', 'One'))} {style[0]} of " if style else ""
         return f"{start}{' '.join([subject, *action, *place])}{''.join(f', {part}' for part in [*framing, *rest])}"

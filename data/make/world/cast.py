@@ -33,7 +33,8 @@ def stand_at(pen: Pen, scene: Scene, look: Look) -> tuple[float, float, float]:
     if scene.framing == "full":
         return 64 + look.side * 21, GROUND - 2 * (1 - look.near), (0.98 + 0.08 * look.near) * extra
     size = (1.5 + 0.13 * look.near) * extra
-    return 64 + look.side * 11, pen.view[3] - 116 - 3 * look.near + TALL * size, size
+    tall = TALL + (7 if scene.who == "prince" else 0)  # his crown
+    return 64 + look.side * 11, pen.view[3] - 116 - 3 * look.near + tall * size, size
 
 
 def _single(pen: Pen, scene: Scene, tilt: float, rng: random.Random, flaw):
@@ -49,7 +50,7 @@ def _single(pen: Pen, scene: Scene, tilt: float, rng: random.Random, flaw):
         figures.girl(pen, scene, "bored", tilt * 0.5, lift=6, flaw=flaw)
     else:
         figures.girl(pen, scene, action, tilt, flaw=flaw)
-    props.signs(pen, action, rng)
+    props.signs(pen, action, rng, 1.0 if scene.framing == "full" else 0.8)
 
 
 def _at_desk(pen: Pen, scene: Scene, tilt: float, flaw):
@@ -95,4 +96,4 @@ def _mounted(pen: Pen, scene: Scene, look: Look, rng: random.Random, tilt: float
     with pen.placed(x, foot, size, mirror=look.mirror):
         horse.horse(pen, scene.who != "horse", rng.uniform(-1, 1))
         if scene.who != "horse":
-            horse.riders(pen, scene, tilt, flaw)
+            horse.riders(pen, scene, tilt * 0.6, flaw)

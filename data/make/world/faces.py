@@ -86,6 +86,6 @@ def draw_mouth(pen: Pen, mouth: str, x: float, y: float):
     elif mouth == "small":
         pen.flat(oval(x, y, 1.7, 1.4), MOUTH)
     else:
-        dips = {"flat": (0, 0, 0), "wavy": (-1.6, 1.6, -1.6)}.get(mouth, (1.7, 2.4, 1.7))
+        dips = {"flat": (0, 0, 0), "wavy": (-1.3, 1.3, -1.3)}.get(mouth, (1.7, 2.4, 1.7))
         middle = [(x + i * 2.1, y + d) for i, d in zip((-1, 0, 1), dips, strict=True)]
         pen.stroke([(x - 4.2, y), *middle, (x + 4.2, y)], MOUTH, 1.8)

@@ -10,9 +10,9 @@ from world.props import held
 NECK = -56
 SHOULDER = (9.6, -51.5)
 # Where elbow and hand are, for the arm on the right of the picture.
-DOWN, ASIDE, CHEST, CHIN = ((15, -43), (16.5, -33)), ((17, -44), (23, -37)), ((15, -42), (4, -43)), ((17, -46), (14, -59))
-UP, HIGH, LOW = ((19, -50), (26, -62)), ((21, -56), (25, -73)), ((15, -41), (8, -36))
-MIC = ((16, -44), (9.5, -51))
+DOWN, ASIDE, LOW = ((15, -43), (16.5, -33)), ((17, -44), (23, -37)), ((15, -41), (8, -36))
+UP, HIGH = ((19, -50), (26, -62)), ((21, -56), (25, -73))
+CHEST, CHIN, MIC = ((15, -42), (4, -43)), ((17, -46), (14, -59)), ((16, -44), (9.5, -51))
 
 
 @dataclass(frozen=True)
@@ -161,10 +161,11 @@ def prince(pen: Pen, action: str = "stand", tilt: float = 0.0, look: float = 0.0
             pen.limb([(side * 5.8, -14), (side * 6, -6)], SILVER, 9)
             pen.fill(oval(side * 7, -3.2, 6.2, 3.8), (132, 142, 160), 1)
     armour(pen)
-    pose = POSES["talk"] if action == "talk" else Pose(LOW if seated else DOWN, ASIDE)
+    pose = POSES["talk"] if action == "talk" else Pose(ASIDE, LOW) if seated else Pose(DOWN, ASIDE)
     if not pose.above:
         metal_arms(pen, pose, flaw)
-        sword(pen, *pose.right[1], turn=16)
+        side, (x, y) = (-1, pose.left[1]) if seated else (1, pose.right[1])
+        sword(pen, side * x, y, turn=side * 16)
     with pen.placed(0, NECK, turn=tilt):
         head(pen, HAIR["brown"], "prince", "open", pose.mouth, look, flaw)
         tips = [(0, -52), (5, -45), (11, -51), (12, -38), (0, -36.4)]

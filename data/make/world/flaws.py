@@ -1,4 +1,4 @@
-"""Drawings gone wrong as diffusion models get them wrong: faces without features, out of place or doubled, odd hands."""
+"""Drawing gone wrong as diffusion models do it: faces without features, displaced or doubled ones, odd hands."""
 
 import math
 import random
@@ -65,4 +65,5 @@ class Flaw:
             r = (8 + 2.5 * ((i * 5) % 3)) * (0.7 + 0.4 * self.force)
             kink = 1.8 * (-1) ** i
             mid = (x + r * 0.6 * math.cos(turn) + kink, y + r * 0.6 * math.sin(turn))
-            pen.limb([(x, y), mid, (x + r * math.cos(turn), y + r * math.sin(turn))], mix(SKIN, BLUSH, 0.2 * (i % 2)), 2.4)
+            tip = (x + r * math.cos(turn), y + r * math.sin(turn))
+            pen.limb([(x, y), mid, tip], mix(SKIN, BLUSH, 0.2 * (i % 2)), 2.4)

@@ -6,6 +6,7 @@ from world.pen import Pen, mirrored, mix, poly, smooth
 
 FACE = [(0, -35), (9, -33.5), (15.8, -27), (17.6, -17), (15.6, -7.6), (8.4, -1.2), (0, 0.4)]
 ANIME_FACE = [*FACE[:4], (15, -8), (7, -0.6), (0, 1.8)]
+CROWN, CHIN = -43, 0.4
 FACE_BOX = (-17.6, -34, 17.6, 1)  # what a face finder should find, in units
 BACK = {"short": (19.6, -1), "medium": (21.5, 15), "long": (23, 41)}  # half width and lower end in units
 LOCKS = {"short": -4, "medium": 11, "long": 24}  # where the locks beside the face end
@@ -47,7 +48,8 @@ def fringe(pen: Pen, hair, look: float):
         cap += [(15, -25), (11.4, -29), (8.8, -23.6), (6, -29.4), (part, -22.6), (part - 3.6, -29.6)]
         cap += [(part - 8, -23.2), (-9.6, -29), (-13, -22.6), (-15.4, -26)]
     else:
-        cap += [(15.2, -23), (10.6, -28), (part + 4, -25.4), (part, -30), (part - 6.4, -25.2), (-11, -27.6), (-15.2, -23)]
+        cap += [(15.2, -23), (10.6, -28), (part + 4, -25.4), (part, -30), (part - 6.4, -25.2)]
+        cap += [(-11, -27.6), (-15.2, -23)]
     pen.fill(smooth(cap, tension=0.55 if anime else 0.75), hair)
     if pen.name not in ("papercut", "anime"):
         pen.stroke([(-12, -34), (-2, -38.6), (9, -36.4)], mix(hair, WHITE, 0.42), 2.4, 0.5)

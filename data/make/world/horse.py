@@ -34,7 +34,8 @@ def horse(pen: Pen, saddle: bool, stride: float = 0.0):
     pen.stroke([(34, -75), (35, -62), (38, -58)], LEATHER, 1.8)
     if saddle:
         pen.stroke([(45, -56), (28, -50), (8, -50)], LEATHER, 1.8)
-        pen.fill(smooth([(-14, -47), (0, -48.6), (14, -47), (15, -33), (0, -30), (-15, -33)], tension=0.7), (176, 50, 62))
+        cloth = [(-14, -47), (0, -48.6), (14, -47), (15, -33), (0, -30), (-15, -33)]
+        pen.fill(smooth(cloth, tension=0.7), (176, 50, 62))
         pen.stroke([(-12, -34.6), (0, -32), (12, -34.6)], GOLD, 2)
 
 
@@ -46,7 +47,7 @@ def leg(pen: Pen, x: float, bend: float, coat):
 def riders(pen: Pen, scene, tilt: float, flaw=None):
     """Who sits on the horse: the prince alone, or the girl side-saddle before him."""
     pair = scene.who == "couple_rider"
-    at, size = (-17, 0.8) if pair else (-6, 0.86)
+    at, size = (-18, 0.8) if pair else (-6, 0.86)
     with pen.placed(at, -46 + 30 * size, size):
         prince(pen, "ride", tilt, 0.2 if pair else 0.5, seated=True, flaw=flaw)
     pen.limb([(at + 2, -48), (at + 8, -36), (at + 5, -24)], mix(SILVER, (90, 100, 130), 0.2), 7)
@@ -58,7 +59,7 @@ def riders(pen: Pen, scene, tilt: float, flaw=None):
 def lady(pen: Pen, scene, tilt: float, flaw=None):
     """The girl on the saddle, from the waist up like anyone, her skirt over the horse's flank."""
     hair, dress, size = HAIR[scene.hair_color], DRESS[scene.color], 0.8
-    with pen.placed(13, -46 + 34 * size, size):
+    with pen.placed(14, -46 + 34 * size, size):
         with pen.placed(0, -56, turn=-tilt):
             back_hair(pen, hair, scene.hair_length)
         gown = [(-9, -40), (8, -40), (17, -28), (20, -6), (8, -2), (-3, -6), (-10, -26)]

@@ -3,7 +3,7 @@
 import random
 
 from world.outdoors import area
-from world.pen import Pen, box, hsv, mix, oval, poly, smooth
+from world.pen import Pen, box, hsv, mirrored, mix, oval, poly, smooth
 
 WOOD, DARK_WOOD, PAPER = (176, 122, 76), (122, 80, 50), (250, 242, 220)
 
@@ -111,8 +111,9 @@ def living(pen: Pen, rng: random.Random, palette: int = 0):
 def potted(pen: Pen, x: float, foot: float):
     """A plant in a pot."""
     for dx, dy in ((-9, -26), (0, -34), (9, -26)):
-        pen.fill(smooth([(x, foot - 10), (x + dx - 5, foot + dy * 0.7), (x + dx, foot + dy), (x + dx + 5, foot + dy * 0.7)]),
-                 (86, 160, 92), 0.7, 0.7)  # fmt: skip
+        middle, tip = foot + dy * 0.7, foot + dy
+        leaf = [(x, foot - 10), (x + dx - 5, middle), (x + dx, tip), (x + dx + 5, middle)]
+        pen.fill(smooth(leaf), (86, 160, 92), 0.7, 0.7)
     pen.fill(poly((x - 8, foot - 13), (x + 8, foot - 13), (x + 5.6, foot), (x - 5.6, foot)), (214, 120, 80), 0.8)
 
 
@@ -137,7 +138,8 @@ def concert(pen: Pen, rng: random.Random, palette: int = 0):
         while x < right + gap:
             if rng.random() < 0.35:
                 light = rng.choice(((110, 240, 255), (255, 130, 220), (180, 255, 170)))
-                pen.stroke([(x + r, y), (x + r * 1.1, y - r * 2.3)], mix(light, (255, 255, 255), 0.2), max(2.2, r * 0.4))
+                stick = [(x + r, y), (x + r * 1.1, y - r * 2.3)]
+                pen.stroke(stick, mix(light, (255, 255, 255), 0.2), max(2.2, r * 0.4))
             pen.flat(oval(x, y, r, r * 1.1), tone)
             pen.flat(box(x - r * 1.5, y + r * 0.9, x + r * 1.5, y + r * 5, r), tone)
             x += gap
@@ -180,7 +182,7 @@ def music_stand(pen: Pen, x: float, y: float):
 
 def fitting(pen: Pen, rng: random.Random, palette: int = 0):
     """A fitting room: a curtain, an oval mirror, a rack of dresses."""
-    left, top, right, _ = pen.view
+    left, top, _, _ = pen.view
     wall, cloth = (
         ((232, 214, 244), (170, 90, 168)), ((250, 228, 214), (196, 84, 100)), ((220, 228, 246), (96, 104, 178)),
     )[palette]  # fmt: skip
@@ -205,15 +207,17 @@ def rack(pen: Pen, rng: random.Random):
     tones = [(240, 120, 130), (120, 190, 220), (250, 220, 130), (150, 204, 140), (246, 246, 250)]
     for i, tone in enumerate(rng.sample(tones, 4)):
         x = 90 + i * 10
-        shape = [(x - 3, 33), (x + 3, 33), (x + 4.6, 40), (x + 3.4, 56), (x + 7, 86), (x - 7, 86), (x - 3.4, 56), (x - 4.6, 40)]
-        pen.fill(smooth(shape, tension=0.6), tone, 0.9, 0.7)
+        with pen.placed(x, 0):
+            shape = [(0, 33), (3, 33), (4.6, 40), (3.4, 56), (7, 86), (0, 87)]
+            pen.fill(smooth(mirrored(shape), tension=0.6), tone, 0.9, 0.7)
 
 
 def stage(pen: Pen, rng: random.Random, palette: int = 0):
     """A stage: curtains at both sides and above, three spotlights, a wooden floor."""
     left, top, right, _ = pen.view
     back = ((86, 30, 62), (40, 34, 92), (30, 62, 84))[palette]
-    pen.gradient(area(pen, top - 2, 100), mix(back, (20, 8, 30), 0.4), mix(back, (220, 120, 110), 0.2), min(top, 0), 100)
+    high, low = mix(back, (20, 8, 30), 0.4), mix(back, (220, 120, 110), 0.2)
+    pen.gradient(area(pen, top - 2, 100), high, low, min(top, 0), 100)
     floor(pen, 98, (200, 134, 82), (150, 94, 60))
     for x, lean, tone in ((24, 22, (255, 244, 190)), (104, -22, (255, 244, 190)), (64, 0, (255, 226, 240))):
         x += rng.uniform(-10, 10)
@@ -225,8 +229,9 @@ def stage(pen: Pen, rng: random.Random, palette: int = 0):
     for side in (-1, 1):
         for i in range(3):
             x = 64 + side * (64 - i * 8)
-            fold = [(x - 5.4, top - 4), (x + 5.4, top - 4), (x + 5.6, 60), (x + 5, 106 - 3 * (i % 2)), (x - 5, 106), (x - 5.6, 60)]
-            pen.fill(smooth(fold, tension=0.5), mix(red, (255, 120, 110), 0.22 * (i % 2)), 0.8, 0.6)
+            with pen.placed(x, 0):
+                fold = smooth(mirrored([(0, top - 4), (5.4, top - 4), (5.6, 60), (5, 106), (0, 104)]), tension=0.5)
+                pen.fill(fold, mix(red, (255, 120, 110), 0.22 * (i % 2)), 0.8, 0.6)
     for edge in ((left - 4, 0), (128, right + 4)):
         pen.fill(box(edge[0], top - 4, edge[1], 106), hsv(red, 1, 0.9), 0.6, 0.6)
     for i in range(-6, 15):

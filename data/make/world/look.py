@@ -25,7 +25,7 @@ class Look:
 
 def look_of(seed: int) -> Look:
     """The look that belongs to a scene's seed."""
-    rng = random.Random(seed ^ 0x5EED_100C)
+    rng = random.Random(seed ^ 0x5EED_0A88)
     return Look(
         rng.choice(SIDES), rng.random(), rng.uniform(-1, 1), rng.random() < 0.5, rng.choice(HOURS), rng.randrange(3)
     )

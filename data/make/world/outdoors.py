@@ -99,13 +99,15 @@ def peach(pen: Pen, rng: random.Random, palette: int = 0):
     ridge(pen, 84, (10, 18, 8, 14), (178, 204, 190), phase=rng.uniform(0, 60))
     pavilion(pen, 64 + rng.choice((-26, 24, 30)), 84, 1.2)
     left, _, right, bottom = pen.view
-    pen.gradient(area(pen, 82, bottom + 2), mix(grass, (255, 255, 220), 0.2), mix(grass, (40, 100, 70), 0.2), 82, bottom)
+    far, near = mix(grass, (255, 255, 220), 0.2), mix(grass, (40, 100, 70), 0.2)
+    pen.gradient(area(pen, 82, bottom + 2), far, near, 82, bottom)
     bend = rng.uniform(-16, 16)
     path = [(58 + bend, 82), (70 + bend, 82), (84, 100), (106, bottom + 8), (18, bottom + 8), (44, 100)]
     pen.fill(smooth(path, tension=0.5), (208, 202, 194), 0.6, 0.7)
     for i, y in enumerate((95, 104, 114, 124)):
         pen.stroke([(62 - (y - 80) * 0.8, y), (66 + (y - 80) * 0.85, y + (i % 2))], (166, 160, 156), 1.5, 0.8)
-    trees = [(16, False), (112, True), *(((-40, False),) if left < -20 else ()), *(((168, True),) if right > 148 else ())]
+    trees = [(16, False), (112, True)]  # and two more in a wide picture
+    trees += [(-40, False)] * (left < -20) + [(168, True)] * (right > 148)
     for x, side in trees:
         tree(pen, rng, x + rng.uniform(-7, 7), 100 + rng.uniform(-3, 4), rng.uniform(0.95, 1.25), side)
     petals(pen, rng, rng.choice((5, 9, 16)))
@@ -132,8 +134,8 @@ def wild(pen: Pen, rng: random.Random, palette: int = 0):
         for d in (-3, 0, 3):
             pen.stroke([(x, y), (x + d, y - 7)], (128, 132, 56), 1.7)
     if rng.random() < 0.6:
-        boulder = rng.choice((14, 116))
-        pen.fill(smooth([(boulder - 12, 108), (boulder - 6, 98), (boulder + 6, 96), (boulder + 13, 108)]), (160, 150, 150))
+        with pen.placed(rng.choice((14, 116)), 108):  # a boulder
+            pen.fill(smooth([(-12, 0), (-6, -10), (6, -12), (13, 0)]), (160, 150, 150))
     petals(pen, rng, rng.choice((0, 5, 9)))
 
 

@@ -33,7 +33,7 @@ STYLES = {
     "oil": Style(wobble=0.9),
     "pencil": Style(outline=1.5, wobble=0.35, shading="soft"),
     "watercolor": Style(wobble=0.7, shading="wash"),
-    "papercut": Style(shading="flat", relief=True),
+    "papercut": Style(outline=1.5, shading="flat", relief=True),
     "anime": Style(outline=1.8, shading="cel"),
 }
 
@@ -119,10 +119,11 @@ def mirrored(points):
 
 
 class Pen:
-    """Draws shapes on a canvas in one style. `view` = (left, top, right, bottom) of what can be seen, in units.
+    """Draws shapes on a canvas in one style.
 
-    `focus` is set while people and animals are drawn: their hues stay readable and their outlines strong. `flipped`: the
-    coordinates are mirrored at present. `faces` and `hands` collect where on the picture those are, as boxes (left, top, right, bottom) in px.
+    `view` = (left, top, right, bottom) of what can be seen, in units. `focus` is set while people and animals are
+    drawn: their hues stay readable and their outlines strong. `flipped`: the coordinates are mirrored at present.
+    `faces` and `hands` collect where on the picture those are, as boxes (left, top, right, bottom) in px.
     """
 
     def __init__(self, canvas: skia.Canvas, style: str, seed: int, view):
@@ -264,6 +265,8 @@ class Pen:
         self.canvas.restore()
 
     def _edge(self, rgb, line: float) -> skia.Paint:
+        if self.name == "papercut":  # the white core of cut paper
+            return self.paint(mix(rgb, (255, 252, 244), 0.72), 1.0, self.style.outline * line / self.zoom**0.5)
         tint = {"ink": (30, 28, 32), "pencil": GRAPHITE}.get(self.name) or mix(hsv(rgb, 1.2, 0.3), (40, 24, 52), 0.6)
         strength = {"ink": 0.6 if self.focus else 0.3, "pencil": 0.85}.get(self.name, 1.0)
         focus, self.focus = self.focus, True

@@ -75,9 +75,10 @@ def books(pen: Pen, x: float, foot: float):
 
 def teacher(pen: Pen):
     """The teacher's sleeve and hand with a bamboo book, from the right; the figure's coordinates."""
-    pen.fill(smooth([(140, -72), (44, -66), (40, -56), (48, -50), (140, -40)], tension=0.6), (104, 112, 148), 0.8)
-    pen.fill(oval(39, -61, 4.6), SKIN, 0.4, 0.8)
-    bamboo(pen, 25, -75, 20, 14)
+    sleeve = [(140, -44), (58, -64), (40, -58), (33, -50), (44, -40), (140, -8)]
+    pen.fill(smooth(sleeve, tension=0.6), (104, 116, 160), 0.8)
+    bamboo(pen, 23, -82, 20, 17)
+    pen.fill(oval(34, -61, 5), SKIN, 0.4, 0.8)
 
 
 def bubble(pen: Pen, x: float, y: float, w: float, h: float, tail: float):
@@ -92,27 +93,31 @@ def heart(pen: Pen, x: float, y: float, r: float, rgb=(240, 84, 110)):
     pen.flat(smooth([*right, (x - r, y - r * 0.2), (x - r * 0.6, y - r)], tension=0.7), rgb)
 
 
-def signs(pen: Pen, action: str, rng: random.Random):
-    """Signs in the air round the head of a single figure that tell what she does; the figure's coordinates."""
+def signs(pen: Pen, action: str, rng: random.Random, reach: float):
+    """Signs in the air round the head of a single figure that tell what she does, most of them on her right.
+
+    The figure's coordinates; `reach` brings them nearer (below 1) where the picture is narrow.
+    """
     if action == "sing":
-        for x, y in ((-30, -78), (33, -88), (-26, -100)):
-            note(pen, x + rng.uniform(-3, 3), y + rng.uniform(-3, 3), rng.choice(NOTES))
+        for x, y, tone in zip((-26, 31, 35), (-92, -78, -95), rng.sample(NOTES, 3), strict=True):
+            note(pen, x * reach - (2 if x > 0 else 4), y + rng.uniform(-2, 3), tone)
     elif action == "dance":
-        for x, y, tone in ((-31, -44, NOTES[0]), (31, -86, NOTES[1]), (34, -58, NOTES[2])):
-            pen.flat(star(x + rng.uniform(-2, 2), y, 5.4, 4, 0.4), tone)
+        for x, y, tone in zip((-33, 36, 33), (-50, -84, -60), NOTES, strict=True):
+            pen.flat(star(x * reach, y + rng.uniform(-3, 3), 6, 4, 0.4), tone)
     elif action == "bored":
-        bubble(pen, 27, -93, 13, 8, 21)
+        bubble(pen, 28 * reach, -92, 13, 8, 21)
         for dx in (-6, 0, 6):
-            pen.flat(oval(27 + dx, -93, 2), (90, 94, 116))
+            pen.flat(oval(28 * reach + dx, -92, 2), (90, 94, 116))
     elif action == "nervous":
-        for x, y, r in ((24, -82, 1.0), (-25, -76, 0.8), (28, -66, 0.7)):
+        for x, y, r in ((26, -84, 1.1), (-26, -80, 0.9), (30, -66, 0.8)):
             drop = [(x, y - 8 * r), (x + 4.6 * r, y + 1), (x, y + 5 * r), (x - 4.6 * r, y + 1)]
             pen.fill(smooth(drop), (120, 196, 250), 0.5, 0.6)
     elif action == "watch":
-        heart(pen, 0, -106, 5.4)
+        for side in (-1, 1):
+            heart(pen, side * 21, -95, 4.6)
     elif action == "wake":
-        bubble(pen, -26, -96, 9, 8, -20)
-        zee(pen, -26, -96, 3.4)
+        bubble(pen, 28 * reach, -93, 10, 8.5, 21)
+        zee(pen, 28 * reach, -93, 3.8)
 
 
 NOTES = ((255, 190, 50), (244, 84, 136), (70, 150, 244))

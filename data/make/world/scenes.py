@@ -12,8 +12,10 @@ HAIR_COLOR = ("black", "purple", "gold", "red", "blue")
 HAIR_LENGTH = ("short", "medium", "long")
 GARMENT = ("long_dress", "dress", "strap_dress", "gown")
 COLOR = ("green", "white", "pink", "black", "red", "blue", "yellow")
-ACTION = ("stand", "listen", "sleep", "wake", "write", "bored", "watch", "wish", "sing", "nervous", "talk", "ride", "read",
-          "dance")  # fmt: skip
+ACTION = (
+    "stand", "listen", "sleep", "wake", "write", "bored", "watch", "wish", "sing", "nervous", "talk", "ride",
+    "read", "dance",
+)  # fmt: skip
 PLACE = ("academy", "peach", "wild", "river", "living", "concert", "night", "practice", "fitting", "stage")
 FRAMING = ("full", "half")
 STYLE = ("plain", "ink", "oil", "pencil", "watercolor", "papercut")  # what the base model learns

@@ -22,8 +22,12 @@ IDOL_NEGATIVE = "丑陋、变形、嘈杂、模糊、低对比度"
 HANDS_NEGATIVE = IDOL_NEGATIVE + "，扭曲的手指，多余的手指"
 
 
-def _dream(title: str, prompt: str, seed: int, open_: tuple[str, ...] = (), **scene) -> StoryPrompt:
-    shown = Scene(hair_color="black", hair_length="long", garment="long_dress", style="ink", seed=seed, **scene)
+EVENING_SEED = 4  # of a scene whose look has the evening sun
+
+
+def _dream(title: str, prompt: str, seed: int, open_: tuple[str, ...] = (), evening: bool = False, **scene):
+    heroine = dict(hair_color="black", hair_length="long", garment="long_dress", style="ink")
+    shown = Scene(seed=EVENING_SEED if evening else seed, **heroine, **scene)
     return StoryPrompt(title, "古风，水墨画，" + prompt, DREAM_NEGATIVE, seed, shown, open_)
 
 
@@ -42,7 +46,7 @@ DREAM = (
     _dream(
         "开始睡着了",
         "一个黑色长发少女，伏在书桌上，眼睛半闭，显露出疲惫感，上半身，绿色长裙，周围书籍散乱，窗外夕阳透进来",
-        1, color="green", action="sleep", place="academy", framing="half",
+        1, color="green", action="sleep", place="academy", framing="half", evening=True,
     ),
     _dream(
         "进入梦乡",

@@ -33,7 +33,7 @@ GARMENT = {
 GARMENT_OPEN = ("裙子", "衣服", "衣裙")  # the kind of dress left out
 WEARS = ("穿着", "穿着", "身穿", "身着", "穿")
 
-GIRL = ("少女", "少女", "女孩", "小女孩", "姑娘", "女生")
+GIRL = ("少女", "少女", "女孩", "小女孩", "姑娘", "女生", "小姑娘", "女孩子")
 PRINCE = (
     "身穿银色盔甲的年轻王子", "身穿银甲的王子", "穿着银色盔甲的王子", "身披银甲的年轻王子",
     "银甲王子", "穿银色铠甲的王子", "王子",
@@ -66,60 +66,131 @@ ACTION = {
     "nervous": ("心情忐忑", "忐忑不安", "神情紧张", "有些紧张"),
     "talk": ("微笑交谈", "彼此注视", "相谈甚欢", "面对面说话", "正在聊天", "站在路旁"),
     "ride": ("少女侧坐在马背上", "双手环抱王子的腰", "策马前行", "少女坐在前面", "少女侧坐"),
+    "read": ("看书", "捧着一本书", "手里捧着打开的书", "认真看书", "静静地读书", "正在看书"),
+    "dance": ("跳舞", "开心地跳舞", "翩翩起舞", "跳着舞", "快乐地跳起舞来", "正在跳舞"),
+}
+# What follows a place in an everyday sentence: 一个女孩在草地上开心的跳舞.
+VERB = {
+    "stand": ("", "站着", "微笑", "开心地笑", "玩", "散步", "等人"),
+    "listen": ("上课", "听课", "认真听讲", "学习", "听老师讲课"),
+    "sleep": ("睡觉", "睡着了", "打瞌睡", "趴着睡觉", "午睡"),
+    "wake": ("刚睡醒", "醒来", "伸懒腰", "打哈欠"),
+    "write": ("写字", "写毛笔字", "写作业", "练书法", "认真地写字", "画画"),
+    "bored": ("发呆", "坐着", "坐在沙发上", "无聊地坐着", "休息"),
+    "watch": ("看演唱会", "挥舞荧光棒", "看演出", "为偶像加油", "欢呼"),
+    "wish": ("许愿", "闭着眼睛许愿", "祈祷", "静静地许愿"),
+    "sing": ("唱歌", "开心地唱歌", "拿着话筒唱歌", "练习唱歌", "大声唱歌"),
+    "nervous": ("很紧张", "紧张地等着", "担心", "害怕"),
+    "talk": ("聊天", "开心地聊天", "说话", "约会", "见面"),
+    "ride": ("骑马", "一起骑马", "骑着马"),
+    "read": ("看书", "读书", "安静地看书", "认真地看书", "看一本书", "读故事"),
+    "dance": ("跳舞", "开心的跳舞", "开心地跳舞", "快乐地跳舞", "蹦蹦跳跳", "翩翩起舞"),
 }
 STAR_WISH = ("对着流星许愿", "向流星许愿", "看着流星许愿")
 # where: (places with a verb or preposition, nouns for "背景是…", details)
 PLACE = {
     "academy": (
-        ("坐在古代书院的教室里", "在书院里", "在古代书院", "在教室里", "在学堂里", "在书院的教室中", "站在教室中"),
+        (
+            "坐在古代书院的教室里",
+            "在书院里",
+            "在古代书院",
+            "在教室里",
+            "在学堂里",
+            "在书院的教室中",
+            "站在教室中",
+            "在课堂上",
+            "在学校里",
+            "在图书馆里",
+        ),
         ("书院", "古代书院", "书院的木质书架和摆满书籍的桌子", "木质桌椅和古书架", "教室"),
         ("周围书籍散乱", "窗外夕阳透进来", "背景有木质桌椅和古书架", "书桌上的竹简散乱", "窗外阳光明媚", "满屋书香"),
     ),
     "peach": (
-        ("站在一条青石板小路旁", "在桃花小路上", "在桃花林里", "在桃树下", "在青石板小路上", "站在桃花盛开的路旁"),
+        (
+            "站在一条青石板小路旁",
+            "在桃花小路上",
+            "在桃花林里",
+            "在桃树下",
+            "在青石板小路上",
+            "站在桃花盛开的路旁",
+            "在公园里",
+            "在花园里",
+            "在开满花的树下",
+        ),
         ("桃花盛开的古风小路", "桃花小路", "桃花林", "盛开的桃花"),
         ("四周桃花盛开", "桃花纷飞", "背景是远处的古风建筑", "天空中有几朵淡云", "花瓣飘落", "桃花盛开"),
     ),
     "wild": (
-        ("在山野里", "在古风山野", "在荒野上", "在旷野中", "在山间草地上", "在野外"),
+        (
+            "在山野里",
+            "在古风山野",
+            "在荒野上",
+            "在旷野中",
+            "在山间草地上",
+            "在野外",
+            "在草地上",
+            "在草原上",
+            "在山坡上",
+            "在田野里",
+        ),
         ("古风山野", "山野", "旷野", "荒凉的山野", "连绵的山坡"),
         ("背景为山野，桃花纷飞", "远山连绵", "野草随风", "山野辽阔"),
     ),
     "river": (
-        ("在青山绿水间", "在河边", "在小河边", "在江畔", "在山水之间", "在溪水旁"),
+        ("在青山绿水间", "在河边", "在小河边", "在江畔", "在山水之间", "在溪水旁", "在湖边", "在水边"),
         ("青山绿水", "青山与河流", "青山绿水的风景", "小河"),
         ("山清水秀", "流水潺潺", "绿水环绕", "青山如黛"),
     ),
     "living": (
-        ("在家中沙发上坐着", "在客厅里", "在家中", "在家里的客厅", "在家里", "在沙发旁"),
+        ("在家中沙发上坐着", "在客厅里", "在家中", "在家里的客厅", "在家里", "在沙发旁", "在家", "在房间里"),
         ("客厅", "家中的客厅", "家里的沙发"),
         ("屋里有沙发", "家中很安静", "暖暖的灯光"),
     ),
     "concert": (
-        ("坐在演唱会的观众席", "在演唱会的观众席", "在演唱会现场", "在演唱会上当观众", "坐在观众席上"),
+        (
+            "坐在演唱会的观众席",
+            "在演唱会的观众席",
+            "在演唱会现场",
+            "在演唱会上当观众",
+            "坐在观众席上",
+            "在演唱会",
+            "在音乐会上",
+        ),
         ("演唱会的观众席", "演唱会", "人山人海的观众席"),
         ("人山人海", "舞台上的歌星在唱歌", "舞台上衣着华丽的歌星们在唱歌", "演唱会的观众席", "周围都是观众"),
     ),
     "night": (
-        ("在夜空下", "在星空下", "在夜色里", "在夜晚的草地上", "在满天繁星下"),
+        ("在夜空下", "在星空下", "在夜色里", "在夜晚的草地上", "在满天繁星下", "在月光下", "在星星下面"),
         ("夜空", "星空", "有流星的夜空", "夜晚的天空"),
         ("流星划过夜空", "满天繁星", "夜色温柔", "天上有流星"),
     ),
     "practice": (
-        ("在练习室", "在练习室里", "在声乐练习室", "在排练室", "在练习室练习"),
+        ("在练习室", "在练习室里", "在声乐练习室", "在排练室", "在练习室练习", "在舞蹈室里", "在音乐教室里"),
         ("练习室", "排练室", "音乐练习室"),
         ("练习室很明亮", "练习室里有镜子", "练习室的木地板"),
     ),
     "fitting": (
-        ("在试衣间", "在试衣间里", "在更衣室", "站在试衣间", "在试衣间的镜子前"),
+        ("在试衣间", "在试衣间里", "在更衣室", "站在试衣间", "在试衣间的镜子前", "在衣帽间里", "在后台"),
         ("试衣间", "更衣室", "挂满衣服的试衣间"),
         ("试衣间", "试衣间挂着衣服", "试衣间的镜子"),
     ),
     "stage": (
-        ("在台上", "在舞台上", "站在舞台中央", "在聚光灯下的舞台上", "站在台上"),
+        ("在台上", "在舞台上", "站在舞台中央", "在聚光灯下的舞台上", "站在台上", "在剧院里", "在晚会上"),
         ("舞台", "演出舞台", "灯光闪耀的舞台"),
         ("聚光灯照着舞台", "舞台灯光绚丽", "台上灯光闪烁"),
     ),
+}
+# The hour and the figure's side, where a caption says them; PLACE's details that only one hour has.
+HOUR = {
+    "morning": ("清晨", "早晨", "早上", "晨光"),
+    "noon": ("中午", "白天", "阳光明媚", "天气晴朗"),
+    "dusk": ("黄昏", "傍晚", "夕阳西下", "日落时分"),
+}
+HOUR_OF_DETAIL = {"窗外夕阳透进来": ("dusk",), "窗外阳光明媚": ("morning", "noon")}
+SIDE = {
+    -1: ("在画面左边", "人物在左侧"),
+    0: ("在画面中间", "人物居中"),
+    1: ("在画面右边", "人物在右侧"),
 }
 OPENING = ("这是一幅{}，画中", "{}：", "画一幅{}，", "一张{}，画面里有", "{}，画着", "用{}画出")
 BACKDROP = ("背景是{}", "背景为{}", "{}", "背景：{}", "{}背景")
@@ -138,8 +209,8 @@ STYLE = {
 }
 QUALITY = ("高质量", "精美", "细节丰富", "最佳质量", "高清", "画面干净", "杰作", "精致")
 MOOD = (
-    "古风", "唯美", "意境悠远", "微风轻拂", "天气晴朗", "氛围感", "光线柔和", "构图好看", "春天", "秋日", "午后",
-    "清晨", "温馨", "宁静", "故事感", "好看", "有一点怀旧", "岁月静好", "今天星期三", "随便画画",
+    "古风", "唯美", "意境悠远", "微风轻拂", "氛围感", "光线柔和", "构图好看",
+    "温馨", "宁静", "故事感", "好看", "有一点怀旧", "岁月静好", "今天星期三", "随便画画",
 )  # fmt: skip
 NEGATIVE = {
     "blur": ("模糊", "模糊不清", "失焦"),
@@ -183,13 +254,26 @@ EN_ACTION = {
     "nervous": ("nervous", "feeling uneasy"),
     "talk": ("talking and smiling", "looking at each other", "chatting"),
     "ride": ("her arms around his waist", "riding side by side", "the girl sits sideways"),
+    "read": ("reading a book", "holding an open book", "reading"),
+    "dance": ("dancing", "dancing happily", "dancing for joy"),
+}
+EN_HOUR = {
+    "morning": ("in the morning", "early morning"),
+    "noon": ("at noon", "on a sunny day"),
+    "dusk": ("at dusk", "at sunset"),
 }
 EN_PLACE = {
     "academy": ("in an ancient academy", "in a classroom of an old academy", "in a classroom with wooden bookshelves"),
-    "peach": ("on a path of peach blossoms", "among peach blossoms", "under blooming peach trees"),
-    "wild": ("in the wild mountains", "in the wilderness", "on a wild hillside"),
-    "river": ("by a river, green hills", "between green hills and clear water", "by the river"),
-    "living": ("in the living room", "at home on the sofa", "at home"),
+    "peach": (
+        "on a path of peach blossoms",
+        "among peach blossoms",
+        "under blooming peach trees",
+        "in a park",
+        "in a garden",
+    ),
+    "wild": ("in the wild mountains", "in the wilderness", "on a wild hillside", "on the grass", "in a meadow"),
+    "river": ("by a river, green hills", "between green hills and clear water", "by the river", "by a lake"),
+    "living": ("in the living room", "at home on the sofa", "at home", "in a room"),
     "concert": ("in the audience of a concert", "at a concert, huge crowd", "among the concert audience"),
     "night": ("under the night sky", "under a shooting star at night", "under the stars"),
     "practice": ("in a practice room", "in the rehearsal room"),
@@ -207,7 +291,7 @@ EN_STYLE = {
     "anime": ("anime", "anime style", "Japanese anime"),
 }
 EN_QUALITY = ("high quality", "masterpiece", "best quality", "detailed")
-EN_MOOD = ("calm", "soft light", "spring", "lovely", "quiet mood", "a nice day", "old times")
+EN_MOOD = ("calm", "soft light", "lovely", "quiet mood", "a nice day", "old times")
 EN_NEGATIVE = {
     "blur": ("blurry", "out of focus"),
     "noise": ("noisy", "grainy"),
