@@ -62,9 +62,10 @@ def key_of(*parts) -> str:
 
 def drawn(item: Scene | int) -> np.ndarray:
     """The picture of a scene, or of the toy of a seed, as uint8 (128, 128, 3)."""
-    from world import draw  # here, so that only the workers need skia
+    from world.draw import render  # here, so that only the workers need skia
+    from world.toys import toy
 
-    image = draw.render(item, SIZE, SIZE) if isinstance(item, Scene) else draw.toy(item, SIZE, SIZE)
+    image = render(item, SIZE, SIZE) if isinstance(item, Scene) else toy(item, SIZE, SIZE)
     return np.asarray(image, dtype=np.uint8)
 
 

@@ -16,18 +16,21 @@ def orthogonal(grad: torch.Tensor, coefficients: tuple[float, float, float], ste
     multiplies by a polynomial in the Gram matrix; for wide matrices these small factors are multiplied among
     themselves first, so that the wide one is touched twice and not ten times.
     """
-    a, b, c = coefficients
     wide = grad if len(grad) <= grad.shape[1] else grad.T
     wide = wide / wide.norm().clamp(min=eps)
-    gram, factor = wide @ wide.T, None
-    for step in range(steps):
-        if step:
-            gram = polynomial @ gram @ polynomial
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
-        factor = polynomial @ factor if step else polynomial
+    gram = wide @ wide.T
+    factor = polynomial = _polynomial(gram, coefficients)
+    for _ in range(steps - 1):
+        gram = polynomial @ gram @ polynomial
+        polynomial = _polynomial(gram, coefficients)
+        factor = polynomial @ factor
     wide = factor @ wide
     return wide if len(grad) <= grad.shape[1] else wide.T
+
+
+def _polynomial(gram: torch.Tensor, coefficients: tuple[float, float, float]) -> torch.Tensor:
+    a, b, c = coefficients
+    return torch.addmm(gram, gram, gram, beta=b, alpha=c) + a * torch.eye(len(gram), device=gram.device)
 
 
 _muon._zeropower_via_newtonschulz = orthogonal

@@ -7,6 +7,7 @@ conditions the time embedding) and once from the tokens (the layer before, which
     python data/make/build.py models.text_encoder
 """
 
+import argparse
 import random
 
 import torch
@@ -16,7 +17,8 @@ from torch import nn
 from world.captions import caption
 from world.scenes import ACTION, ATTRIBUTES, GARMENT, UNSEEN_STYLE, asked, random_scene, training_scenes
 
-from models.common import BUILD, TINY, fit, note
+from models.common import forget_places, found, made, note
+from models.training import Lots, add_options, fit, run_of
 
 QUESTIONS = {**ATTRIBUTES, "garment": GARMENT, "action": ACTION}
 CONFIG = dict(
@@ -89,34 +91,51 @@ def tokenize(tokenizer, texts: list[str]):
     return tokenizer(texts, padding="longest", max_length=256, truncation=True, return_tensors="pt")
 
 
-def main(steps: int = 1400, batch: int = 96) -> None:
+def starting_encoder(start: str, vocabulary: int) -> ChatGLMModel:
+    """A fresh encoder for "nothing", else the one trained last or shipped, if it reads the same tokens."""
+    if start == "nothing":
+        return new_encoder(vocabulary)
+    encoder = ChatGLMModel.from_pretrained(found("tiny-kolors/text_encoder"), torch_dtype=torch.float32)
+    known = encoder.config.padded_vocab_size
+    if known != vocabulary:
+        raise ValueError(f"the encoder reads {known} tokens, the tokenizer writes {vocabulary}: use --start nothing")
+    return encoder
+
+
+@torch.no_grad()
+def right(reader: Reader, tokenizer, scenes, rng: random.Random) -> dict[str, list[float]]:
+    """Per question the shares of right answers about captions of `scenes`, from pooled and from tokens."""
+    answers, _ = reader(tokenize(tokenizer, [caption(s, rng) for s in scenes]))
+    truth = answers_of(scenes)
+    share = lambda x, name: (x.argmax(-1) == truth[name])[truth[name] >= 0].float().mean().item()  # noqa: E731
+    return {name: [round(share(x, name), 3) for x in pair] for name, *pair in answers}
+
+
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    rng = random.Random(0)
-    tokenizer = ChatGLMTokenizer.from_pretrained(TINY / "tokenizer")
-    vocabulary = -(-len(tokenizer) // 64) * 64
-    reader = Reader(new_encoder(vocabulary))
-    pool = training_scenes(1, 60_000, spoiled=0.12)
+    lots = Lots(0)
+    tokenizer = ChatGLMTokenizer.from_pretrained(found("tiny-kolors/tokenizer"))
+    reader = Reader(starting_encoder(options.start, -(-len(tokenizer) // 64) * 64))
+    pool, held = training_scenes(1, 60_000, spoiled=0.12), [random_scene(random.Random(i)) for i in range(1000)]
 
     def loss_of(_):
-        scenes = rng.sample(pool, batch)
-        answers, size = reader(tokenize(tokenizer, [caption(s, rng) for s in scenes]))
-        right = answers_of(scenes)
+        scenes = lots.rng.sample(pool, options.batch)
+        answers, size = reader(tokenize(tokenizer, [caption(s, lots.rng) for s in scenes]))
+        truth = answers_of(scenes)
         cross = nn.functional.cross_entropy
-        return sum(cross(p, right[n]) + cross(t, right[n]) for n, p, t in answers) / len(QUESTIONS) + size
+        return sum(cross(p, truth[n]) + cross(t, truth[n]) for n, p, t in answers) / len(QUESTIONS) + size
 
-    kept = fit(reader, loss_of, steps, 2e-3, "text", decay=0.995)
-    kept.encoder.half().save_pretrained(TINY / "text_encoder", safe_serialization=True)
-    kept.float()
-    scenes = [random_scene(rng) for _ in range(1000)]
-    with torch.no_grad():
-        answers, _ = kept(tokenize(tokenizer, [caption(s, rng) for s in scenes]))
-    right = answers_of(scenes)
-    figures = {n: [round(((x.argmax(-1) == right[n])[right[n] >= 0]).float().mean().item(), 3) for x in (p, t)]
-               for n, p, t in answers}  # fmt: skip
-    print(figures)
-    note("text encoder, right from pooled and from tokens", **figures)
+    def report(averaged):
+        return {name: tokens for name, (_, tokens) in right(averaged, tokenizer, held[:300], random.Random(0)).items()}
+
+    trained = fit(reader, loss_of, run_of("text_encoder", options, decay=0.995), lots, report=report)
+    note("text encoder, right from pooled and from tokens", **right(trained, tokenizer, held, random.Random(0)))
+    trained.encoder.half().save_pretrained(made("tiny-kolors/text_encoder"), safe_serialization=True)
+    forget_places(made("tiny-kolors/text_encoder"))
 
 
 if __name__ == "__main__":
-    BUILD.mkdir(exist_ok=True)
-    main()
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=1400, cooldown=400, lr=2e-3)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")
+    main(parser.parse_args())

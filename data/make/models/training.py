@@ -1,7 +1,7 @@
 """One training loop for every embedded model.
 
-The rate rises, stays, and falls at the end only (warm-up, stable, decay: Hägele et al. 2024), so that nobody has to know
-beforehand how long a training will be: go on at the full rate for as long as there is time, then ask for the
+The rate rises, stays, and falls at the end only (warm-up, stable, decay: Hägele et al. 2024), so that nobody has to
+know beforehand how long a training will be: go on at the full rate for as long as there is time, then ask for the
 cool-down. The state before it is kept, and a longer training goes on from there.
 
 What is trained is watched by a moving average of the weights, which is what is kept. States are written every five
@@ -11,7 +11,6 @@ the same batches as if nothing had happened.
 
 import argparse
 import json
-import os
 import random
 import signal
 import sys
@@ -112,7 +111,7 @@ def write_atomically(state, file: Path) -> None:
     """A killed process leaves the old file or the new one, never half of one."""
     partial = file.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, file)
+    partial.replace(file)
 
 
 class Stop:

@@ -1,29 +1,24 @@
 """Train tiny-kolors' UNet: Kolors' own layout and noise schedule, 128 x 128, on the little picture world.
 
 Epsilon prediction with min-SNR weights (Hang et al. 2023, gamma 5), captions dropped at random for classifier-free
-guidance, the text encoder frozen and its embeddings written down once, as latents are.
+guidance, the text encoder frozen; latents and embeddings are written down once (unet_data.py).
 
-Left padding: all padded places of a prompt hold one and the same vector, and Kolors masks none of them, so 256 places
-are worth `n` words, one padding vector and a bias of log(256 - n) on it in attention: same numbers, less work.
-
-    python data/make/build.py models.unet
+    python data/make/build.py models.unet --steps 20000 --minutes 100              # at the full rate, for a while
+    python data/make/build.py models.unet --steps 23000 --cooldown 3000            # and down to the end
 """
 
 import argparse
-import random
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, EulerDiscreteScheduler, KolorsPipeline, UNet2DConditionModel
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
-from world.captions import caption
-from world.scenes import training_scenes
 
-from models.common import TINY, fit, forget_places, kept, note, rendered
-from models.vae import latents
+from models.common import forget_places, found, made, note
+from models.muon import matrices
+from models.training import Lots, add_options, fit, run_of
+from models.unet_data import CAPTIONS_EACH, Data, held_out_data, training_data
 
-WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
-CAPTIONS_EACH = 2
 DROPOUT, GAMMA = 0.1, 5.0
 SCHEDULE = dict(
     beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", num_train_timesteps=1100,
@@ -44,96 +39,107 @@ def new_unet(width: int) -> UNet2DConditionModel:
     )  # fmt: skip
 
 
+def starting_unet(start: str, width: int) -> UNet2DConditionModel:
+    """A fresh UNet for "nothing", else the one trained last or shipped."""
+    if start == "nothing":
+        return new_unet(width)
+    return UNet2DConditionModel.from_pretrained(found("tiny-kolors/unet"), torch_dtype=torch.float32)
+
+
+def noise_schedule() -> DDPMScheduler:
+    return DDPMScheduler.from_config(EulerDiscreteScheduler(**SCHEDULE).config)
+
+
+def uniform(count: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, SCHEDULE["num_train_timesteps"], (count,), generator=generator)
+
+
+class Denoising:
+    """The loss of a UNet's prediction of the noise in a batch."""
+
+    def __init__(self, unet, device: str):
+        self.unet, self.schedule, self.device = unet, noise_schedule(), device
+        self.alphas = self.schedule.alphas_cumprod.to(device)
+
+    def errors(self, latents, text: Data, t, noise) -> torch.Tensor:
+        """|noise - predicted|^2, the mean of each picture, (B,)."""
+        move = lambda x: x.to(self.device)  # noqa: E731
+        latents, t, noise = move(latents), move(t), move(noise)
+        noisy = self.schedule.add_noise(latents, noise, t).to(memory_format=torch.channels_last)
+        side = torch.tensor([128.0, 128, 0, 0, 128, 128], device=self.device).repeat(len(t), 1)
+        predicted = self.unet(
+            noisy, t, move(text.words), encoder_attention_mask=move(text.mask),
+            added_cond_kwargs={"text_embeds": move(text.pooled), "time_ids": side},
+        ).sample  # fmt: skip
+        return (predicted.float() - noise).square().mean((1, 2, 3))
+
+    def weight(self, t: torch.Tensor) -> torch.Tensor:
+        """min(SNR, gamma) / SNR of each timestep, (B,)."""
+        alpha = self.alphas[t.to(self.device)]
+        snr = alpha / (1 - alpha)
+        return snr.clamp(max=GAMMA) / snr
+
+
+def batch_of(data, size: int, lots: Lots) -> tuple[torch.Tensor, Data]:
+    """Latents of `size` different pictures, each with one of its captions, some dropped."""
+    pictures = sorted(lots.rng.sample(range(len(data.latents)), size))
+    texts = [1 + i * CAPTIONS_EACH + lots.rng.randrange(CAPTIONS_EACH) for i in pictures]
+    texts = [0 if lots.rng.random() < DROPOUT else i for i in texts]
+    return data.latents_of(pictures), data.texts_of(texts)
+
+
 @torch.no_grad()
-def embed(tokenizer, encoder, texts: list[str], batch: int = 64) -> dict[str, torch.Tensor]:
-    """Embeddings of whole 256-place prompts, folded: `words` (N, WORDS, D) right-aligned behind one padding vector at
-    place 0, `pooled` (N, D), `mask` (N, WORDS), of which the UNet makes its attention bias (mask - 1) * 10000."""
-    folded, pooled, masks = [], [], []
-    for i in range(0, len(texts), batch):
-        tokens = tokenizer(
-            texts[i : i + batch], padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt"
-        )
-        hidden = encoder(**tokens, output_hidden_states=True, return_dict=True).hidden_states
-        read, used = hidden[-2].transpose(0, 1), tokens["attention_mask"].sum(1)
-        place = torch.arange(WORDS)
-        mask = (place[None] >= WORDS - used[:, None]).float()
-        mask[:, 0] = 1 + (PLACES - used).clamp(min=1).log() / 10_000
-        folded.append(torch.cat([read[:, :1], read[:, PLACES - WORDS + 1 :]], 1).half())
-        pooled.append(hidden[-1][-1])
-        masks.append(mask)
-    return {"words": torch.cat(folded), "pooled": torch.cat(pooled), "mask": torch.cat(masks)}
-
-
-def world(count: int):
-    """Latents of `count` scenes and the embeddings of their captions (index 0: the empty one), kept in build/."""
-    scenes = training_scenes(4, count, spoiled=0.12)
-    return {**kept("unet_text.pt", lambda: _captions(scenes)), **kept("unet_latents.pt", lambda: _latents(scenes))}
-
-
-def _captions(scenes):
-    rng = random.Random(4)
-    tokenizer = ChatGLMTokenizer.from_pretrained(TINY / "tokenizer")
-    encoder = ChatGLMModel.from_pretrained(TINY / "text_encoder", torch_dtype=torch.float32).eval()
-    return embed(tokenizer, encoder, [""] + [caption(scene, rng) for scene in scenes for _ in range(CAPTIONS_EACH)])
-
-
-def _latents(scenes):
-    vae = AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32)
-    z = latents(vae, rendered("unet", scenes)[: len(scenes)], 64) * vae.config.scaling_factor
-    return {"latents": z.half()}
-
-
-def min_snr_loss(unet, noise_scheduler, data, picture, text, generator) -> torch.Tensor:
-    """Mean over the batch of min(SNR, gamma) / SNR * |noise - predicted|^2."""
-    z = data["latents"][picture].float()
-    noise = torch.randn(z.shape, generator=generator)
-    t = torch.randint(0, noise_scheduler.config.num_train_timesteps, (len(z),), generator=generator)
-    noisy = noise_scheduler.add_noise(z, noise, t).to(memory_format=torch.channels_last)
-    side = torch.tensor([128.0, 128, 0, 0, 128, 128]).repeat(len(z), 1)
-    predicted = unet(
-        noisy, t, data["words"][text].float(), encoder_attention_mask=data["mask"][text],
-        added_cond_kwargs={"text_embeds": data["pooled"][text], "time_ids": side},
-    ).sample  # fmt: skip
-    alpha = noise_scheduler.alphas_cumprod[t]
-    snr = alpha / (1 - alpha)
-    return (snr.clamp(max=GAMMA) / snr * (predicted - noise).square().mean((1, 2, 3))).mean()
+def held_out_loss(unet, data, device: str, batch: int = 32) -> float:
+    """The weighted loss on pictures of combinations never trained on, noise and timesteps the same every time."""
+    denoising, lots = Denoising(unet, device), torch.Generator().manual_seed(7)
+    count = len(data.latents)
+    t = torch.linspace(0, SCHEDULE["num_train_timesteps"] - 1, count).long()[torch.randperm(count, generator=lots)]
+    noise = torch.randn((count, 4, 16, 16), generator=lots)
+    losses = []
+    for first in range(0, count, batch):
+        rows = range(first, min(first + batch, count))
+        texts = data.texts_of([1 + i * CAPTIONS_EACH for i in rows])
+        at = slice(rows.start, rows.stop)
+        losses.append(denoising.errors(data.latents_of(list(rows)), texts, t[at], noise[at]) * denoising.weight(t[at]))
+    return torch.cat(losses).mean().item()
 
 
 def assemble(unet) -> None:
     """Write the pipeline's folder from the parts trained so far; the UNet in shards, each well under 15 MB."""
     pipe = KolorsPipeline(
-        vae=AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float16),
-        text_encoder=ChatGLMModel.from_pretrained(TINY / "text_encoder", torch_dtype=torch.float16),
-        tokenizer=ChatGLMTokenizer.from_pretrained(TINY / "tokenizer"),
+        vae=AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float16),
+        text_encoder=ChatGLMModel.from_pretrained(found("tiny-kolors/text_encoder"), torch_dtype=torch.float16),
+        tokenizer=ChatGLMTokenizer.from_pretrained(found("tiny-kolors/tokenizer")),
         unet=unet.half(),
         scheduler=EulerDiscreteScheduler(**SCHEDULE),
     )
-    pipe.save_pretrained(TINY, max_shard_size="13MB")
-    forget_places(TINY)
+    pipe.save_pretrained(made("tiny-kolors"), max_shard_size="13MB")
+    forget_places(made("tiny-kolors"))
     unet.float()
 
 
-def main(steps: int, count: int, batch: int = 24) -> None:
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    rng, generator = random.Random(0), torch.Generator().manual_seed(0)
-    data = world(count)
-    unet = new_unet(data["pooled"].shape[1]).to(memory_format=torch.channels_last)
-    noise_scheduler = DDPMScheduler.from_config(EulerDiscreteScheduler(**SCHEDULE).config)
+    data, held, lots = training_data(options.count), held_out_data(), Lots(0)
+    unet = starting_unet(options.start, data.width).to(options.device, memory_format=torch.channels_last)
+    denoising = Denoising(unet, options.device)
 
     def loss_of(_):
-        picture = torch.tensor(rng.sample(range(len(data["latents"])), batch))
-        text = 1 + picture * CAPTIONS_EACH + torch.tensor([rng.randrange(CAPTIONS_EACH) for _ in picture])
-        text[torch.rand(batch, generator=generator) < DROPOUT] = 0
-        return min_snr_loss(unet, noise_scheduler, data, picture, text, generator)
+        latents, text = batch_of(data, options.batch, lots)
+        t, noise = uniform(len(latents), lots.noise), torch.randn(latents.shape, generator=lots.noise)
+        return (denoising.errors(latents, text, t, noise) * denoising.weight(t)).mean()
 
-    trained = fit(unet, loss_of, steps, 1e-3, "unet", 0.995, report=lambda step, averaged: assemble(averaged))
-    assemble(trained)
-    note("unet", steps=steps, batch=batch, pictures=count, parameters=sum(p.numel() for p in trained.parameters()))
+    def report(averaged):
+        return {"held_out": held_out_loss(averaged, held, options.device)}
+
+    trained = fit(unet, loss_of, run_of("unet", options), lots, matrices(unet), report)
+    assemble(trained.cpu())
+    note("unet", **{name: getattr(options, name) for name in ("steps", "cooldown", "batch", "count")})
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=4600)
-    parser.add_argument("--count", type=int, default=12_000)
-    arguments = parser.parse_args()
-    main(arguments.steps, arguments.count)
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=21_000, cooldown=3000, lr=1e-3)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
+    parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")
+    main(parser.parse_args())

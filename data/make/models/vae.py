@@ -1,12 +1,13 @@
 """Train tiny-kolors' VAE on pictures of every style, as Kolors' has seen every style: 128 x 128 x 3 <-> 16 x 16 x 4.
 
-Crops first (the net is convolutional, and small pictures give many times the steps), then whole pictures, at the end
-the decoder alone. The loss is L1 and squared error with a light KL term (Rombach et al. 2022, section 3.1, without
-the adversary: it would invent texture that small scenes do not have).
+Two parts, as in Rombach et al. 2022: here encoder and decoder together, which fixes the latents; then the decoder
+alone (vae_decoder.py), on which the UNet may be trained already. The loss is L1 and squared error, a light KL term and
+a perceptual one. It also sees toys, and never the one of data/figurine, so that it can draw one it has never seen.
 
-    python data/make/build.py models.vae
+    python data/make/build.py models.vae --steps 3000 --minutes 60
 """
 
+import argparse
 import random
 
 import numpy as np
@@ -14,10 +15,16 @@ import torch
 from diffusers import AutoencoderKL
 from world.scenes import STYLE, UNSEEN_STYLE, training_scenes
 
-from models.common import SIZE, TINY, fit, forget_places, note, rendered, to_tensor
+from models.common import SIZE, forget_places, found, made, note, rendered, to_tensor
+from models.muon import matrices
+from models.perceptual import Perceptual
+from models.training import Lots, add_options, autocast, fit, run_of
 
-KL = 1e-6
+KL, PERCEPTUAL = 1e-6, 0.1
 CHANNELS = (32, 48, 96, 128)
+VIEWS = ((12, 64), (6, 96), (3, 128))  # (pictures, side): crops of many positions, and whole pictures with their edges
+STYLES = (*STYLE, UNSEEN_STYLE)
+TOYS = 0.12  # share of the pictures
 
 
 def new_vae() -> AutoencoderKL:
@@ -32,82 +39,99 @@ def new_vae() -> AutoencoderKL:
     return vae
 
 
-def vae_loss(vae, pixels: torch.Tensor) -> torch.Tensor:
-    with torch.autocast("cpu", torch.bfloat16):
-        posterior = vae.encode(pixels).latent_dist
-        error = vae.decode(posterior.sample()).sample.float() - pixels
-    return error.abs().mean() + 2 * error.square().mean() + KL * posterior.kl().float().mean()
+def starting_vae(start: str) -> AutoencoderKL:
+    """A fresh VAE for "nothing", else the one trained last or shipped."""
+    if start == "nothing":
+        return new_vae()
+    return AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
 
 
-def crops(pictures, rng: random.Random, count: int, side: int) -> torch.Tensor:
-    """`count` random windows of `side` px, each from another picture."""
+def pictures_of(count: int, toys: float = TOYS) -> np.ndarray:
+    """What VAEs learn from: scenes of every style, a tenth spoiled, and toys among them."""
+    items = training_scenes(2, round(count * (1 - toys)), STYLES, spoiled=0.1)
+    return rendered("vae", items + list(range(count - len(items))))
+
+
+def held_out_pictures(count: int = 210, toys: float = TOYS) -> np.ndarray:
+    scenes = training_scenes(3, count - round(count * toys), STYLES)
+    return rendered("vae_held", scenes + [10_000_000 + i for i in range(count - len(scenes))])
+
+
+def reconstruction(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
+    error = decoded.float() - pixels
+    return error.abs().mean() + 2 * error.square().mean()
+
+
+def crops(pictures, rng: random.Random, views=VIEWS) -> torch.Tensor:
+    """Windows of one size by lot at any place, each of another picture, float (N, 3, side, side)."""
+    count, side = rng.choice(views)
     corner = SIZE - side
     windows = []
-    for i in rng.sample(range(len(pictures)), count):
+    for i in sorted(rng.sample(range(len(pictures)), count)):
         y, x = rng.randint(0, corner), rng.randint(0, corner)
-        windows.append(to_tensor(pictures[i : i + 1, y : y + side, x : x + side]))
-    return torch.cat(windows).to(memory_format=torch.channels_last)
+        windows.append(pictures[i, y : y + side, x : x + side])
+    return to_tensor(np.stack(windows)).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def psnr(vae, pictures) -> list[float]:
+def psnr(vae, pictures, device: str = "cpu") -> list[float]:
     """Per picture the PSNR (dB) of its reconstruction from the latent's mean."""
     values = []
     for i in range(0, len(pictures), 16):
-        pixels = to_tensor(pictures[i : i + 16])
+        pixels = to_tensor(pictures[i : i + 16]).to(device)
         error = (vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1) - pixels) / 2
         values += (-10 * error.square().mean((1, 2, 3)).log10()).tolist()
     return values
 
 
 @torch.no_grad()
-def latents(vae, pictures, batch: int = 32) -> torch.Tensor:
+def latents(vae, pictures, batch: int = 32, device: str = "cpu") -> torch.Tensor:
     """The latents' means, unscaled, (N, 4, 16, 16)."""
-    with torch.autocast("cpu", torch.bfloat16):
-        batches = (to_tensor(pictures[i : i + batch]) for i in range(0, len(pictures), batch))
+    with autocast(device):
+        batches = (to_tensor(pictures[i : i + batch]).to(device) for i in range(0, len(pictures), batch))
         parts = [vae.encode(pixels).latent_dist.mode() for pixels in batches]
-    return torch.cat(parts).float()
+    return torch.cat(parts).float().cpu()
 
 
 def save(vae) -> None:
     """Save in half precision; what is being trained stays in full."""
-    vae.half().save_pretrained(TINY / "vae")
-    forget_places(TINY / "vae")
+    vae.half().save_pretrained(made("tiny-kolors/vae"))
+    forget_places(made("tiny-kolors/vae"))
     vae.float()
 
 
-def kernels(part) -> list[torch.nn.Parameter]:
-    """The kernels that Muon trains."""
-    return [p for p in part.parameters() if p.ndim == 4 and min(p.shape[:2]) >= 16]
-
-
-def main(crop_steps: int = 900, whole_steps: int = 2900, decoder_steps: int = 1300) -> None:
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    rng = random.Random(0)
-    styles = (*STYLE, UNSEEN_STYLE)
-    pictures = rendered("vae", training_scenes(2, 12_000, styles, spoiled=0.1))
-    held = rendered("vae_held", training_scenes(3, 210, styles))
-    vae = new_vae().to(memory_format=torch.channels_last)
+    pictures, held, lots = pictures_of(options.count, options.toys), held_out_pictures(toys=options.toys), Lots(0)
+    vae = starting_vae(options.start).to(options.device, memory_format=torch.channels_last)
+    looks_like = Perceptual().to(options.device)
 
-    def report(step, averaged):
-        print(f"psnr {np.mean(psnr(averaged, held[:48])):.2f} dB", flush=True)
+    def loss_of(_):
+        pixels = crops(pictures, lots.rng).to(options.device)
+        posterior = vae.encode(pixels).latent_dist
+        decoded = vae.decode(posterior.sample()).sample
+        loss = reconstruction(decoded, pixels) + KL * posterior.kl().float().mean()
+        return loss + options.perceptual * looks_like(decoded, pixels)
 
-    def loss_of(step):
-        count, side = (16, SIZE // 2) if step < crop_steps else (6, SIZE)
-        return vae_loss(vae, crops(pictures, rng, count, side))
+    def report(averaged):
+        return {"psnr": np.mean(psnr(averaged, held[::4], options.device))}
 
-    averaged = fit(vae, loss_of, crop_steps + whole_steps, 3e-3, "vae", 0.99, report, kernels(vae))
-    vae.load_state_dict(averaged.state_dict())
+    trained = fit(vae, loss_of, run_of("vae", options), lots, matrices(vae), report).cpu()
     # Latents of variance one, as the noise schedule expects. From here on they stay: the UNet may be trained on them.
-    vae.register_to_config(scaling_factor=round(1 / latents(vae, pictures[:500]).std().item(), 4))
-    save(vae)
-    vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
-    whole = lambda _: vae_loss(vae, crops(pictures, rng, 6, SIZE))  # noqa: E731
-    averaged = fit(vae, whole, decoder_steps, 1e-3, "vae_decoder", 0.99, report, kernels(vae.decoder))
-    figures = psnr(averaged, held)
-    note("vae", psnr_mean=round(sum(figures) / len(figures), 2), psnr_min=round(min(figures), 2))
-    save(averaged)
+    trained.register_to_config(scaling_factor=round(1 / latents(trained, pictures[:500]).std().item(), 4))
+    figures = psnr(trained, held)
+    note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))
+    save(trained)
+
+
+def options(**defaults) -> argparse.ArgumentParser:
+    parser = add_options(argparse.ArgumentParser(description=__doc__), **defaults)
+    parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
+    parser.add_argument("--toys", type=float, default=TOYS, help="share of toys among them (%(default)s)")
+    parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")
+    parser.add_argument("--perceptual", type=float, default=PERCEPTUAL, help="weight of that term (%(default)s)")
+    return parser
 
 
 if __name__ == "__main__":
-    main()
+    main(options(steps=6000, cooldown=1500, lr=2e-3).parse_args())

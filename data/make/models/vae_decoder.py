@@ -1,0 +1,68 @@
+"""The VAE's decoder alone, the latents fixed: what the UNet draws is decoded by it, so it is to forgive small errors.
+
+A little noise on the latents makes it forgiving, a light adversary keeps lines sharp where the pixels' mean would be
+soft (Esser et al. 2021), the perceptual term stays.
+
+    python data/make/build.py models.vae_decoder --steps 3000 --minutes 60
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from models.common import found, note
+from models.muon import matrices
+from models.perceptual import Adversary, Perceptual
+from models.training import Lots, fit, run_of
+from models.vae import crops, held_out_pictures, options, pictures_of, psnr, reconstruction, save
+
+NOISE = 0.1  # the most, in units of the latents' deviation
+ADVERSARY, LATER = 0.01, 300  # its weight, and the step from which the decoder hears it
+
+
+def main(options: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    pictures, held, lots = pictures_of(options.count, options.toys), held_out_pictures(toys=options.toys), Lots(1)
+    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
+    vae.to(options.device, memory_format=torch.channels_last)
+    vae.encoder.requires_grad_(False), vae.quant_conv.requires_grad_(False)
+    looks_like, adversary = Perceptual().to(options.device), Adversary().to(options.device)
+    teacher = torch.optim.AdamW(adversary.parameters(), lr=4e-4, betas=(0.5, 0.9))
+    deviation = 1 / vae.config.scaling_factor
+
+    def learn_to_tell(decoded, pixels) -> None:
+        teacher.zero_grad(set_to_none=True)
+        adversary.lesson(decoded, pixels).backward()
+        teacher.step()
+
+    def loss_of(step):
+        pixels = crops(pictures, lots.rng).to(options.device)
+        with torch.no_grad():
+            z = vae.encode(pixels).latent_dist.mode()
+        strength = options.noise * deviation * torch.rand(len(z), 1, 1, 1, generator=lots.noise)
+        decoded = vae.decode(z + (strength * torch.randn(z.shape, generator=lots.noise)).to(z.device)).sample
+        loss = reconstruction(decoded, pixels) + options.perceptual * looks_like(decoded, pixels)
+        if options.adversary:
+            learn_to_tell(decoded, pixels)
+            loss = loss + (options.adversary * adversary.verdict(decoded) if step >= LATER else 0)
+        return loss
+
+    def report(averaged):
+        return {"psnr": np.mean(psnr(averaged, held[::4], options.device))}
+
+    beside = {"adversary": adversary, "teacher": teacher}
+    run = run_of("vae_decoder", options, decay=0.998)
+    trained = fit(vae, loss_of, run, lots, matrices(vae), report, beside).cpu()
+    figures = psnr(trained, held)
+    note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))
+    save(trained)
+
+
+if __name__ == "__main__":
+    parser = options(steps=4000, cooldown=1500, lr=1e-3)
+    parser.description = __doc__
+    parser.add_argument("--noise", type=float, default=NOISE, help="on the latents (%(default)s)")
+    parser.add_argument("--adversary", type=float, default=ADVERSARY, help="its weight (%(default)s)")
+    main(parser.parse_args())
