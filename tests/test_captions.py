@@ -14,7 +14,8 @@ sys.path.insert(0, str(DATA / "make"))
 
 from models.tokenizer import NEW_WORDS, gb2312  # noqa: E402
 from world import wordings  # noqa: E402
-from world.captions import caption, negative_caption, write_stories  # noqa: E402
+from world.captions import caption, everyday, negative_caption, write_stories  # noqa: E402
+from world.look import hour_of, look_of  # noqa: E402
 from world.scenes import COLOR, PLACE, STYLE, Scene, asked, check, training_scenes  # noqa: E402
 from world.stories import PROMPTS, STORIES, open_attributes, story_scenes  # noqa: E402
 
@@ -123,6 +124,34 @@ def test_captions_use_every_clause_of_the_story_prompts():
     for prompt, _, _, scene in (row for story in story_scenes().values() for row in story):
         seen = set("".join(caption(replace(scene, style="ink"), rng) for _ in range(400)))
         assert set(prompt) - seen <= set("二次元日系动漫"), prompt
+
+
+@pytest.mark.parametrize(
+    ("action", "place", "text"),
+    [
+        ("dance", "wild", "一个女孩在草地上开心的跳舞"), ("read", "living", "小女孩在家里看书"),
+        ("sing", "stage", "一个少女在舞台上唱歌"), ("sleep", "academy", "一个女孩在教室里睡觉"),
+        ("watch", "concert", "女孩在演唱会看演出"), ("stand", "river", "小女孩"),
+    ],
+)  # fmt: skip
+def test_everyday_sentences_are_among_the_captions(action, place, text):
+    scene, rng = Scene(action=action, place=place), random.Random(9)
+    assert any(text in everyday(scene, rng, False, []) for _ in range(40_000))
+
+
+def test_some_captions_name_a_place_alone():
+    texts = set(captions_of([Scene(place="living", action="stand")] * 3000))
+    assert {"客厅", "家中"} & texts or {"房间里", "家里"} & texts
+
+
+def test_hour_and_side_are_never_told_against_the_picture():
+    for scene in training_scenes(12, 3000):
+        look, text = look_of(scene.seed), caption(scene, random.Random(scene.seed))
+        hour = hour_of(scene.place, look)
+        wrong = [word for name, words in wordings.HOUR.items() if name != hour for word in words]
+        wrong += [word for side, words in wordings.SIDE.items() if side != look.side for word in words]
+        wrong += [text for text, hours in wordings.HOUR_OF_DETAIL.items() if hour not in hours and hour != ""]
+        assert not [word for word in wrong if word in text and word != "晨光"], (hour, look, text)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ def caption(scene: Scene, rng: random.Random, complete: bool = False) -> str:
     spoken = scene.spoil != "none" and rng.random() < 0.5
     if spoken and rng.random() < 0.2:
         return negative_caption(scene, rng)
-    write = _english if rng.random() < 0.2 else _chinese if complete or rng.random() < 0.8 else _everyday
+    write = _english if rng.random() < 0.2 else _chinese if complete or rng.random() < 0.8 else everyday
     words = [negative_caption(scene, rng, write is _english)] if spoken else []
     text = write(scene, rng, complete, words)
     return text + "。" if text in PROMPTS else text
@@ -65,7 +65,7 @@ def _chinese(scene: Scene, rng: random.Random, complete: bool, words: list[str])
     return rng.choices(("，", ",", ", ", "、", " "), weights=(70, 12, 5, 8, 5))[0].join(parts)
 
 
-def _everyday(scene: Scene, rng: random.Random, complete: bool, words: list[str]) -> str:
+def everyday(scene: Scene, rng: random.Random, complete: bool, words: list[str]) -> str:
     """As people speak, and often next to nothing: 一个女孩在草地上开心的跳舞; 小女孩; 公园里."""
     lot, tail = rng.random(), [*words, *_style(scene, rng, False, w.STYLE)]
     located = [text for text in w.PLACE[scene.place][0] if text.startswith("在")]

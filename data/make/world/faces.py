@@ -1,4 +1,4 @@
-"""The features of a face, drawn with the origin at the neck and the chin at about y = 0; eyes are 7.6 units wide."""
+"""The features of a face, drawn with the origin at the neck and the chin at about y = 0; eyes are 8.6 units wide or more."""
 
 import math
 
@@ -6,7 +6,9 @@ from world.colors import BLUSH, DARK, LASH, MOUTH, WHITE
 from world.pen import Pen, hsv, mix, oval, smooth, star
 
 EYE_X, EYE_Y, MOUTH_Y = 8.6, -15.5, -6.2
-EYE = {"plain": (3.9, 5.0), "anime": (5.0, 6.6)}  # half width and half height in units
+EYE = {"plain": (4.3, 5.3), "anime": (5.0, 6.6)}  # half width and half height in units
+
+CLOSED = {"closed": 1, "happy": -1}  # which way the line of a shut eye bends
 
 
 def features(pen: Pen, hair, eyes: str, mouth: str, look: float, flaw=None):
@@ -25,8 +27,8 @@ def _features(pen: Pen, hair, eyes: str, mouth: str, flaw):
             x, y, size = flaw.eye(x, y, side)
         (anime_eye if anime else dot_eye)(pen, x, y, size, eyes, hair, side)
         if not anime:
-            lift = {"nervous": side * 1.4, "sparkle": 0}.get(eyes, 0)
-            brow = [(x - 3, y - 7.4 - lift * side), (x, y - 8.6), (x + 3, y - 7.4 + lift * side)]
+            worry = 1.5 * side if eyes == "nervous" else 0.0  # the inner ends go up
+            brow = [(x - 3, y - 7.4 - worry), (x, y - 8.6), (x + 3, y - 7.4 + worry)]
             pen.stroke(brow, mix(hair, DARK, 0.5), 1.5, 0.85)
     if flaw and flaw.kind == "deform":
         flaw.torn_mouth(pen, 0)
@@ -37,8 +39,8 @@ def _features(pen: Pen, hair, eyes: str, mouth: str, flaw):
 def dot_eye(pen: Pen, x: float, y: float, size: float, eyes: str, hair, side: int):
     """A large simple eye with one light in it."""
     rx, ry = (half * size for half in EYE["plain"])
-    if eyes == "closed":
-        pen.stroke([(x - rx, y), (x, y + 2.6), (x + rx, y)], DARK, 1.9)
+    if eyes in CLOSED:
+        pen.stroke([(x - rx, y), (x, y + 2.6 * CLOSED[eyes]), (x + rx, y)], DARK, 1.9)
         return
     if eyes == "dazed":
         pen.flat(oval(x, y + 1.2, rx, ry * 0.62), DARK)
@@ -57,8 +59,8 @@ def dot_eye(pen: Pen, x: float, y: float, size: float, eyes: str, hair, side: in
 def anime_eye(pen: Pen, x: float, y: float, size: float, eyes: str, hair, side: int):
     """A tall eye with a bright iris, two lights and a heavy upper lash."""
     rx, tall = (half * size for half in EYE["anime"])
-    if eyes == "closed":
-        pen.stroke([(x - rx, y), (x, y + 3.2), (x + rx, y)], LASH, 2.2)
+    if eyes in CLOSED:
+        pen.stroke([(x - rx, y), (x, y + 3.2 * CLOSED[eyes]), (x + rx, y)], LASH, 2.2)
         return
     tall *= 0.6 if eyes == "dazed" else 1
     iris = hsv(mix(hair, (70, 130, 240), 0.75), 1.5, 1.15)

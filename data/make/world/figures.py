@@ -39,7 +39,7 @@ POSES = {
     "talk": Pose(DOWN, ((16, -45), (20, -42)), "open", "open", True),
     "ride": Pose(LOW, LOW),
     "read": Pose(((16, -42), (12, -40)), ((16, -42), (12, -40)), above=True),
-    "dance": Pose(HIGH, ASIDE, "closed", "open", True),
+    "dance": Pose(HIGH, ASIDE, "happy", "open", True),
 }
 GAZE = {"listen": 0.9, "write": -0.2, "talk": 0.8}  # -1..1, how far the face turns to the right
 HEM = {"long_dress": (-3, 19), "dress": (-19, 19), "strap_dress": (-22, 15), "gown": (-2, 29)}  # its height, half width

@@ -167,9 +167,10 @@ def shooting_star(pen: Pen, rng: random.Random, x: float):
     y, away = rng.uniform(16, 22), 1 if x < 64 else -1
     x += rng.uniform(-3, 3)
     for i, width in enumerate((1.5, 2.4, 3.6)):
-        pen.stroke([(x + away * (28 - i * 7), y - 12 + i * 3), (x, y)], (255, 246, 190), width, 0.75)
+        pen.stroke([(x + away * (28 - i * 7), y - 12 + i * 3), (x, y)], (255, 222, 110), width, 0.85)
     pen.glow(x, y, 13, (255, 250, 200), 0.8)
-    pen.flat(star(x, y, 8, 5, 0.45), (255, 226, 110))
+    pen.flat(star(x, y, 10.4, 5, 0.5), (226, 132, 30))
+    pen.flat(star(x, y, 8, 5, 0.5), (255, 230, 110))
 
 
 def night(pen: Pen, rng: random.Random, palette: int = 0):

@@ -31,7 +31,7 @@ STYLES = {
     "plain": Style(),
     "ink": Style(outline=1.6, wobble=0.5, shading="wash"),
     "oil": Style(wobble=0.9),
-    "pencil": Style(outline=1.5, wobble=0.35, shading="soft"),
+    "pencil": Style(outline=1.7, wobble=0.35, shading="soft"),
     "watercolor": Style(wobble=0.7, shading="wash"),
     "papercut": Style(outline=1.5, shading="flat", relief=True),
     "anime": Style(outline=1.8, shading="cel"),

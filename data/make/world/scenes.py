@@ -96,7 +96,7 @@ def held_out(scene: Scene) -> bool:
 
 
 def random_scene(rng: random.Random, styles: tuple[str, ...] = STYLE, spoiled: float = 0.0) -> Scene:
-    """A scene by lot; `spoiled` is the share (0..1) of spoiled ones, half of them distorted half-body figures."""
+    """A scene by lot; `spoiled` is the share (0..1) of spoiled ones."""
     who = rng.choices(WHO, weights=(10, 2, 1.5, 2, 3, 2))[0]
     if who == "girl":
         place = rng.choice(PLACE)
@@ -117,8 +117,8 @@ def random_scene(rng: random.Random, styles: tuple[str, ...] = STYLE, spoiled: f
 
 
 def spoil(scene: Scene, rng: random.Random) -> Scene:
-    """The same scene spoiled in one way; only half-body people are deformed, where faces and hands are large."""
-    ways = SPOIL[1:] if scene.framing == "half" else SPOIL[1:4]
+    """The same scene spoiled in one way; only people are deformed, never horses."""
+    ways = SPOIL[1:4] if scene.who == "horse" else SPOIL[1:]
     return replace(scene, spoil=rng.choice(ways), severity=rng.uniform(0.3, 1.0))
 
 

@@ -183,7 +183,7 @@ PLACE = {
 # The hour and the figure's side, where a caption says them; PLACE's details that only one hour has.
 HOUR = {
     "morning": ("清晨", "早晨", "早上", "晨光"),
-    "noon": ("中午", "白天", "阳光明媚", "天气晴朗"),
+    "noon": ("中午", "白天", "正午", "天气晴朗"),
     "dusk": ("黄昏", "傍晚", "夕阳西下", "日落时分"),
 }
 HOUR_OF_DETAIL = {"窗外夕阳透进来": ("dusk",), "窗外阳光明媚": ("morning", "noon")}
