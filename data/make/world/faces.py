@@ -1,4 +1,4 @@
-"""The features of a face, drawn with the origin at the neck, the chin at about y = 0; eyes are 8.6 units wide or more."""
+"""The features of a face, drawn with the origin at the neck, the chin at about y = 0; eyes are 8.6 units or wider."""
 
 import math
 
