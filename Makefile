@@ -88,8 +88,8 @@ lock: $(STAMP)  ## resolve both locks anew from pyproject.toml
 	@set -o pipefail; printf '%s\n' $(NEWER) | $(COMPILE) > .cache/lock && mv .cache/lock requirements.lock
 	@set -o pipefail; printf '%s\n' $(OLDER) | $(COMPILE) > .cache/lock && mv .cache/lock requirements-older.lock
 
-lint: $(STAMP)  ## ruff
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+lint: $(STAMP)  ## ruff, the floors, the types of the public front
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) .ci/floors.py
 
 wheel: $(STAMP)  ## dist/*.whl, the embedded models inside
 	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -25,7 +25,7 @@ from statistics import fmean
 import torch
 
 from kolors_lab.core.files import data_dir
-from kolors_lab.dataset.cleaning import JuiceConfig, juice
+from kolors_lab.dataset.cleaning import CleanConfig, clean
 from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import add_lora, unload_lora
 from kolors_lab.models.loading import load_pipeline
@@ -72,7 +72,7 @@ def clean_set() -> str:
     """The embedded set as `make run` cleaned it, or cleaned now."""
     if not (folder := data_dir().parent / "runs/baseline/clean").exists():
         folder = Path(tempfile.mkdtemp()) / "clean"
-        juice(JuiceConfig(preset="tiny", out=str(folder)))
+        clean(CleanConfig(preset="tiny", out=str(folder)))
     return str(folder)
 
 

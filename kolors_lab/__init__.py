@@ -1,6 +1,10 @@
 """A course and a small library: clean pictures, train a LoRA on Kolors, tell a story in eight panels, score it.
 
-Importing this package imports nothing heavy; each module says what it is for in its first lines.
+`__init__.pyi` lists what can be imported from here; a room is loaded when its first name is used, so that importing the
+package imports nothing heavy.
 """
 
+import lazy_loader
+
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -26,7 +26,7 @@ WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
     "baseline": ("kolors_lab.challenge.pipeline", "BaselineConfig", "baseline"),
-    "juice": ("kolors_lab.dataset.cleaning", "JuiceConfig", "juice"),
+    "juice": ("kolors_lab.dataset.cleaning", "CleanConfig", "clean"),
     "captions": ("kolors_lab.dataset.captions", "CaptionsConfig", "captions"),
     "train": ("kolors_lab.training.loop", "TrainConfig", "train"),
     "choose": ("kolors_lab.challenge.selection", "ChooseConfig", "choose_checkpoint"),

@@ -77,7 +77,7 @@ def test_the_users_own_lora_stays(world, monkeypatch):
     run, config, _, _ = world
     file = run / "train" / "lora.safetensors"
     monkeypatch.setattr(module, "train", lambda *a, **k: pytest.fail("fed by hand"))
-    monkeypatch.setattr(module, "tell", lambda *a, **k: (_ for _ in ()).throw(DataError("told again")))
+    monkeypatch.setattr(module, "tell_story", lambda *a, **k: (_ for _ in ()).throw(DataError("told again")))
     before = file.read_bytes()
     file.write_bytes(before + b" ")
     with pytest.raises(DataError, match="told again"):
@@ -130,5 +130,5 @@ def test_a_full_disk_in_training_can_be_taken_up_again(tiny, tmp_path, monkeypat
         baseline(config)
     assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["juice"]
     monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "juice", lambda *a, **k: pytest.fail("done already"))
+    monkeypatch.setattr(module, "clean", lambda *a, **k: pytest.fail("done already"))
     assert baseline(config).report.is_file()

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from kolors_course.copies import CourseConfig, course, notebooks_dir
 
+from kolors_course.copies import CourseConfig, course, notebooks_dir
 from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError
 

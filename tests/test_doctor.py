@@ -46,7 +46,7 @@ def test_failing_stage_is_one_line_and_the_rest_goes_on(tiny, monkeypatch):
     def fails(*args, **options):
         raise DataError("two\nlines")
 
-    monkeypatch.setattr("kolors_lab.dataset.cleaning.juice", fails)
+    monkeypatch.setattr("kolors_lab.dataset.cleaning.clean", fails)
     monkeypatch.setattr("kolors_lab.training.loop.train", fails)
     monkeypatch.setattr("kolors_lab.pictures.files.generate_file", lambda config: 1 / 0)
     only(monkeypatch, *STAGES)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from helpers import make_lora, make_set
+from PIL import Image
+from test_workflow import kijai
+
 from kolors_course.exercises import (
     check_better,
     check_lora,
@@ -19,9 +22,6 @@ from kolors_course.exercises import (
     check_subject,
     check_workflow,
 )  # fmt: skip
-from PIL import Image
-from test_workflow import kijai
-
 from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.files import data_dir
 from kolors_lab.lora.arithmetic import mix

@@ -13,7 +13,7 @@ from helpers import make_scorer
 from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.dataset.cleaning import JuiceConfig, juice, run_recipe
+from kolors_lab.dataset.cleaning import CleanConfig, clean, run_recipe
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.models import presets as models
@@ -88,8 +88,8 @@ def raw(tmp_path_factory) -> Path:
 def juiced(raw, tmp_path_factory):
     """A juiced set in one process: its result and the calls of on_step."""
     steps = []
-    config = JuiceConfig(data=str(raw), out=str(tmp_path_factory.mktemp("out") / "clean"))
-    return juice(config, on_step=lambda *step: steps.append(step)), steps
+    config = CleanConfig(data=str(raw), out=str(tmp_path_factory.mktemp("out") / "clean"))
+    return clean(config, on_step=lambda *step: steps.append(step)), steps
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -137,14 +137,14 @@ def test_progress_counts_up_to_the_total(juiced):
 
 
 def test_two_processes_make_the_same_files(juiced, raw, tmp_path):
-    result = juice(JuiceConfig(data=str(raw), out=str(tmp_path / "clean"), np=2))
+    result = clean(CleanConfig(data=str(raw), out=str(tmp_path / "clean"), np=2))
     assert (result.rejected, result.funnel) == (juiced[0].rejected, juiced[0].funnel)
     assert files(result.out) == files(juiced[0].out)
 
 
 def test_process_is_left_as_it_was(juiced, raw, tmp_path, capfd):
     level, handlers = logging.getLogger().level, logging.getLogger().handlers[:]
-    juice(JuiceConfig(data=str(raw), out=str(tmp_path / "clean")))
+    clean(CleanConfig(data=str(raw), out=str(tmp_path / "clean")))
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
     assert (logging.getLogger().level, logging.getLogger().handlers) == (level, handlers)
     assert capfd.readouterr() == ("", "")
@@ -163,7 +163,7 @@ def test_data_juicer_alone_drops_every_picture_for_one_bad_one(tmp_path):
         list(run_recipe({**recipe, "skip_op_error": False}, rows))
     [(_, left, _)] = run_recipe({**recipe, "skip_op_error": True}, rows)
     assert left == []
-    assert juice(JuiceConfig(data=str(folder), out=str(tmp_path / "clean"))).kept == 4
+    assert clean(CleanConfig(data=str(folder), out=str(tmp_path / "clean"))).kept == 4
 
 
 def test_packages_are_never_installed_at_run_time(monkeypatch):
@@ -188,10 +188,10 @@ def test_recipe_says_what_was_done(juiced):
 
 
 def test_thresholds_are_the_user_s(raw, tmp_path):
-    config = JuiceConfig(
+    config = CleanConfig(
         data=str(raw), out=str(tmp_path / "clean"), min_size=32, max_ratio=3, min_sharpness=0, max_distance=-1
     )
-    assert [file for file, reason in juice(config).rejected if "duplicates" not in reason] == [
+    assert [file for file, reason in clean(config).rejected if "duplicates" not in reason] == [
         f"train/{name}.jpg" for name in ("text", "empty", "truncated", "missing", "mute")
     ]
 
@@ -206,75 +206,75 @@ def test_thresholds_are_the_user_s(raw, tmp_path):
 def test_nothing_left_names_the_step_and_the_setting(tmp_path, settings, message):
     folder = write_set(tmp_path / "raw", GOOD)
     with pytest.raises(DataError, match=message):
-        juice(JuiceConfig(data=str(folder), out=str(tmp_path / "clean"), **settings))
+        clean(CleanConfig(data=str(folder), out=str(tmp_path / "clean"), **settings))
     assert [f.name for f in tmp_path.iterdir()] == ["raw"]
 
 
 def test_no_readable_picture_at_all(tmp_path):
     folder = write_set(tmp_path / "raw", {"a": b"", "b": b"text"})
     with pytest.raises(DataError, match=r"2 went at the step 'readable', e\.g\. train/a\.jpg: the picture is empty"):
-        juice(JuiceConfig(data=str(folder), out=str(tmp_path / "clean")))
+        clean(CleanConfig(data=str(folder), out=str(tmp_path / "clean")))
 
 
 @pytest.mark.parametrize(("folder", "message"), [("absent", "does not exist"), ("", "no metadata.jsonl")])
 def test_missing_or_empty_raw_folder(tmp_path, folder, message):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
-        juice(JuiceConfig(data=str(tmp_path / "empty" / folder), out=str(tmp_path / "clean")))
+        clean(CleanConfig(data=str(tmp_path / "empty" / folder), out=str(tmp_path / "clean")))
     assert not (tmp_path / "clean").exists()
 
 
 def test_again_replaces_the_earlier_set(tmp_path):
     out = tmp_path / "clean"
-    juice(JuiceConfig(data=str(write_set(tmp_path / "one", GOOD)), out=str(out)))
+    clean(CleanConfig(data=str(write_set(tmp_path / "one", GOOD)), out=str(out)))
     other = write_set(tmp_path / "two", {"a": jpeg(drawing(30)), "b": jpeg(drawing(31))})
-    assert juice(JuiceConfig(data=str(other), out=str(out))).kept == 2
+    assert clean(CleanConfig(data=str(other), out=str(out))).kept == 2
     assert len(list((out / "train").glob("*.jpg"))) == 2
 
 
 def test_files_of_the_user_s_are_never_replaced(tmp_path):
-    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
+    config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
     mine = tmp_path / "clean" / "diary.txt"
     mine.parent.mkdir()
     mine.write_text("dear diary")
     with pytest.raises(DataError, match="not made by juice"):
-        juice(config)
+        clean(config)
     mine.rename(tmp_path / "diary.txt")
-    juice(config)  # into the folder, empty now
+    clean(config)  # into the folder, empty now
     (tmp_path / "diary.txt").rename(mine)
     with pytest.raises(DataError, match=r"holds diary.txt, which juice did not make"):
-        juice(config)
+        clean(config)
     assert mine.read_text() == "dear diary"
 
 
 def test_captions_edited_by_hand_are_never_replaced(tmp_path):
-    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
-    captions = juice(config).out / "train/metadata.csv"
+    config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
+    captions = clean(config).out / "train/metadata.csv"
     captions.write_text(captions.read_text(encoding="utf-8-sig").replace("少女", "姑娘"), encoding="utf-8-sig")
     with pytest.raises(DataError, match="was edited"):
-        juice(config)
+        clean(config)
     assert "姑娘" in captions.read_text(encoding="utf-8-sig")
 
 
 def test_pictures_retouched_or_added_by_hand_are_never_lost(tmp_path):
-    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
-    mine = juice(config).out / "train/mine.jpg"
+    config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
+    mine = clean(config).out / "train/mine.jpg"
     mine.write_bytes(jpeg(drawing(40)))
     with pytest.raises(DataError, match=r"mine\.jpg was edited"):
-        juice(config)
+        clean(config)
     assert mine.exists()
 
 
 def test_failure_leaves_the_earlier_set(tmp_path, monkeypatch):
-    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
-    before = files(juice(config).out)
+    config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
+    before = files(clean(config).out)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("kolors_lab.dataset.cleaning._write_csv", full)
     with pytest.raises(DataError, match=r"cannot write .*clean: No space left on device"):
-        juice(config)
+        clean(config)
     assert files(tmp_path / "clean") == before
     assert sorted(f.name for f in tmp_path.iterdir()) == ["clean", "raw"]
 
@@ -282,16 +282,16 @@ def test_failure_leaves_the_earlier_set(tmp_path, monkeypatch):
 def test_score_is_an_option(tmp_path, monkeypatch):
     tiny = replace(models.get_preset("tiny"), scorer=str(make_scorer(tmp_path / "any name", level=6.5)))
     monkeypatch.setitem(models.PRESETS, "tiny", lambda: tiny)
-    config = JuiceConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"), min_score=5.0, np=2)
-    assert juice(config).funnel[-1] == ("score", 4)
+    config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"), min_score=5.0, np=2)
+    assert clean(config).funnel[-1] == ("score", 4)
     with pytest.raises(DataError, match=r"4 went at the step 'score', e.g. .*: [67]\.\d\d, needs 9; change min_score"):
-        juice(replace(config, min_score=9.0))
+        clean(replace(config, min_score=9.0))
 
 
 @pytest.mark.parametrize("field", ["np", "min_size", "min_ratio", "min_sharpness", "min_score", "max_distance"])
 def test_impossible_setting_is_named(field):
     with pytest.raises(SettingError, match=field):
-        JuiceConfig(**{field: -2})
+        CleanConfig(**{field: -2})
 
 
 def test_real_photographs_pass(tmp_path):
@@ -305,17 +305,17 @@ def test_real_photographs_pass(tmp_path):
         (folder / name).with_suffix(".txt").write_text("照片", encoding="utf-8")
     Image.open(source / "chelsea.png").save(folder / "zoe.png", compress_level=0)
     (folder / "zoe.txt").write_text("猫", encoding="utf-8")
-    result = juice(JuiceConfig(data=str(folder), out=str(tmp_path / "clean")))
+    result = clean(CleanConfig(data=str(folder), out=str(tmp_path / "clean")))
     assert result.rejected == [("zoe.png", "exact duplicates: the same picture as chelsea.png")]
     assert result.kept == len(names)
 
 
 def test_embedded_set_holds_exactly_the_dirt_it_was_given(tmp_path):
-    import raw_set
+    from sets import anime_raw
 
-    result = juice(JuiceConfig(out=str(tmp_path / "clean")))
+    result = clean(CleanConfig(out=str(tmp_path / "clean")))
     kinds = {file: reason.split(":")[0] for file, reason in result.rejected}
-    expected = raw_set.expected()
+    expected = anime_raw.expected()
     assert kinds.keys() == expected.keys()
     assert {f: k for f, k in kinds.items() if not k.startswith("the picture")} == {
         f: k for f, k in expected.items() if k in dict(result.funnel)

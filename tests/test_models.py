@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kolors_lab.core.errors import FetchError, ModelError, SettingError
-from kolors_lab.models import presets as models
+from kolors_lab.models import device, loading, presets
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.memory import memory_plan, parameter_count
@@ -74,7 +74,7 @@ def test_what_is_not_on_this_machine_is_said_with_the_way_out(tmp_path, monkeypa
 
 def test_a_fallback_serves_where_the_first_id_is_missing(pipe_folder, tmp_path):
     preset = replace(get_preset("tiny"), model=str(tmp_path / "missing"), model_fallbacks=(str(pipe_folder),))
-    assert models.pipeline_path(preset) == pipe_folder
+    assert presets.pipeline_path(preset) == pipe_folder
 
 
 def test_load_pipeline_gives_the_type_asked_for(pipe_folder):
@@ -133,13 +133,13 @@ def test_a_card_that_only_says_it_is_there_is_not_picked(monkeypatch):
 
 def test_no_card_means_the_cpu_in_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert models.pick_dtype(pick_device()) == torch.float32
+    assert device.pick_dtype(pick_device()) == torch.float32
 
 
 @pytest.mark.parametrize(("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16)])
 def test_bfloat16_only_on_cards_that_compute_in_it(monkeypatch, capability, dtype):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert models.pick_dtype("cuda") == dtype
+    assert device.pick_dtype("cuda") == dtype
 
 
 @pytest.mark.parametrize(("free", "words"), [(2**40, "all of it stays"), (1000, "too small")])
@@ -159,7 +159,7 @@ def test_a_text_encoder_in_few_bits_says_what_it_needs(pipe_folder, monkeypatch)
     preset = get_preset(str(pipe_folder))
     with pytest.raises(ModelError, match="text_encoder_bits = 4: needs a CUDA card"):
         load_pipeline(preset, text_encoder_bits=4)
-    monkeypatch.setattr(models, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(loading, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="needs the package bitsandbytes"):
         load_pipeline(preset, text_encoder_bits=8)
@@ -169,7 +169,7 @@ def test_a_text_encoder_in_few_bits_is_loaded_so_and_the_rest_is_not(pipe, pipe_
     from diffusers.pipelines.kolors import ChatGLMModel
 
     asked = {}
-    monkeypatch.setattr(models, "need_quantization", lambda *_: None)
+    monkeypatch.setattr(loading, "need_quantization", lambda *_: None)
     monkeypatch.setattr(
         ChatGLMModel, "from_pretrained", lambda *_, **options: asked.update(options) or pipe.text_encoder
     )

@@ -122,7 +122,9 @@ def test_importing_the_package_imports_nothing_heavy():
 
 
 def test_wheel_holds_every_file_of_its_data(wheel, project):
-    folders = [f for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] if f != "kolors_lab"]
+    folders = [
+        f for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] if f.startswith("data/")
+    ]
     data = {f"kolors_lab/{file.as_posix()}" for file in tracked() if file.as_posix().startswith(tuple(folders))}
     names = set(zipfile.ZipFile(wheel).namelist())
     assert data

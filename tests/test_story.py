@@ -8,7 +8,7 @@ from PIL import Image, ImageFont
 
 from kolors_lab.comic import panels as story
 from kolors_lab.comic.page import make_html, make_page
-from kolors_lab.comic.panels import StoryConfig, StoryScene, read_story, redraw, story_file, tell
+from kolors_lab.comic.panels import StoryConfig, StoryScene, read_story, redraw, story_file, tell_story
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.core.fonts import font, wrap
 from kolors_lab.sampling.metadata import read_settings
@@ -31,18 +31,18 @@ def preset(monkeypatch, pipe_folder, tmp_path):
 def test_panels_carry_their_settings_and_are_drawn_once(preset, pipe, tmp_path, monkeypatch):
     drawn, draw = [], story.generate_batch
     monkeypatch.setattr(story, "generate_batch", lambda *a, **k: drawn.append([s.seed for s in a[3]]) or draw(*a, **k))
-    panels = tell(pipe, scenes(3), tmp_path, preset)
+    panels = tell_story(pipe, scenes(3), tmp_path, preset)
     assert [read_settings(p)["prompt"] for p in panels] == ["少女，0", "少女，1", "少女，2"]
     assert drawn == [[0, 1, 2]]
     panels[1].unlink()  # as after a closed session
-    tell(pipe, scenes(3), tmp_path, preset)
+    tell_story(pipe, scenes(3), tmp_path, preset)
     assert drawn == [[0, 1, 2], [1]]
     assert [read_settings(p)["batch"] for p in panels] == [3, 1, 3]
-    tell(lambda: pytest.fail("nothing to draw, so nothing to load"), scenes(3), tmp_path, preset)
+    tell_story(lambda: pytest.fail("nothing to draw, so nothing to load"), scenes(3), tmp_path, preset)
 
 
 def test_panels_are_the_same_when_drawn_again_at_the_size_of_their_batch(preset, pipe, tmp_path):
-    panels = tell(pipe, scenes(5), tmp_path, preset, together=3)
+    panels = tell_story(pipe, scenes(5), tmp_path, preset, together=3)
     settings = [read_settings(panel) for panel in panels]
     assert [one["batch"] for one in settings] == [3, 3, 3, 2, 2]
     for kept in ([0, 1, 2, 3, 4], [4, 1]):
@@ -53,7 +53,7 @@ def test_panels_are_the_same_when_drawn_again_at_the_size_of_their_batch(preset,
 def test_a_scenes_own_settings_reach_its_panel(preset, pipe, tmp_path):
     own = replace(scenes(2)[1], steps=1, width=64, height=128)
     steps = []
-    panels = tell(pipe, [scenes(1)[0], own], tmp_path, preset, on_step=lambda *s: steps.append(s))
+    panels = tell_story(pipe, [scenes(1)[0], own], tmp_path, preset, on_step=lambda *s: steps.append(s))
     assert [Image.open(panel).size for panel in panels] == [(128, 128), (64, 128)]
     assert [read_settings(panel)["steps"] for panel in panels] == [2, 1]
     assert steps == sorted(steps)
@@ -63,18 +63,20 @@ def test_a_scenes_own_settings_reach_its_panel(preset, pipe, tmp_path):
 
 
 def test_a_new_caption_costs_no_drawing(preset, pipe, tmp_path):
-    (panel,) = tell(pipe, scenes(1), tmp_path, preset)
+    (panel,) = tell_story(pipe, scenes(1), tmp_path, preset)
     before = Image.open(panel).tobytes()
-    tell(lambda: pytest.fail("no drawing"), [replace(scenes(1)[0], scene="新标题")], tmp_path, preset)
+    tell_story(lambda: pytest.fail("no drawing"), [replace(scenes(1)[0], scene="新标题")], tmp_path, preset)
     assert read_settings(panel)["scene"] == "新标题"
     assert Image.open(panel).tobytes() == before
     assert "trainedAlgorithmicMedia" in Image.open(panel).text["XML:com.adobe.xmp"]
 
 
 def test_an_earlier_story_is_not_left_looking_current(preset, pipe, tmp_path):
-    make_page(tell(pipe, scenes(4), tmp_path, preset), ["格"] * 4, tmp_path / "page.png")
+    make_page(tell_story(pipe, scenes(4), tmp_path, preset), ["格"] * 4, tmp_path / "page.png")
     steps = []
-    tell(pipe, [*scenes(1), StoryScene("新", "白马", "", 9)], tmp_path, preset, on_step=lambda *s: steps.append(s))
+    tell_story(
+        pipe, [*scenes(1), StoryScene("新", "白马", "", 9)], tmp_path, preset, on_step=lambda *s: steps.append(s)
+    )
     assert sorted(p.name for p in (tmp_path / "panels").iterdir()) == ["1.png", "2.png"]
     assert read_settings(tmp_path / "panels" / "2.png")["prompt"] == "白马"
     assert not (tmp_path / "page.png").exists()
@@ -86,7 +88,7 @@ def test_the_users_own_picture_stays(preset, pipe, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "panels" / "1.png")
     before = (tmp_path / "panels" / "1.png").read_bytes()
     with pytest.raises(DataError, match=r"1\.png"):
-        tell(pipe, scenes(1), tmp_path, preset)
+        tell_story(pipe, scenes(1), tmp_path, preset)
     assert (tmp_path / "panels" / "1.png").read_bytes() == before
 
 
@@ -94,15 +96,15 @@ def test_the_users_own_picture_stays(preset, pipe, tmp_path):
 def test_the_users_own_page_stays(preset, pipe, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(DataError, match=name):
-        tell(pipe, scenes(1), tmp_path, preset)
+        tell_story(pipe, scenes(1), tmp_path, preset)
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_bad_lora_costs_no_panel(preset, pipe, tmp_path):
-    panels = tell(pipe, scenes(2), tmp_path / "out", preset)
+    panels = tell_story(pipe, scenes(2), tmp_path / "out", preset)
     (tmp_path / "bad.safetensors").write_bytes(b"no LoRA")
     with pytest.raises(ModelError):
-        tell(pipe, scenes(2), tmp_path / "out", preset, lora=tmp_path / "bad.safetensors")
+        tell_story(pipe, scenes(2), tmp_path / "out", preset, lora=tmp_path / "bad.safetensors")
     assert all(panel.exists() for panel in panels)
 
 
@@ -153,7 +155,7 @@ def test_captions_that_do_not_match_and_characters_without_a_glyph(panels, tmp_p
     with pytest.raises(DataError, match="no 𠮷"):
         make_page(panels, ["𠮷", *CAPTIONS[1:]], tmp_path / "page.png")
     with pytest.raises(DataError, match="no 𠮷"):  # before anything is loaded or drawn
-        tell(pytest.fail, [StoryScene("𠮷", "少女")], tmp_path / "out", story.get_preset("tiny"))
+        tell_story(pytest.fail, [StoryScene("𠮷", "少女")], tmp_path / "out", story.get_preset("tiny"))
     page = make_page(panels, ["🌸上课 ✨", *CAPTIONS[1:]], tmp_path / "page.png")
     assert Image.open(page).text["Description"].startswith("上课 / 场景2")
 

@@ -14,7 +14,7 @@ from kolors_lab.challenge import submission as module
 from kolors_lab.challenge.check import ReproduceConfig, missing, reproduce
 from kolors_lab.challenge.submission import SubmitConfig, submit
 from kolors_lab.comic.page import make_page
-from kolors_lab.comic.panels import tell
+from kolors_lab.comic.panels import tell_story
 from kolors_lab.comic.script import StoryScene
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.lora.formats import open_lora
@@ -189,7 +189,7 @@ def test_panels_come_out_again_from_the_folder_alone(run, pipe, tmp_path):
     """Drawn in a batch, handed in, the run thrown away: every pixel again; and not with another LoRA or none."""
     shutil.rmtree(run / "lora")
     scenes = [StoryScene(f"第{n}格", f"二次元，少女，{n}", "模糊", n) for n in range(4)]
-    tell(pipe, scenes, run / "lora", get_preset("tiny"), run / "train" / "lora.safetensors")
+    tell_story(pipe, scenes, run / "lora", get_preset("tiny"), run / "train" / "lora.safetensors")
     submit(SubmitConfig(str(run), team="星光", out=str(tmp_path / "away")))
     shutil.rmtree(run)
     done = reproduce(ReproduceConfig(str(tmp_path / "away")), pipe)

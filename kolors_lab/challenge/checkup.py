@@ -211,9 +211,9 @@ def _weights(name: str, preset: Preset) -> str:
 
 
 def _juice(name: str, preset: Preset, folder: Path) -> str:
-    from kolors_lab.dataset.cleaning import JuiceConfig, juice
+    from kolors_lab.dataset.cleaning import CleanConfig, clean
 
-    done = juice(JuiceConfig(preset=name, data=str(_raw(preset, folder)), out=str(folder / "clean")))
+    done = clean(CleanConfig(preset=name, data=str(_raw(preset, folder)), out=str(folder / "clean")))
     return f"kept {done.kept} of 2 pictures"
 
 

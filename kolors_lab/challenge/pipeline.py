@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.challenge.report import mean_loss, read_metrics, write_report
 from kolors_lab.challenge.submission import PLACEHOLDER, SubmitConfig, submit
-from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell
+from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell_story
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.files import fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
-from kolors_lab.dataset.cleaning import JuiceConfig, juice
+from kolors_lab.dataset.cleaning import CleanConfig, clean
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset, local_path, pipeline_path
 from kolors_lab.sampling.pipeline import check_sampling
@@ -111,7 +111,7 @@ class Run:
         preset = {"preset": asdict(self.preset)}
         model = {"model": fingerprint(pipeline_path(self.preset)), **preset}
         story = {"story": fingerprint(self.story), "title": self.title, **model}
-        results["juice"] = do("juice", {"data": fingerprint(self.data), **preset}, ["clean"], self.juice, True)
+        results["juice"] = do("juice", {"data": fingerprint(self.data), **preset}, ["clean"], self.clean, True)
         lora = {"clean": fingerprint(out / "clean"), "steps": c.steps, "rank": c.rank, "seed": c.seed, **model}
         results["train"] = do("train", lora, ["train/lora.safetensors", "train/metrics.jsonl"], self.train, True)
         results["base"] = do("base", story, ["base"], lambda: self.tell("base"))
@@ -124,9 +124,9 @@ class Run:
         results["submit"] = do("submit", handed, ["submission"], self.submit, True)
         return results
 
-    def juice(self) -> dict:
-        config = JuiceConfig(preset=self.config.preset, data=self.data, out=str(self.out / "clean"))
-        done = juice(config, on_step=self.progress("juice"))
+    def clean(self) -> dict:
+        config = CleanConfig(preset=self.config.preset, data=self.data, out=str(self.out / "clean"))
+        done = clean(config, on_step=self.progress("juice"))
         return {"kept": done.kept, "rejected": done.rejected, "funnel": done.funnel}
 
     def train(self) -> dict:
@@ -141,9 +141,9 @@ class Run:
         train(config, self.pipe, on_encode=self.progress("encode"), on_step=self.progress("train"))
         return {"loss": mean_loss(read_metrics(folder / "metrics.jsonl"))}
 
-    def tell(self, name: str) -> dict:
+    def tell_story(self, name: str) -> dict:
         lora = self.lora_file if name == "lora" else None
-        panels = tell(
+        panels = tell_story(
             lambda: self.pipe, self.scenes, self.out / name, self.preset, lora, self.config.lora_strength,
             on_step=self.progress(name),
         )  # fmt: skip

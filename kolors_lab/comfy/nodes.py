@@ -60,9 +60,9 @@ class Widget:
     def names(self) -> tuple[str, ...]:
         """What may be chosen; () where any text will do."""
         if isinstance(self.choices, str):
-            from kolors_lab.comfy import sampling
+            from kolors_lab.sampling import samplers, schedules
 
-            return tuple(getattr(sampling, self.choices))
+            return tuple(getattr(samplers if self.choices == "SAMPLERS" else schedules, self.choices))
         return self.choices
 
 

@@ -29,7 +29,7 @@ from kolors_lab.comic.panels import (
     settings_of,
     speaks_of,
     story_file,
-    tell,
+    tell_story,
 )
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
@@ -108,7 +108,7 @@ def cast(
     seeds = _choice(out, scenes, takes)
     for n, seed in enumerate(seeds, 1):
         _play(out / "takes" / str(n) / f"{seed}.png", out / "panels" / f"{n}.png")
-    panels = tell(
+    panels = tell_story(
         load, chosen(out, scenes), out, preset,
         config.lora, config.lora_strength, config.steps, config.cfg, together=config.together,
     )  # fmt: skip

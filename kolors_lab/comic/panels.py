@@ -118,7 +118,7 @@ def speaks_of(row: dict[str, str], scenes: Sequence[StoryScene]) -> bool:
     return 1 <= n <= len(scenes) and scenes[n - 1].scene == (row.get("scene") or "").strip()
 
 
-def tell(
+def tell_story(
     pipe: Pipe,
     scenes: Sequence[StoryScene],
     out: str | Path,
@@ -283,7 +283,7 @@ def story(config: StoryConfig, on_step: OnStep | None = None, pipe: KolorsPipeli
     """Panels and page, as PNG and HTML, for the settings of the command line; the PNG's path."""
     preset = get_preset(config.preset)
     scenes = chosen(config.out, read_story(story_file(config.story), count=config.count))
-    panels = tell(
+    panels = tell_story(
         pipe or (lambda: load_for(preset, prompts_of(scenes))), scenes, config.out, preset,
         config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together,
     )  # fmt: skip

@@ -48,7 +48,7 @@ HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "
 
 
 @dataclass(frozen=True)
-class JuiceConfig:
+class CleanConfig:
     """Clean a picture set: drop what is unreadable, too small, too narrow, blurred or there twice."""
 
     preset: str = "tiny"
@@ -81,7 +81,7 @@ class JuiceConfig:
 
 
 @dataclass(frozen=True)
-class JuiceResult:
+class CleanResult:
     """`rejected`: (file in the raw folder, reason); `funnel`: (step, number of pictures left after it)."""
 
     kept: int
@@ -90,7 +90,7 @@ class JuiceResult:
     out: Path
 
 
-def juice(config: JuiceConfig, on_step: Callable[[int, int], None] | None = None) -> JuiceResult:
+def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None) -> CleanResult:
     """Clean `config.data` into `config.out`: train/NNNN.jpg, train/metadata.csv, rejected.csv, funnel.png, recipe.yaml.
 
     NNNN is the picture's place in the raw set, from 0. All of it is written or nothing; equal for any `np`.
@@ -116,13 +116,13 @@ def juice(config: JuiceConfig, on_step: Callable[[int, int], None] | None = None
             raise DataError(_nothing_left(data, funnel, rejected))
         _write(made, rows, rejected, funnel, recipe)
         _move(made, out, work)
-    return JuiceResult(len(rows), rejected, funnel, Path(config.out))
+    return CleanResult(len(rows), rejected, funnel, Path(config.out))
 
 
 # The recipe ----------------------------------------------------------------------------------------------------------
 
 
-def make_recipe(config: JuiceConfig, preset: Preset, data: Path) -> dict[str, Any]:
+def make_recipe(config: CleanConfig, preset: Preset, data: Path) -> dict[str, Any]:
     """The Data-Juicer recipe for these settings: the baseline's two filters, then sharpness, duplicates, score.
 
     Sharpness goes before duplicates, so that of a picture and its blurred copy the sharp one stays.

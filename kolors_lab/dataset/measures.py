@@ -39,5 +39,7 @@ def distance(one: str, other: str) -> int:
     return (int(one, 16) ^ int(other, 16)).bit_count()
 
 
-def _open(sample: dict, key: str) -> Image.Image:
+def open_sample(sample: dict, key: str) -> Image.Image:
+    from PIL import Image
+
     return Image.open(sample[key][0]).convert("RGB")

@@ -13,12 +13,12 @@ from data_juicer.ops.base_op import OPERATORS, Deduplicator, Filter
 from data_juicer.ops.deduplicator.document_deduplicator import DocumentDeduplicator
 from data_juicer.utils.constant import Fields, HashKeys
 
-from kolors_lab.dataset.measures import _open, distance, perceptual_hash, sharpness
+from kolors_lab.dataset.measures import distance, open_sample, perceptual_hash, sharpness
 
 
 @OPERATORS.register_module("image_sharpness_filter")
 class ImageSharpnessFilter(Filter):
-    """Keep pictures with `juice.sharpness` at `size` px of at least `min_sharpness`."""
+    """Keep pictures with `measures.sharpness` at `size` px of at least `min_sharpness`."""
 
     def __init__(self, min_sharpness: float = 100.0, size: int = 1024, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -26,7 +26,7 @@ class ImageSharpnessFilter(Filter):
 
     def compute_stats_single(self, sample: dict, context: bool = False) -> dict:
         if "image_sharpness" not in sample[Fields.stats]:
-            sample[Fields.stats]["image_sharpness"] = sharpness(_open(sample, self.image_key), self.size)
+            sample[Fields.stats]["image_sharpness"] = sharpness(open_sample(sample, self.image_key), self.size)
         return sample
 
     def process_single(self, sample: dict) -> bool:
@@ -44,14 +44,14 @@ class ImageExactDeduplicator(DocumentDeduplicator):
 
     def compute_hash(self, sample: dict) -> dict:
         if HashKeys.hash not in sample:
-            image = _open(sample, self.image_key)
+            image = open_sample(sample, self.image_key)
             sample[HashKeys.hash] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
         return sample
 
 
 @OPERATORS.register_module("image_near_deduplicator")
 class ImageNearDeduplicator(Deduplicator):
-    """Keep pictures whose `juice.perceptual_hash` differs in more than `max_distance` bits from all kept before."""
+    """Keep pictures whose `measures.perceptual_hash` differs in more than `max_distance` bits from all kept before."""
 
     def __init__(self, max_distance: int = 12, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -59,7 +59,7 @@ class ImageNearDeduplicator(Deduplicator):
 
     def compute_hash(self, sample: dict) -> dict:
         if HashKeys.imagehash not in sample:
-            sample[HashKeys.imagehash] = perceptual_hash(_open(sample, self.image_key))
+            sample[HashKeys.imagehash] = perceptual_hash(open_sample(sample, self.image_key))
         return sample
 
     def process(self, dataset, show_num: int = 0):

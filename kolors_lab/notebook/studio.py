@@ -170,7 +170,7 @@ class StoryStudio:
 
         self._run(work, lambda _: self._say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
 
-    def tell(self) -> None:
+    def tell_story(self) -> None:
         """Draw the panels that are missing or changed, and the page."""
         self.save()
         self._run(lambda on_step: story(self.config, on_step, self._pipe), self._show_page)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_juicer.ops.base_op import OPERATORS, Filter
 from data_juicer.utils.constant import Fields
 
-from kolors_lab.dataset.measures import _open
+from kolors_lab.dataset.measures import open_sample
 
 
 @OPERATORS.register_module("image_preset_score_filter")
@@ -25,7 +25,7 @@ class ImagePresetScoreFilter(Filter):
         if "preset_score" not in sample[Fields.stats]:
             from kolors_lab.scoring.aesthetics import score_images
 
-            [score] = score_images(_scorer(self.preset), [_open(sample, self.image_key)])
+            [score] = score_images(_scorer(self.preset), [open_sample(sample, self.image_key)])
             sample[Fields.stats]["preset_score"] = score
         return sample
 
