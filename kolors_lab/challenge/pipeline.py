@@ -114,9 +114,9 @@ class Run:
         results["juice"] = do("juice", {"data": fingerprint(self.data), **preset}, ["clean"], self.clean, True)
         lora = {"clean": fingerprint(out / "clean"), "steps": c.steps, "rank": c.rank, "seed": c.seed, **model}
         results["train"] = do("train", lora, ["train/lora.safetensors", "train/metrics.jsonl"], self.train, True)
-        results["base"] = do("base", story, ["base"], lambda: self.tell("base"))
+        results["base"] = do("base", story, ["base"], lambda: self.tell_story("base"))
         drawn = {"lora": fingerprint(self.lora_file), "strength": c.lora_strength, **story}
-        results["lora"] = do("lora", drawn, ["lora"], lambda: self.tell("lora"))
+        results["lora"] = do("lora", drawn, ["lora"], lambda: self.tell_story("lora"))
         panels = {name: fingerprint(out / name) for name in ("base", "lora")}
         judged = {"scorer": fingerprint(self.scorer), **panels, **preset}
         results["score"] = do("score", judged, ["scores.json"], self.score)
