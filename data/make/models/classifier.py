@@ -1,4 +1,5 @@
-"""Train the judge of the picture world: a small ResNet that names who, where, hair, dress, framing, style and spoiling.
+"""Train the judge of the picture world: a small ResNet that names who, where, hair, dress,
+deed, framing, style and spoiling.
 
 It is trained on rendered pictures alone and never touches the generator, so that its verdict on generated pictures is
 an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, a logit per "attribute=answer".
@@ -6,6 +7,7 @@ an outsider's. A plain `AutoModelForImageClassification` folder: pixels / 127.5 
     python data/make/build.py models.classifier
 """
 
+import argparse
 import random
 
 import torch
@@ -13,7 +15,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 from world.scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, random_scene
 
-from models.common import DATA, fit, note, rendered, to_tensor
+from models.common import forget_places, made, note, rendered, to_tensor
+from models.training import Lots, add_options, fit, run_of
 
 STYLES = (*STYLE, UNSEEN_STYLE)
 LABELS = [f"{name}={answer}" for name, answers in ATTRIBUTES.items() for answer in answers]
@@ -65,31 +68,36 @@ def scenes_by_lot(seed: int, count: int, spoiled: float):
     return [random_scene(rng, STYLES, spoiled) for _ in range(count)]
 
 
-def judged_pictures(count: int = 10_000):
+def judged_pictures(count: int = 20_000):
     """What the classifier and the eyes learn from: every style, a third of the pictures spoiled."""
     scenes = scenes_by_lot(5, count, 0.35)
     return scenes, rendered("judged", scenes)
 
 
-def main(steps: int = 700, batch: int = 48) -> None:
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    rng = random.Random(0)
-    scenes, pictures = judged_pictures()
+    lots = Lots(0)
+    scenes, pictures = judged_pictures(options.count)
     answers = right_answers(scenes)
+    classifier = new_classifier().to(memory_format=torch.channels_last)
 
     def loss_of(_):
-        chosen = sorted(rng.sample(range(len(scenes)), batch))
-        logits = classifier(soften(to_tensor(pictures[chosen]), rng).to(memory_format=torch.channels_last)).logits
+        chosen = sorted(lots.rng.sample(range(len(scenes)), options.batch))
+        pixels = soften(to_tensor(pictures[chosen]), lots.rng).to(memory_format=torch.channels_last)
+        logits = classifier(pixels).logits
         return sum(nn.functional.cross_entropy(g, answers[chosen, i]) for i, g in enumerate(groups(logits)))
 
-    classifier = new_classifier().to(memory_format=torch.channels_last)
-    kept = fit(classifier, loss_of, steps, 3e-3, "classifier", decay=0.99)
+    trained = fit(classifier, loss_of, run_of("classifier", options, decay=0.99), lots)
     held = scenes_by_lot(6, 1000, 0.25)
-    figures = accuracy(kept, rendered("judged_held", held), held)
+    figures = accuracy(trained, rendered("judged_held", held), held)
     print(figures)
     note("classifier, right on 1,000 held-out rendered pictures", **figures)
-    kept.half().save_pretrained(DATA / "tiny-classifier")
+    trained.half().save_pretrained(made("tiny-classifier"))
+    forget_places(made("tiny-classifier"))
 
 
 if __name__ == "__main__":
-    main()
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=1500, cooldown=500, lr=3e-3)
+    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--count", type=int, default=20_000, help="pictures (%(default)s)")
+    main(parser.parse_args())

@@ -7,8 +7,8 @@ out, so that `kolors_lab.eyes.classify` reads it like the classifier.
     python data/make/build.py models.figurine_probe
 """
 
+import argparse
 import random
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from models.classifier import scenes_by_lot, soften
-from models.common import BUILD, DATA, SIZE, TINY, fit, note, rendered, to_tensor
+from models.common import SIZE, found, made, note, rendered, to_tensor
+from models.training import Lots, add_options, fit, run_of
 
 LABELS = ("figure=no", "figure=yes")
 CARD = """---
@@ -44,19 +45,20 @@ def new_probe() -> ResNetForImageClassification:
 
 
 def _toy(seed: int) -> np.ndarray:
-    from world.draw import figurine  # here, so that only the workers need skia
+    from world.toys import figurine  # here, so that only the workers need skia
 
     return np.asarray(figurine(seed, SIZE, SIZE), dtype=np.uint8)
 
 
 def toys(name: str, first: int, count: int) -> np.ndarray:
     """Pictures of the toy, seeds first .. first + count - 1, as uint8 (N, 128, 128, 3), kept in build/."""
-    file = BUILD / f"{name}.npy"
-    if not file.exists():
-        BUILD.mkdir(exist_ok=True)
-        with ProcessPoolExecutor(2) as pool:
-            np.save(file, np.stack(list(pool.map(_toy, range(first, first + count), chunksize=64))))
-    return np.load(file, mmap_mode="r")
+    return rendered(name, list(range(first, first + count)), _toy)
+
+
+def others(name: str, seed: int, count: int) -> np.ndarray:
+    """Pictures without the toy: scenes, and in a third of them another toy."""
+    scenes = scenes_by_lot(seed, count - count // 3, 0.3)
+    return rendered(name, [*scenes, *(seed * 1_000_000 + i for i in range(count // 3))])
 
 
 def blur(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
@@ -76,33 +78,34 @@ def share_yes(probe, pixels: torch.Tensor) -> float:
 def through_vae(pixels: torch.Tensor) -> torch.Tensor:
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
     return torch.cat([vae(pixels[i : i + 32]).sample.clamp(-1, 1) for i in range(0, len(pixels), 32)])
 
 
-def main(steps: int = 300, batch: int = 32) -> None:
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    rng = random.Random(0)
-    without, shown = rendered("probe_without", scenes_by_lot(15, 1500, 0.3)), toys("probe_toys", 10_000, 1500)
+    lots, half = Lots(0), options.batch // 2
+    sets = others("probe_without", 15, 2000), toys("probe_toys", 10_000, 2000)
+    probe = new_probe()
 
     def loss_of(_):
-        parts = [pictures[sorted(rng.sample(range(len(pictures)), batch // 2))] for pictures in (without, shown)]
-        pixels = blur(soften(to_tensor(np.concatenate(parts)), rng), rng)
-        right = torch.arange(2).repeat_interleave(batch // 2)
-        return nn.functional.cross_entropy(probe(pixels).logits, right)
+        parts = [pictures[sorted(lots.rng.sample(range(len(pictures)), half))] for pictures in sets]
+        pixels = blur(soften(to_tensor(np.concatenate(parts)), lots.rng), lots.rng)
+        return nn.functional.cross_entropy(probe(pixels).logits, torch.arange(2).repeat_interleave(half))
 
-    probe = new_probe()
-    kept = fit(probe, loss_of, steps, 3e-3, "probe", decay=0.98)
-    held = to_tensor(toys("probe_toys_held", 20_000, 500))
-    others = to_tensor(rendered("probe_without_held", scenes_by_lot(16, 500, 0.25)))
-    figures = {"yes": share_yes(kept, held), "no": 1 - share_yes(kept, others)}
-    soft, soft_others = through_vae(held[:100]), through_vae(others[:100])
-    figures |= {"vae_yes": share_yes(kept, soft), "vae_no": 1 - share_yes(kept, soft_others)}
+    trained = fit(probe, loss_of, run_of("figurine_probe", options, decay=0.98), lots)
+    held, without = to_tensor(toys("probe_toys_held", 20_000, 500)), to_tensor(others("probe_without_held", 16, 500))
+    figures = {"yes": share_yes(trained, held), "no": 1 - share_yes(trained, without)}
+    soft, soft_without = through_vae(held[:100]), through_vae(without[::5])
+    figures |= {"vae_yes": share_yes(trained, soft), "vae_no": 1 - share_yes(trained, soft_without)}
     print(figures)
     note("figurine-probe, right on held-out pictures", **{name: round(value, 4) for name, value in figures.items()})
-    kept.half().save_pretrained(DATA / "figurine-probe")
-    (DATA / "figurine-probe" / "README.md").write_text(CARD.format(**figures), encoding="utf-8")
+    folder = made("figurine-probe")
+    trained.half().save_pretrained(folder)
+    (folder / "README.md").write_text(CARD.format(**figures), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=400, cooldown=150, lr=3e-3)
+    parser.add_argument("--batch", type=int, default=32)
+    main(parser.parse_args())

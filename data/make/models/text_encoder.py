@@ -15,12 +15,12 @@ from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 from torch import nn
 from world.captions import caption
-from world.scenes import ACTION, ATTRIBUTES, GARMENT, UNSEEN_STYLE, asked, random_scene, training_scenes
+from world.scenes import ATTRIBUTES, GARMENT, UNSEEN_STYLE, asked, random_scene, training_scenes
 
 from models.common import forget_places, found, made, note
 from models.training import Lots, add_options, fit, run_of
 
-QUESTIONS = {**ATTRIBUTES, "garment": GARMENT, "action": ACTION}
+QUESTIONS = {**ATTRIBUTES, "garment": GARMENT}
 CONFIG = dict(
     num_layers=3, hidden_size=128, ffn_hidden_size=320, kv_channels=32, num_attention_heads=4, seq_length=256,
     multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True, add_bias_linear=False,

@@ -157,17 +157,24 @@ def _on_cpu(state: dict) -> dict:
 class Journal:
     """The course of a training, printed and kept as lines of build/<name>.jsonl."""
 
-    def __init__(self, run: Run, first: int):
-        self.run, self.first, self.start, self.recent = run, first, time.time(), deque(maxlen=100)
+    def __init__(self, run: Run):
+        self.run, self.start = run, time.time()
+        self.recent, self.ends = deque(maxlen=100), deque(maxlen=20)
 
     @property
-    def seconds(self) -> float:
-        return time.time() - self.start
+    def minutes(self) -> float:
+        """Since this go began."""
+        return (time.time() - self.start) / 60
+
+    def step(self, loss: float) -> None:
+        self.recent.append(loss)
+        self.ends.append(time.time())
 
     def write(self, step: int, **figures: float) -> None:
         rounded = {name: round(float(value), 5) for name, value in figures.items()}
         row = {"step": step, "loss": round(sum(self.recent) / len(self.recent), 5), **rounded}
-        row["seconds_a_step"] = round(self.seconds / max(1, step - self.first), 3)
+        row |= {"seconds_a_step": round((self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1), 3)}
+        row |= {"minutes": round(self.minutes, 1)}
         print(self.run.name, json.dumps(row), flush=True)
         with (BUILD / f"{self.run.name}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -184,7 +191,7 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.decay), use_buffers=True)
     optimizer = Optimizer(model, list(hidden))
     state = State(run, {"model": model, "averaged": averaged, "optimizer": optimizer, "lots": lots, **(beside or {})})
-    journal, stop, saved = Journal(run, state.step), Stop(), time.time()
+    journal, stop, saved = Journal(run), Stop(), time.time()
     while state.step < run.steps:
         with autocast(run.device):
             loss = loss_of(state.step)
@@ -193,12 +200,13 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(run.rate(state.step))
         averaged.update_parameters(model)
-        journal.recent.append(loss.item())
+        journal.step(loss.item())
         state.step += 1
-        ends = stop or state.step == run.steps or journal.seconds > 60 * run.minutes
+        ends = stop or state.step == run.steps or journal.minutes > run.minutes
         if ends or run.steps - state.step == run.cooldown or time.time() - saved > SAVE_EVERY:
             state.save()
             journal.write(state.step, **(report(averaged.module.eval()) if report and not stop else {}))
+            journal.ends.clear()  # what was not training is not counted
             saved = time.time()
         if stop:
             sys.exit(f"{run.name}: stopped at step {state.step}; the same command goes on from there")
