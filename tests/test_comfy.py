@@ -283,7 +283,7 @@ def test_run_writes_numbered_pictures(pipe_folder, tmp_path, capsys):
 def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, tmp_path, monkeypatch):
     from kolors_lab.sampling import pipeline as module
 
-    monkeypatch.setattr(module, "card_plan_here", lambda *_: "encode")
+    monkeypatch.setattr(module, "gpu_plan_here", lambda *_: "encode")
     data = kijai((128, 64, 9, "fixed", 1, 5, "EulerDiscreteScheduler"))
     for name, form in (("a", workflow_api(SETTINGS | {"steps": 1})), ("b", data)):
         (tmp_path / f"{name}.json").write_text(json.dumps(form), encoding="utf-8")

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
 from kolors_lab.lora.formats import write_lora
-from kolors_lab.models.memory import card_plan
+from kolors_lab.models.memory import gpu_plan
 from kolors_lab.pictures.files import generate_file, save_picture
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import infotext, read_settings
@@ -219,7 +219,7 @@ def test_without_its_text_encoder_the_model_draws_what_was_encoded_before(pipe):
     [(24, "whole"), (15, "parts"), (10, "encode"), (8, "turns"), (5, "none")],
 )
 def test_the_plan_for_kolors_goes_by_the_card(card, plan):
-    assert card_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30) == plan
+    assert gpu_plan(int(11.7 * 2**30), int(5.2 * 2**30), 1024, card * 2**30) == plan
 
 
 @pytest.mark.parametrize("plan", ["parts", "encode", "turns"])
@@ -231,7 +231,7 @@ def test_on_a_small_card_prompts_are_encoded_first_and_the_picture_is_the_same(
     settings = {"preset": str(pipe_folder), "prompt": "{王子|白马}，(夜空:1.2)", "steps": 1, "width": 64, "height": 64}
     file = generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png")))
     drawn, pipes = file.read_bytes(), []
-    monkeypatch.setattr(module, "card_plan_here", lambda *_: plan)
+    monkeypatch.setattr(module, "gpu_plan_here", lambda *_: plan)
     monkeypatch.setattr(module, "place", lambda pipe, device: pipes.append(pipe))
     assert generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png"))).read_bytes() == drawn
     assert pipes[0].text_encoder is None

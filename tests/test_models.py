@@ -145,8 +145,9 @@ def test_bfloat16_only_on_cards_that_compute_in_it(monkeypatch, capability, dtyp
 @pytest.mark.parametrize(("free", "words"), [(2**40, "all of it stays"), (1000, "too small")])
 def test_memory_plan_follows_the_free_memory(monkeypatch, pipe_folder, free, words):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
-    assert words in memory_plan(get_preset(str(pipe_folder)), "cuda", torch.float16)
-    assert "main memory" in memory_plan(get_preset(str(pipe_folder)), "cpu", torch.float32)
+    monkeypatch.setattr("kolors_lab.models.memory.pick_dtype", lambda device: torch.float16)
+    assert words in memory_plan(get_preset(str(pipe_folder)), "cuda")
+    assert "main memory" in memory_plan(get_preset(str(pipe_folder)), "cpu")
 
 
 def test_parameter_count_is_that_of_the_loaded_parts(pipe_folder, pipe):
@@ -157,7 +158,7 @@ def test_parameter_count_is_that_of_the_loaded_parts(pipe_folder, pipe):
 
 def test_a_text_encoder_in_few_bits_says_what_it_needs(pipe_folder, monkeypatch):
     preset = get_preset(str(pipe_folder))
-    with pytest.raises(ModelError, match="text_encoder_bits = 4: needs a CUDA card"):
+    with pytest.raises(ModelError, match="text_encoder_bits = 4: needs a CUDA GPU"):
         load_pipeline(preset, text_encoder_bits=4)
     monkeypatch.setattr(loading, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -170,6 +171,7 @@ def test_a_text_encoder_in_few_bits_is_loaded_so_and_the_rest_is_not(pipe, pipe_
 
     asked = {}
     monkeypatch.setattr(loading, "need_quantization", lambda *_: None)
+    monkeypatch.setattr(loading, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(
         ChatGLMModel, "from_pretrained", lambda *_, **options: asked.update(options) or pipe.text_encoder
     )

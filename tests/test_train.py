@@ -279,7 +279,7 @@ def test_the_memory_plan_comes_before_the_first_step(run):
 def test_a_base_in_few_bits_says_what_it_needs(run, monkeypatch, tmp_path):
     from kolors_lab.models import loading as models
 
-    with pytest.raises(ModelError, match="base_bits = 4: needs a CUDA card"):
+    with pytest.raises(ModelError, match="base_bits = 4: needs a CUDA GPU"):
         run(pipe=None, base_bits=4)
     monkeypatch.setattr(models, "pick_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

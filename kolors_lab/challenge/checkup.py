@@ -194,16 +194,15 @@ def _font() -> str:
 
 
 def _weights(name: str, preset: Preset) -> str:
-    from kolors_lab.models.device import pick_device, pick_dtype
-    from kolors_lab.models.memory import card_plans, memory_plan
+    from kolors_lab.models.device import pick_device
+    from kolors_lab.models.memory import gpu_plans, memory_plan
     from kolors_lab.models.presets import local_path
 
     try:
         for part, repo in (("model", preset.vae), ("scorer", preset.scorer), ("data", preset.dataset)):
             if repo:
                 local_path(repo, part)
-        here = memory_plan(preset, device := pick_device(), pick_dtype(device))
-        return f"{here}. On a card of {card_plans(preset)}"
+        return f"{memory_plan(preset, pick_device())}. On a GPU of {gpu_plans(preset)}"
     except Exception as error:
         fetch = f"kolors-lab fetch --preset {name}"
         hint = f"{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)"

@@ -20,9 +20,11 @@ from kolors_lab.core.errors import SettingError
 from kolors_lab.core.files import fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
 from kolors_lab.dataset.cleaning import CleanConfig, clean
+from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.memory import plan
 from kolors_lab.models.presets import get_preset, local_path, pipeline_path
-from kolors_lab.sampling.pipeline import check_sampling
+from kolors_lab.sampling.pipeline import check_sampling, load_for, prompts_of
 from kolors_lab.scoring.aesthetics import find_scorer, judge, load_scorer, score_folder
 from kolors_lab.training.loop import TrainConfig, train
 
@@ -98,8 +100,9 @@ class Run:
         self.submission = SubmitConfig(config.out, team=config.team, title=self.title, preset=config.preset)
 
     @cached_property
-    def pipe(self) -> KolorsPipeline:
-        return load_pipeline(self.preset)
+    def pipe(self) -> KolorsPipeline | None:
+        """The pipeline for all steps where main memory holds it whole; else None, and each step loads what it needs."""
+        return None if plan(self.preset, pick_device()).in_turn else load_pipeline(self.preset)
 
     @property
     def lora_file(self) -> Path:
@@ -144,7 +147,7 @@ class Run:
     def tell_story(self, name: str) -> dict:
         lora = self.lora_file if name == "lora" else None
         panels = tell_story(
-            lambda: self.pipe, self.scenes, self.out / name, self.preset, lora, self.config.lora_strength,
+            lambda: self.pipe or load_for(self.preset, prompts_of(self.scenes)), self.scenes, self.out / name, self.preset, lora, self.config.lora_strength,
             on_step=self.progress(name),
         )  # fmt: skip
         config = StoryConfig(title=self.title, out=str(self.out / name))

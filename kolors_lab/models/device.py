@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def pick_device() -> torch.device:
     """CUDA where a real operation works on it, else the CPU.
 
-    An old card (a P100) calls itself available and fails only when used.
+    An old GPU (a P100) calls itself available and fails only when used.
     """
     import torch
 
@@ -25,8 +25,16 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16; one without them emulates it, several times slower."""
+    import torch
+
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
 def pick_dtype(device: torch.device | str) -> torch.dtype:
-    """float32 on a CPU; bfloat16 on a card that computes in it (a T4 only pretends to), else float16."""
+    """float32 on a CPU; bfloat16 on a GPU that computes in it (a T4 only pretends to), else float16."""
     import torch
 
     if torch.device(device).type != "cuda":

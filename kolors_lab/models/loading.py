@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import ModelError, SettingError
-from kolors_lab.models.device import pick_device, pick_dtype
-from kolors_lab.models.memory import _must_offload, weights_variant
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.memory import _must_offload, plan, weights_variant
 from kolors_lab.models.presets import Preset, local_path, pipeline_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import torch
     from diffusers import KolorsPipeline, UNet2DConditionModel
+
+
+PARTS = ("text_encoder", "unet", "vae")
 
 
 def load_pipeline(
@@ -26,41 +29,65 @@ def load_pipeline(
     dtype: torch.dtype | None = None,
     text_encoder_bits: int | None = None,
 ) -> KolorsPipeline:
-    """Load the preset's pipeline and place it on `device` (None: the best one), offloading parts that do not fit.
+    """Load the preset's pipeline whole and place it on `device` (None: the best one), offloading parts that do not fit.
 
-    `text_encoder_bits`, 4 or 8, keeps the text encoder's linear layers in so many bits, on a CUDA card.
-    Raises FetchError where the weights are not on this machine, ModelError where they cannot be read or quantized.
+    `dtype` None: what main memory has room for, see memory.plan. `text_encoder_bits`, 4 or 8, keeps the text encoder's
+    linear layers in so many bits. Raises FetchError where the weights are not on this machine, ModelError where they do
+    not fit into main memory together, or cannot be read or quantized.
     """
     import torch
-    from safetensors import SafetensorError
 
     need_quantization("text_encoder_bits", text_encoder_bits)
-
     device = torch.device(device) if device else pick_device()
-    dtype = dtype or pick_dtype(device)
+    if dtype is None:
+        way = plan(preset, device, together=True)
+        dtype, text_encoder_bits = way.dtype, text_encoder_bits or way.bits
+    pipe = load_parts(preset, PARTS, dtype, text_encoder_bits)
+    place(pipe, device)
+    return pipe
+
+
+def load_parts(
+    preset: Preset, parts: Sequence[str], dtype: torch.dtype, text_encoder_bits: int | None = None
+) -> KolorsPipeline:
+    """A pipeline in main memory with some of PARTS, its tokenizer and scheduler; the other parts are None.
+
+    Raises FetchError where the weights are not on this machine, ModelError where they cannot be read or quantized.
+    """
+    from safetensors import SafetensorError
+
     folder = pipeline_path(preset)
-    vae = local_path(preset.vae) if preset.vae else None
+    vae = local_path(preset.vae) if preset.vae and "vae" in parts else None
+    absent = {part: None for part in PARTS if part not in parts}
     try:
         with quietly():
-            pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits)
+            pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits, absent)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
     for part in _parts(pipe):
         part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for
     pipe.set_progress_bar_config(disable=True)
-    place(pipe, device)
     return pipe
 
 
-def _from_pretrained(folder: Path, vae: Path | None, dtype: torch.dtype, text_encoder_bits: int | None) -> Any:
+def add_parts(pipe: KolorsPipeline, preset: Preset, parts: Sequence[str], dtype: torch.dtype) -> None:
+    """Load further parts of the preset into a pipeline that lacks them. Raises as `load_parts`."""
+    more = load_parts(preset, parts, dtype)
+    for part in parts:
+        pipe.register_modules(**{part: getattr(more, part)})
+
+
+def _from_pretrained(
+    folder: Path, vae: Path | None, dtype: torch.dtype, text_encoder_bits: int | None, absent: dict[str, None]
+) -> Any:
     from diffusers import AutoencoderKL, KolorsPipeline
     from diffusers.pipelines.kolors import ChatGLMModel
 
     # transformers 5 would otherwise keep whatever type the files hold; use_safetensors: no pickle is ever opened
     options = {"torch_dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    parts = {"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {}
+    parts = {**absent, **({"vae": AutoencoderKL.from_pretrained(vae, **options)} if vae else {})}
     options["variant"] = weights_variant(folder)
-    if text_encoder_bits:
+    if text_encoder_bits and "text_encoder" not in absent:
         few = quantization(text_encoder_bits, dtype, "transformers")
         parts["text_encoder"] = ChatGLMModel.from_pretrained(
             folder, subfolder="text_encoder", quantization_config=few, **options
@@ -75,17 +102,25 @@ def check_bits(field: str, bits: int | None) -> None:
 
 
 def need_quantization(field: str, bits: int | None) -> None:
-    """Raise ModelError where weights are to be kept in 4 or 8 bits and CUDA or the package bitsandbytes is missing."""
+    """Raise ModelError where weights are to be kept in 4 or 8 bits and what that needs is missing: CUDA and the package
+    bitsandbytes, or, for a text encoder in 8 bit on a CPU, the package torchao."""
     from importlib.util import find_spec
 
-    if bits and pick_device().type != "cuda":
-        raise ModelError(f"{field} = {bits}: needs a CUDA card; there is none here that works")
-    if bits and find_spec("bitsandbytes") is None:
-        raise ModelError(f"{field} = {bits}: needs the package bitsandbytes; install it: pip install bitsandbytes")
+    cuda = pick_device().type == "cuda"
+    if bits and not cuda and (bits, field) != (8, "text_encoder_bits"):
+        raise ModelError(f"{field} = {bits}: needs a CUDA GPU; there is none here that works")
+    package = "bitsandbytes" if cuda else "torchao"
+    if bits and find_spec(package) is None:
+        raise ModelError(f"{field} = {bits}: needs the package {package}; install it: pip install {package}")
 
 
 def quantization(bits: int, dtype: torch.dtype, package: str) -> Any:
     """What `package`, diffusers or transformers, takes to load linear layers in 4 or 8 bits that compute in `dtype`."""
+    if pick_device().type != "cuda":
+        from torchao.quantization import Int8WeightOnlyConfig
+        from transformers import TorchAoConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig())
     config = import_module(package).BitsAndBytesConfig
     if bits == 4:
         return config(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)

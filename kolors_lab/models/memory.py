@@ -1,10 +1,18 @@
-"""What a training takes in memory, and the ways to take less."""
+"""What lies in memory when: a plan before a byte is loaded, and the ways to take less.
+
+A pipeline is used in stages, text encoder first, UNet and VAE after, which need not lie in memory together. `plan`
+reads the weights' headers, asks what is free (containers' limits included) and takes the first way that fits.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolors_lab.core.errors import ModelError
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.presets import GIB, pipeline_path
 
@@ -31,7 +39,7 @@ def set_checkpointing(unet: UNet2DConditionModel, mode: str) -> None:
 
 
 def memory_used(device: torch.device) -> float:
-    """GiB: on a card the most that was held so far, else what the process holds now."""
+    """GiB: on a GPU the most that was held so far, else what the process holds now."""
     import psutil
     import torch
 
@@ -41,7 +49,7 @@ def memory_used(device: torch.device) -> float:
 
 
 def training_plan(unet: UNet2DConditionModel, copies: int, batch: int, size: int, checkpointing: str) -> str:
-    """One line: about how many GiB the UNet, `copies` of its LoRA and a batch of pictures take; what is free on a card.
+    """One line: about how many GiB the UNet, `copies` of its LoRA and a batch of pictures take; what is free on a GPU.
 
     The UNet is where it will be trained; `size` in px; `checkpointing` as for set_checkpointing.
     """
@@ -63,7 +71,64 @@ def training_plan(unet: UNet2DConditionModel, copies: int, batch: int, size: int
     tight = (
         "; may not fit: try gradient_checkpointing full, a smaller batch_size or base_bits 4" if total > free else ""
     )
-    return f"{plan}; {free:.1f} GiB for it on the card{tight}"
+    return f"{plan}; {free:.1f} GiB for it on the GPU{tight}"
+
+
+# What there is --------------------------------------------------------------------------------------------------------
+
+
+def free_memory() -> int:
+    """Bytes of main memory that this process may still take: what the system calls available, within the limits of
+    its container (cgroup v1 and v2) and of its own address space (ulimit -v)."""
+    import psutil
+
+    return max(0, min(psutil.virtual_memory().available, *_container_room(), *_own_room()))
+
+
+def _container_room(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """Limit less use of every memory controller above this process that sets one; file pages count as free."""
+    rooms = []
+    for folder in _cgroups(root):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+                room = int((folder / limit).read_text()) - int((folder / used).read_text())
+                rooms.append(room + _reclaimable(folder / "memory.stat"))
+    return rooms
+
+
+def _cgroups(root: Path) -> list[Path]:
+    """The folders of this process's control groups, innermost first."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    folders = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        base = root / "memory" if "memory" in controllers.split(",") else root
+        inner = base / path.lstrip("/")
+        folders += [inner, *(parent for parent in inner.parents if parent.is_relative_to(base))]
+    return list(dict.fromkeys(folders))
+
+
+def _reclaimable(stat: Path) -> int:
+    """Bytes of files that the system holds in memory and drops when asked: safetensors files are mapped."""
+    rows = dict(line.split() for line in stat.read_text().splitlines())
+    return int(rows.get("inactive_file", 0)) + int(rows.get("active_file", 0))
+
+
+def _own_room() -> list[int]:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return []
+    import psutil
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return [] if limit == resource.RLIM_INFINITY else [limit - psutil.Process().memory_info().vms]
+
+
+# What is needed -------------------------------------------------------------------------------------------------------
 
 
 def weights_variant(folder: Path) -> str | None:
@@ -72,12 +137,26 @@ def weights_variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
-def _must_offload(weights: int, size: int, device: torch.device) -> bool:
-    """Whether `weights` bytes and what sampling at `size` px needs besides exceed the card's free memory."""
-    import torch
+def parameter_count(folder: Path, part: str = "*") -> int:
+    """How many parameters the safetensors files of a pipeline folder, or of one part, hold: read from their headers.
 
-    torch.cuda.empty_cache()
-    return weights + _working_memory(size) > torch.cuda.mem_get_info(device)[0]
+    Raises ModelError for a damaged file.
+    """
+    from math import prod
+
+    from safetensors import SafetensorError, safe_open
+
+    variant = weights_variant(folder)
+    total = 0
+    for file in folder.glob(f"{part}/*.safetensors"):
+        if variant and variant not in file.name:
+            continue
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                total += sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} cannot be loaded ({error}); fetch it again") from error
+    return total
 
 
 def _working_memory(size: int) -> int:
@@ -85,16 +164,90 @@ def _working_memory(size: int) -> int:
     return int(4 * GIB * (size / 1024) ** 2)
 
 
-PLANS = {  # how a pipeline lies on a card, the roomiest first
-    "whole": "all of it stays on the card",
-    "parts": "each part goes to the card only while it works",
+@dataclass(frozen=True)
+class Plan:
+    """How a pipeline comes into main memory: its number type, the bits of the text encoder's weights (None: as all
+    else), whether the text encoder goes before the rest comes, and what each stage takes, in bytes."""
+
+    dtype: torch.dtype
+    bits: int | None
+    in_turn: bool
+    stages: dict[str, int]
+
+    @property
+    def peak(self) -> int:
+        return max(self.stages.values()) if self.in_turn else sum(self.stages.values())
+
+    def __str__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.") + (f", text encoder in {self.bits} bit" if self.bits else "")
+        parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in self.stages.items())
+        return f"{kind}: {parts}, {'one after the other' if self.in_turn else 'together'}"
+
+
+def plan(preset: Preset, device: torch.device, size: int | None = None, together: bool = False) -> Plan:
+    """The first way to draw pictures of `size` px (None: the preset's) that fits into the main memory that is free.
+
+    On a CPU float32 where it fits, else bfloat16; text encoder and the rest together where that fits, else, unless all
+    must lie `together`, one after the other; last the text encoder in 8 bit. On a GPU its own 16 bit type.
+    Raises ModelError where nothing fits: needs, has, and a size that would; FetchError if the model is not here.
+    """
+    import torch
+
+    size, free = size or preset.size, free_memory()
+    counts = {part: parameter_count(pipeline_path(preset), part) for part in ("text_encoder", "unet", "vae")}
+    types = [torch.float32, torch.bfloat16] if device.type == "cpu" else [pick_dtype(device)]
+    found = None
+    for dtype, bits, in_turn in (
+        *((dtype, None, in_turn) for dtype in types for in_turn in ((False,) if together else (False, True))),
+        *([(types[-1], 8, not together)] if device.type == "cpu" and find_spec("torchao") else []),
+    ):
+        found = Plan(dtype, bits, in_turn, _stages(counts, dtype.itemsize, bits, size, device))
+        if found.peak <= free:
+            return found
+    raise ModelError(
+        f"{preset.model} at {size} px needs {found.peak / GIB:.1f} GiB of main memory at the least, "
+        f"{free / GIB:.1f} GiB are free: {_way_out(found, size, free)}"
+    )
+
+
+def _stages(counts: dict[str, int], itemsize: int, bits: int | None, size: int, device: torch.device) -> dict[str, int]:
+    encoder = counts["text_encoder"] * (bits / 8 if bits else itemsize)
+    working = _working_memory(size) * itemsize // 2 if device.type == "cpu" else 0
+    return {"text": int(encoder * 1.03), "pictures": (counts["unet"] + counts["vae"]) * itemsize + working}
+
+
+def _way_out(least: Plan, size: int, free: int) -> str:
+    """What would fit instead: a smaller size, or what to free."""
+    working = _working_memory(size) * least.dtype.itemsize // 2
+    for smaller in (768, 512, 256):
+        spared = working - working * smaller**2 // size**2
+        stages = least.stages | {"pictures": least.stages["pictures"] - spared}
+        if smaller < size and max(stages.values()) <= free:
+            return f"{smaller} px would fit (--width {smaller} --height {smaller})"
+    return "close other programs, or take a machine or container with more"
+
+
+# What a GPU holds -----------------------------------------------------------------------------------------------------
+
+
+def _must_offload(weights: int, size: int, device: torch.device) -> bool:
+    """Whether `weights` bytes and what sampling at `size` px needs besides exceed the GPU's free memory."""
+    import torch
+
+    torch.cuda.empty_cache()
+    return weights + _working_memory(size) > torch.cuda.mem_get_info(device)[0]
+
+
+PLANS = {  # how a pipeline lies on a GPU, the roomiest first
+    "whole": "all of it stays on the GPU",
+    "parts": "each part goes to the GPU only while it works",
     "encode": "prompts are encoded in main memory, then the text encoder goes (or take text_encoder_bits 4)",
     "turns": "prompts are encoded in main memory, UNet and VAE then take turns: tight, so draw smaller where it fails",
     "none": "too small for pictures of this size: draw smaller ones",
 }
 
 
-def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
+def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
     """Which of PLANS to draw by at `size` px with `card` bytes: text encoder and the rest of the weights in bytes."""
     working, room = _working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
     if encoder + rest + working <= card:
@@ -104,15 +257,15 @@ def card_plan(encoder: int, rest: int, size: int, card: int) -> str:
     return "turns" if rest + 4 * room <= card else "none"
 
 
-def card_plan_here(preset: Preset, device: torch.device, dtype: torch.dtype | None = None) -> str:
-    """`card_plan` by what is free on the device now; main memory takes all. FetchError if the model is not here."""
+def gpu_plan_here(preset: Preset, device: torch.device, dtype: torch.dtype | None = None) -> str:
+    """`gpu_plan` by what is free on the device now; main memory takes all. FetchError if the model is not here."""
     import torch
 
     if device.type != "cuda":
         return "whole"
     encoder, rest = _weights(preset, (dtype or pick_dtype(device)).itemsize)
     torch.cuda.empty_cache()
-    return card_plan(encoder, rest, preset.size, torch.cuda.mem_get_info(device)[0])
+    return gpu_plan(encoder, rest, preset.size, torch.cuda.mem_get_info(device)[0])
 
 
 def _weights(preset: Preset, itemsize: int) -> tuple[int, int]:
@@ -122,36 +275,23 @@ def _weights(preset: Preset, itemsize: int) -> tuple[int, int]:
     return encoder, itemsize * parameter_count(folder) - encoder
 
 
-def memory_plan(preset: Preset, device: torch.device | str, dtype: torch.dtype) -> str:
-    """One line that says how the preset's pipeline will lie in memory. FetchError if it is not on this machine."""
+def memory_plan(preset: Preset, device: torch.device | str) -> str:
+    """One line that says how the preset's pipeline will lie in memory when it draws.
+
+    Raises ModelError where it does not fit, FetchError if it is not on this machine.
+    """
     import torch
 
     device = torch.device(device)
-    need = f"{sum(_weights(preset, dtype.itemsize)) / GIB:.1f} GiB of weights in {str(dtype).removeprefix('torch.')}"
+    main = f"{plan(preset, device)}, of {free_memory() / GIB:.1f} GiB free in main memory"
     if device.type != "cuda":
-        return f"{need}, all in main memory ({device.type})"
+        return main
     free = f"{torch.cuda.mem_get_info(device)[0] / GIB:.1f} GiB are free"
-    return f"{need}, {free} on the card: {PLANS[card_plan_here(preset, device, dtype)]}"
+    return f"{main}; {free} on the GPU: {PLANS[gpu_plan_here(preset, device)]}"
 
 
-def card_plans(preset: Preset) -> str:
-    """The plan for the preset, in 16 bit, on cards of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
+def gpu_plans(preset: Preset) -> str:
+    """The plan for the preset, in 16 bit, on GPUs of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
     encoder, rest = _weights(preset, 2)
     free = {card: int(0.95 * card * GIB) for card in (24, 15, 8)}  # the driver keeps some
-    return "; ".join(f"{card} GB: {PLANS[card_plan(encoder, rest, preset.size, room)]}" for card, room in free.items())
-
-
-def parameter_count(folder: Path, part: str = "*") -> int:
-    """How many parameters the safetensors files of a pipeline folder, or of one part, hold: read from their headers."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    variant = weights_variant(folder)
-    total = 0
-    for file in folder.glob(f"{part}/*.safetensors"):
-        if variant and variant not in file.name:
-            continue
-        with safe_open(file, framework="pt") as tensors:
-            total += sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-    return total
+    return "; ".join(f"{card} GB: {PLANS[gpu_plan(encoder, rest, preset.size, room)]}" for card, room in free.items())

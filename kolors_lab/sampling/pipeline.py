@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_number
-from kolors_lab.models.device import pick_device, pick_dtype
-from kolors_lab.models.loading import check_bits, load_pipeline, place
-from kolors_lab.models.memory import card_plan_here
+from kolors_lab.models.device import pick_device
+from kolors_lab.models.loading import add_parts, check_bits, load_parts, load_pipeline, need_quantization, place
+from kolors_lab.models.memory import gpu_plan_here, plan
 from kolors_lab.models.presets import preset_of
 from kolors_lab.prompts.syntax import SYNTAXES, choose, parse
+from kolors_lab.sampling.consistency import sharing
+from kolors_lab.sampling.control import Control, ControlConfig, find_control
 from kolors_lab.sampling.denoiser import Guided, Noise, model_sigmas
+from kolors_lab.sampling.inpaint import MaskConfig, find_area
 from kolors_lab.sampling.ksampler import KSampler, check_name, get_sigmas, run_ksampler
 from kolors_lab.sampling.latents import decode, drawing, empty_latents, encode_image, preview, upscale
 from kolors_lab.sampling.metadata import check_png
@@ -33,7 +37,7 @@ KNOBS = {field.name for field in fields(KSampler)}
 
 
 @dataclass(frozen=True)
-class GenerateConfig(KSampler):
+class GenerateConfig(MaskConfig, ControlConfig, KSampler):
     """One picture from a prompt, or several from one noise.
 
     Args:
@@ -68,7 +72,10 @@ class GenerateConfig(KSampler):
     out: str = "picture.png"
 
     def __post_init__(self):
-        super().__post_init__()
+        for part in (KSampler, ControlConfig, MaskConfig):
+            part.__post_init__(self)
+        if self.mask and (self.image is None or self.hires != 1):
+            raise SettingError(f"mask = {self.mask}: needs an image that it is laid on, and hires = 1")
         check_name("prompt_syntax", self.prompt_syntax, SYNTAXES)
         check_number("lora_strength", self.lora_strength, -10, 10)
         check_number("hires", self.hires, 1, 4)
@@ -124,6 +131,11 @@ def generate_batch(
     settings: Sequence[KSampler],
     *,
     image: Image.Image | str | Path | None = None,
+    mask: Image.Image | str | Path | None = None,
+    mask_fill: str = "original",
+    mask_grow: int = 6,
+    control: Control | None = None,
+    consistency: float = 0.0,
     hires: float = 1.0,
     hires_denoise: float = 0.5,
     prompt_syntax: str = "webui",
@@ -133,8 +145,9 @@ def generate_batch(
 ) -> list[Image.Image]:
     """For every prompt its setting's `batch` of pictures, all drawn at once; they may differ in prompt, seed and cfg.
 
-    An `image`, or the file of one, is drawn over as far as `denoise` says; `hires` draws what came out once more, so
-    many times larger.
+    An `image`, or the file of one, is drawn over as far as `denoise` says, with a `mask`, as `masks.read_mask` takes
+    it, only there. `control` says where things stand; with `consistency` every picture is drawn in the likeness of the
+    first. `hires` draws what came out once more, so many times larger.
     `on_step(step, total)` is called after each step, `on_preview(picture)` with a rough view, all pictures in a row.
     Raises SettingError, DataError, Stopped.
     """
@@ -145,15 +158,30 @@ def generate_batch(
     passes = [settings, *_second_pass(settings, hires, hires_denoise)]
     first = _alike(settings, len(prompts), len(negative_prompts))
     look = _observer(pipe, [one for one, *_ in passes], on_step, on_preview, stop)
-    with drawing(pipe):
-        latents = encode_image(pipe, image, first.width, first.height) if image else empty_latents(pipe, first)
+    area = find_area(pipe, image, mask, first, mask_fill, mask_grow)
+    if area and len(passes) > 1:
+        raise SettingError("hires: not with a mask; draw the picture larger first, then the part")
+    with drawing(pipe), sharing(pipe.unet, len(settings) * first.batch, consistency):
+        latents = area.latents(pipe) if area else _start(pipe, image, first)
         latents = latents.repeat(len(settings) * first.batch, 1, 1, 1)
         for step in passes:
             denoiser = _denoiser(pipe, prompts, negative_prompts, step, prompt_syntax)
             latents = upscale(latents, step[0].width, step[0].height)
-            noise = Noise([one.seed for one in step], latents.shape[1:], first.batch)
-            latents = run_ksampler(denoiser, step[0], latents, noise, look)
-        return decode(pipe, latents)
+            draw_noise = partial(Noise, [one.seed for one in step], latents.shape[1:], first.batch)
+            if area:
+                denoiser.unet = area.seen_by(pipe, denoiser)
+            if control:
+                denoiser.unet = control.beside(denoiser.unet, pipe, step[0].width, step[0].height, first.batch)
+            if area:
+                denoiser = area.around(pipe, denoiser, draw_noise())
+            latents = run_ksampler(denoiser, step[0], latents, draw_noise(), look)
+        pictures = decode(pipe, latents)
+    return [area.paste(picture) for picture in pictures] if area else pictures
+
+
+def _start(pipe: KolorsPipeline, image: Image.Image | None, first: KSampler) -> torch.Tensor:
+    """The latents of the picture that is drawn over, or of nothing."""
+    return encode_image(pipe, image, first.width, first.height) if image else empty_latents(pipe, first)
 
 
 def hand_over(
@@ -260,15 +288,21 @@ def load_for(
 ) -> KolorsPipeline:
     """The preset's pipeline for drawing these (prompt, syntax) and no others.
 
-    On a card that cannot hold all of it the prompts are encoded first and the text encoder goes, so that the rest need
-    not move with every picture; a learned word keeps it, being put into it later. Raises FetchError, ModelError.
+    Where memory, the GPU's or the main one, cannot hold all of it, the prompts are encoded first and the text encoder
+    goes before the rest comes; a learned word keeps it, being put into it later. Raises FetchError, ModelError.
     """
     device = pick_device()
-    plan = card_plan_here(preset, device)
-    if plan == "whole" or text_encoder_bits or word:
+    need_quantization("text_encoder_bits", text_encoder_bits)
+    if word or (text_encoder_bits and device.type == "cuda"):
         return load_pipeline(preset, device, text_encoder_bits=text_encoder_bits)
-    pipe = load_pipeline(preset, device if plan == "parts" else "cpu", pick_dtype(device))
+    way, lies = plan(preset, device), gpu_plan_here(preset, device)
+    if not way.in_turn and lies == "whole":
+        return load_pipeline(preset, device, way.dtype, text_encoder_bits or way.bits)
+    pipe = load_parts(preset, ("text_encoder",), way.dtype, text_encoder_bits or way.bits)
+    if lies == "parts":  # the encoder alone has room there
+        pipe.to(device)
     encode_then_free(pipe, texts)
+    add_parts(pipe, preset, ("unet", "vae"), way.dtype)
     place(pipe, device)
     return pipe
 
@@ -297,12 +331,13 @@ def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbac
 
     config = config.resolve(preset)
     knobs = KSampler(**{name: getattr(config, name) for name in KNOBS})
-    options = {name: getattr(config, name) for name in ("prompt_syntax", "hires", "hires_denoise")}
+    names = ("prompt_syntax", "hires", "hires_denoise", "image", "mask", "mask_fill", "mask_grow")
+    options = {name: getattr(config, name) for name in names} | {"control": find_control(pipe, config)}
     texts = [config.prompt], [config.negative_prompt]
     try:
         if config.word:
             load_word(pipe, config.word)
-        return generate_batch(pipe, *texts, [knobs], image=config.image, **options, **callbacks)
+        return generate_batch(pipe, *texts, [knobs], **options, **callbacks)
     finally:
         if config.word:
             remove_words(pipe)
@@ -333,6 +368,13 @@ def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
         settings |= {"word": file_mark("word", config.word)}
     if config.image:
         settings |= {"image": file_mark("picture", config.image)}
+    if config.mask:
+        mask = file_mark("mask", config.mask) if Path(config.mask).is_file() else config.mask
+        settings |= {"mask": mask, "mask_fill": config.mask_fill, "mask_grow": config.mask_grow}
+    if config.control:
+        names = (field.name for field in fields(ControlConfig) if field.name not in ("control", "control_net"))
+        settings |= {"control": file_mark("control", config.control), "control_net": Path(config.control_net).name}
+        settings |= {name: getattr(config, name) for name in names}
     if config.hires > 1:
         settings |= {"hires": config.hires, "hires_denoise": config.hires_denoise}
     if config.text_encoder_bits:
