@@ -34,7 +34,7 @@ def test_every_file_of_the_run_is_there(world):
     assert [f for f in files + panels if not (run / f).is_file()] == []
     assert (result.kept, result.rejected) == (6, 0)
     assert result.practice
-    assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit"]
+    assert stages == ["clean", "encode", "train", "base", "lora", "score", "submit"]
 
 
 def test_report_holds_everything_and_loads_nothing(world):
@@ -55,7 +55,7 @@ def test_report_in_a_browser_on_a_phone_and_on_a_desk(world, tmp_path, width):
 
 def test_again_nothing_is_done(world, monkeypatch):
     run, config, first, _ = world
-    for name in ("juice", "train", "load_pipeline", "load_scorer", "submit"):
+    for name in ("clean", "train", "load_pipeline", "load_scorer", "submit"):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("done already"))
     before = {f: f.stat().st_mtime_ns for f in run.rglob("*.png")}
     assert baseline(config) == first
@@ -64,7 +64,7 @@ def test_again_nothing_is_done(world, monkeypatch):
 
 def test_only_what_changed_is_done(world, monkeypatch, tmp_path):
     run, config, first, _ = world
-    for name in ("juice", "train"):
+    for name in ("clean", "train"):
         monkeypatch.setattr(module, name, lambda *a, **k: pytest.fail("done already"))
     (run / "lora" / "panels" / "3.png").unlink()
     stages = []
@@ -128,7 +128,7 @@ def test_a_full_disk_in_training_can_be_taken_up_again(tiny, tmp_path, monkeypat
     monkeypatch.setattr(module, "train", full)
     with pytest.raises(OSError, match="No space"):
         baseline(config)
-    assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["juice"]
+    assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["clean"]
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "clean", lambda *a, **k: pytest.fail("done already"))
     assert baseline(config).report.is_file()
