@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolors_lab.comic.look import Look
 from kolors_lab.comic.page import make_page
 from kolors_lab.comic.panels import (
     CAST,
@@ -104,13 +105,14 @@ def cast(
         for seed in dict.fromkeys((*range(scene.seed, scene.seed + config.takes), now.seed))
     ]
     load = pipe or (lambda: load_for(preset, prompts_of(scene for _, scene in tried)))
-    takes = _ranked(_draw(config, preset, tried, load, on_step), preset, out / "takes")
+    look = Look.of(config, scenes)
+    takes = _ranked(_draw(config, preset, tried, look, load, on_step), preset, out / "takes")
     seeds = _choice(out, scenes, takes)
     for n, seed in enumerate(seeds, 1):
         _play(out / "takes" / str(n) / f"{seed}.png", out / "panels" / f"{n}.png")
     panels = tell_story(
         load, chosen(out, scenes), out, preset,
-        config.lora, config.lora_strength, config.steps, config.cfg, together=config.together,
+        config.lora, config.lora_strength, config.steps, config.cfg, together=config.together, look=look,
     )  # fmt: skip
     sheets = [contact_sheet(out, n, scene, takes[n - 1], seeds[n - 1]) for n, scene in enumerate(scenes, 1)]
     return Cast(takes, seeds, sheets, make_pages(config, panels, [scene.scene for scene in scenes]))
@@ -130,17 +132,18 @@ def _draw(
     config: CastConfig,
     preset: Preset,
     tried: Sequence[tuple[int, StoryScene]],
+    look: Look,
     load: Pipe,
     on_step: Callable[[int, int], None] | None,
 ) -> dict[Path, dict]:
     """Takes `takes/PANEL/SEED.png` with their settings; those already there with equal settings are kept."""
     options = {name: getattr(config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
-    settings = panel_settings([scene for _, scene in tried], preset, **options)
+    settings = panel_settings([scene for _, scene in tried], preset, look=look, panels=[n for n, _ in tried], **options)
     names = [Path(config.out) / "takes" / str(n) / f"{scene.seed}.png" for n, scene in tried]
     files = dict(zip(names, settings, strict=True))
     missing = {file: one for file, one in files.items() if not same_picture(settings_of(file), one)}
     with artist(load if missing else None, config.lora, config.lora_strength) as pipe:
-        draw_files(pipe, missing, config.together, on_step, len(files))
+        draw_files(pipe, missing, config.together, on_step, len(files), look)
     return files
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
 from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
@@ -39,12 +40,21 @@ if TYPE_CHECKING:
     OnStep = Callable[[int, int], None]
 
 CAST = "cast.csv"  # beside the panels: which seed plays which scene; casting.py writes it, people may change it
-TOGETHER = ("steps", "width", "height", "sampler_name", "scheduler", "denoise", "prompt_syntax")  # equal in a batch
+TOGETHER = (
+    "steps",
+    "width",
+    "height",
+    "sampler_name",
+    "scheduler",
+    "denoise",
+    "prompt_syntax",
+    *ALIKE,
+)  # equal in a batch
 DEFAULT_STORY, DEFAULT_TITLE = "idol.csv", "偶像少女养成日记"
 
 
 @dataclass(frozen=True)
-class StoryConfig:
+class StoryConfig(LookConfig):
     """Tell a story in pictures: one panel for each scene, and a page that holds them all.
 
     Args:
@@ -76,6 +86,7 @@ class StoryConfig:
     out: str = "runs/story"
 
     def __post_init__(self):
+        super().__post_init__()
         check_sampling(0, self.steps, self.cfg, None, None, self.lora_strength)
         get_layout(self.layout)
         for field in ("count", "together"):
@@ -129,14 +140,17 @@ def tell_story(
     cfg: float | None = None,
     on_step: OnStep | None = None,
     together: int | None = None,
+    look: Look | None = None,
 ) -> list[Path]:
     """Draw one panel per scene as `out/panels/N.png`; panels already there with equal settings are kept.
 
     `pipe` may be a function that loads the pipeline: it is called only if something is to be drawn. `on_step(done,
-    total)` counts the panels. ModelError if the LoRA is of another model, DataError if a file in the way is not ours.
+    total)` counts the panels; `look` is what they have in common. ModelError if the LoRA is of another model, DataError
+    if a file in the way is not ours.
     """
     folder = Path(out) / "panels"
-    settings = panel_settings(scenes, preset, lora=lora, lora_strength=lora_strength, steps=steps, cfg=cfg)
+    look = look or Look()
+    settings = panel_settings(scenes, preset, lora, look, lora_strength=lora_strength, steps=steps, cfg=cfg)
     wanted = {folder / f"{n}.png": one for n, one in enumerate(settings, 1)}
     stale = _stale(folder, wanted)
     pages = _pages(folder.parent)
@@ -149,30 +163,46 @@ def tell_story(
         for file, settings in wanted.items():
             if file not in missing:
                 _caption(file, settings)
-        draw_files(drawing, missing, together, on_step, len(wanted))
+        draw_files(drawing, missing, together, on_step, len(wanted), look)
     return list(wanted)
 
 
 def panel_settings(
-    scenes: Sequence[StoryScene], preset: Preset, lora: str | Path | None = None, **common: Any
+    scenes: Sequence[StoryScene],
+    preset: Preset,
+    lora: str | Path | None = None,
+    look: Look | None = None,
+    panels: Sequence[int] = (),
+    **common: Any,
 ) -> list[dict]:
-    """All that decides each panel; `common`: lora_strength, steps, cfg where a scene has none of its own.
+    """All that decides each panel; `panels` are their numbers, if not 1, 2, 3, …; `common`: lora_strength, steps, cfg
+    where a scene has none of its own.
 
     DataError for a caption that the page's font cannot show: that is found before the drawing.
     """
     for scene in scenes:
         legible(scene.scene)
+    look = look or Look()
     model = {"model_hash": fingerprint(pipeline_path(preset))}  # tells a model from another of the same name
     common["lora"] = lora and str(lora)
     texts = [{key: getattr(s, key) for key in ("prompt", "negative_prompt", "seed")} for s in scenes]
-    configs = [GenerateConfig(**common | text | s.settings()) for s, text in zip(scenes, texts, strict=True)]
+    configs = [
+        GenerateConfig(**common | text | s.settings() | look.controls(n))
+        for n, s, text in zip(panels or range(1, len(scenes) + 1), scenes, texts, strict=True)
+    ]
     return [
-        {"scene": s.scene} | picture_settings(config, preset) | model for s, config in zip(scenes, configs, strict=True)
+        {"scene": s.scene} | picture_settings(config, preset) | look.shared() | model
+        for s, config in zip(scenes, configs, strict=True)
     ]
 
 
 def draw_files(
-    pipe: KolorsPipeline, files: dict[Path, dict], together: int | None, on_step: OnStep | None, total: int
+    pipe: KolorsPipeline,
+    files: dict[Path, dict],
+    together: int | None,
+    on_step: OnStep | None,
+    total: int,
+    look: Look | None = None,
 ) -> None:
     """Draw each file from its settings, several at once, and write it with the size of its batch among them.
 
@@ -184,7 +214,8 @@ def draw_files(
     done = total - len(files)
     for batch in _batches(files.items(), lambda settings: together or at_once(settings)):
         group = [settings | {"batch": len(batch)} for _, settings in batch]
-        images = draw(pipe, group, on_step and (lambda k, n: on_step(done + len(group) * k // n, total)))  # noqa: B023
+        tell = on_step and (lambda k, n: on_step(done + len(group) * k // n, total))  # noqa: B023
+        images = draw(pipe, group, tell, look)
         for (file, _), image, settings in zip(batch, images, group, strict=True):
             file.parent.mkdir(parents=True, exist_ok=True)
             save_picture(image, file, settings)
@@ -202,20 +233,27 @@ def _batches(items: Iterable[tuple[Any, dict]], size: Callable[[dict], int]) -> 
     """(name, settings) pairs in groups that can be drawn together, of at most `size(settings)`, in their order."""
     groups: dict[tuple, list[list]] = {}
     for name, settings in items:
-        alike = groups.setdefault((size(settings), *(settings.get(key) for key in TOGETHER)), [[]])
+        alike = groups.setdefault((size(settings), *(repr(settings.get(key)) for key in TOGETHER)), [[]])
         if len(alike[-1]) == size(settings):
             alike.append([])
         alike[-1].append((name, settings))
     return [batch for alike in groups.values() for batch in alike]
 
 
-def draw(pipe: KolorsPipeline, group: Sequence[dict], on_step: OnStep | None = None) -> list[Image]:
-    """The pictures that these settings describe, drawn in one batch, each from the noise of its own seed."""
+def draw(
+    pipe: KolorsPipeline, group: Sequence[dict], on_step: OnStep | None = None, look: Look | None = None
+) -> list[Image]:
+    """The pictures that these settings describe, drawn in one batch, each from the noise of its own seed.
+
+    The anchor, if they have one, is drawn with them and left out. DataError for a control that `look` does not know.
+    """
+    group, wanted = with_anchor(group), len(group)
     names = {field.name for field in fields(KSampler)} - {"batch"}
     samplers = [KSampler(**{name: value for name, value in one.items() if name in names}) for one in group]
     prompts, negatives = ([one[key] for one in group] for key in ("prompt", "negative_prompt"))
     syntax = {"prompt_syntax": group[0]["prompt_syntax"]} if "prompt_syntax" in group[0] else {}
-    return generate_batch(pipe, prompts, negatives, samplers, on_step=on_step, **syntax)
+    options = (look or Look()).options(pipe, group)
+    return generate_batch(pipe, prompts, negatives, samplers, on_step=on_step, **syntax, **options)[-wanted:]
 
 
 def redraw(pipe: KolorsPipeline, pictures: Sequence[dict]) -> list[Image]:
@@ -229,8 +267,8 @@ def redraw(pipe: KolorsPipeline, pictures: Sequence[dict]) -> list[Image]:
 
 
 def same_picture(one: dict | None, other: dict | None) -> bool:
-    """Whether two pictures' settings say the same but for the caption and the size of the batch."""
-    bare = [s and {k: v for k, v in s.items() if k not in ("scene", "batch")} for s in (one, other)]
+    """Whether two pictures' settings say the same but for the caption, the size of the batch and later repairs."""
+    bare = [s and {k: v for k, v in s.items() if k not in ("scene", "batch", "repaired")} for s in (one, other)]
     return bool(bare[0]) and bare[0] == bare[1]
 
 
@@ -282,10 +320,11 @@ def settings_of(file: Path) -> dict | None:
 def story(config: StoryConfig, on_step: OnStep | None = None, pipe: KolorsPipeline | None = None) -> Path:
     """Panels and page, as PNG and HTML, for the settings of the command line; the PNG's path."""
     preset = get_preset(config.preset)
-    scenes = chosen(config.out, read_story(story_file(config.story), count=config.count))
+    script = read_story(story_file(config.story), count=config.count)
+    scenes, look = chosen(config.out, script), Look.of(config, script)
     panels = tell_story(
-        pipe or (lambda: load_for(preset, prompts_of(scenes))), scenes, config.out, preset,
-        config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together,
+        pipe or (lambda: load_for(preset, prompts_of([*scenes, *script[:1]]))), scenes, config.out, preset,
+        config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together, look,
     )  # fmt: skip
     return make_pages(config, panels, [scene.scene for scene in scenes])
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comic.casting import Cast, CastConfig, cast, choose, write_cast
+from kolors_lab.comic.look import Look
 from kolors_lab.comic.page import LAYOUTS
 from kolors_lab.comic.panels import (
     StoryConfig,
@@ -150,8 +151,11 @@ class StoryStudio:
         """What each panel should be drawn from."""
         scenes = Script(tuple(row.value for row in self.rows), self._said(), self.script.own).filled()
         options = {name: getattr(self.config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
-        settings = panel_settings(scenes, get_preset(self.config.preset), **options)
+        settings = panel_settings(scenes, get_preset(self.config.preset), look=self._look(), **options)
         return {self.out / "panels" / f"{n}.png": one for n, one in enumerate(settings, 1)}
+
+    def _look(self) -> Look:
+        return Look.of(self.config, self.script.filled())
 
     def _said(self) -> dict[str, str]:
         return {name: part.value for name, part in self.parts.items()}
@@ -166,7 +170,7 @@ class StoryStudio:
 
         def work(on_step: Callable[[int, int], None]) -> None:
             with artist(self._pipe, config.lora, config.lora_strength) as pipe:
-                draw_files(pipe, {file: settings}, 1, None, 1)
+                draw_files(pipe, {file: settings}, 1, None, 1, self._look())
 
         self._run(work, lambda _: self._say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
 

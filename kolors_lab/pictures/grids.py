@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 # What may vary, the costliest to change first: it changes least often. The type tells how values are written.
 AXES: dict[str, type] = {
     "lora": str, "lora_strength": float, "prompt": str, "sampler_name": str, "scheduler": str, "steps": int,
+    "control": str, "control_kind": str, "control_strength": float, "control_start": float, "control_end": float,
     "denoise": float, "cfg": float, "seed": int,
 }  # fmt: skip
 RECIPES = {  # name: (x, y)

@@ -37,7 +37,7 @@ def empty_latents(pipe: KolorsPipeline, settings: KSampler) -> torch.Tensor:
     """(1, 4, h, w) zeros: a picture of nothing."""
     import torch
 
-    return torch.zeros(1, pipe.unet.config.in_channels, settings.height // 8, settings.width // 8)
+    return torch.zeros(1, pipe.vae.config.latent_channels, settings.height // 8, settings.width // 8)
 
 
 def encode_image(pipe: KolorsPipeline, image: Image.Image, width: int, height: int) -> torch.Tensor:
