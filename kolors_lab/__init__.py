@@ -6,5 +6,8 @@ package imports nothing heavy.
 
 import lazy_loader
 
+from kolors_lab.core.threads import settle_threads
+
+settle_threads()
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -34,7 +34,7 @@ def test_every_file_of_the_run_is_there(world):
     assert [f for f in files + panels if not (run / f).is_file()] == []
     assert (result.kept, result.rejected) == (6, 0)
     assert result.practice
-    assert stages == ["clean", "encode", "train", "base", "lora", "score", "submit"]
+    assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit"]
 
 
 def test_report_holds_everything_and_loads_nothing(world):
@@ -128,7 +128,7 @@ def test_a_full_disk_in_training_can_be_taken_up_again(tiny, tmp_path, monkeypat
     monkeypatch.setattr(module, "train", full)
     with pytest.raises(OSError, match="No space"):
         baseline(config)
-    assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["clean"]
+    assert list(json.loads((tmp_path / "run" / "steps.json").read_text(encoding="utf-8"))) == ["juice"]
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "clean", lambda *a, **k: pytest.fail("done already"))
     assert baseline(config).report.is_file()
