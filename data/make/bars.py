@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from models.classifier import groups, right_answers, scenes_by_lot
 from models.clip_and_score import spearmanr
-from models.common import BUILD, DATA, TINY, note, rendered, to_tensor
-from models.vae import psnr
+from models.common import BUILD, DATA, found, note, rendered, to_tensor
+from models.vae import held_out_pictures, psnr
 from PIL import Image
 from world.captions import caption
-from world.scenes import ATTRIBUTES, STYLE, UNSEEN_STYLE, asked, held_out, random_scene
+from world.scenes import ATTRIBUTES, UNSEEN_STYLE, asked, held_out, random_scene
 from world.stories import open_attributes, story_scenes
 
 sys.path.append(str(DATA.parent / "benchmarks"))  # where DreamBooth is measured
@@ -46,13 +46,13 @@ def figure(name: str, value: float) -> None:
 def classifier():
     from transformers import AutoModelForImageClassification
 
-    return AutoModelForImageClassification.from_pretrained(DATA / "tiny-classifier", dtype=torch.float32).eval()
+    return AutoModelForImageClassification.from_pretrained(found("tiny-classifier"), dtype=torch.float32).eval()
 
 
 def pipeline():
     from diffusers import KolorsPipeline
 
-    pipe = KolorsPipeline.from_pretrained(TINY, torch_dtype=torch.float32)
+    pipe = KolorsPipeline.from_pretrained(found("tiny-kolors"), torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -97,7 +97,7 @@ def eyes() -> None:
             bar(f"classifier, held-out pictures, {name}", share, ">=", 0.95)
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
     with torch.no_grad():
         again = torch.cat([vae(pixels[i : i + 32]).sample.clamp(-1, 1) for i in range(0, len(pixels), 32)])
     for name, share in shares(answers(judge, again), held).items():
@@ -110,7 +110,7 @@ def practice_score() -> None:
 
     held = scenes_by_lot(8, 1200, 0.7)
     severity = torch.tensor([s.severity for s in held])
-    scores = scored(AestheticsPredictorV2Linear.from_pretrained(DATA / "tiny-aesthetics").float().eval(),
+    scores = scored(AestheticsPredictorV2Linear.from_pretrained(found("tiny-aesthetics")).float().eval(),
                     to_tensor(rendered("eyes_held", held)))  # fmt: skip
     bar("practice score, Spearman with severity", float(spearmanr(severity, scores).statistic), "<=", -0.9)
     bar("practice score, clean, distance from 6.5", abs(scores[severity == 0].mean().item() - 6.5), "<=", 0.3)
@@ -127,10 +127,9 @@ def scored(predictor, pixels: torch.Tensor) -> torch.Tensor:
 
 def vae() -> None:
     from diffusers import AutoencoderKL
-    from world.scenes import training_scenes
 
-    held = rendered("vae_held", training_scenes(3, 210, (*STYLE, UNSEEN_STYLE)))
-    values = psnr(AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32), held)
+    held = held_out_pictures()
+    values = psnr(AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32), held)
     bar("VAE, PSNR in dB over 210 pictures", sum(values) / len(values), ">=", 28)
 
 
@@ -233,10 +232,10 @@ def trained_lora(steps: int | None = None) -> Path:
 @functools.cache
 def clean_set() -> str:
     """The embedded set without its dirty pictures."""
-    from kolors_lab.dataset.cleaning import JuiceConfig, juice
+    from kolors_lab.dataset.cleaning import CleanConfig, clean
 
     folder = Path(tempfile.mkdtemp()) / "clean"
-    juice(JuiceConfig(preset="tiny", out=str(folder)))
+    clean(CleanConfig(preset="tiny", out=str(folder)))
     return str(folder)
 
 

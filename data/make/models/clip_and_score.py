@@ -8,8 +8,8 @@ and less the more it is spoiled. It knows nothing of taste.
 """
 
 import json
-import random
 
+import numpy as np
 import torch
 from aesthetics_predictor import AestheticsPredictorV2Linear
 from diffusers import AutoencoderKL
@@ -26,9 +26,11 @@ from world.captions import caption
 from world.scenes import ATTRIBUTES
 
 from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
-from models.common import DATA, TINY, fit, kept, note, rendered, to_tensor
+from models.common import found, made, note, rendered, stored, to_tensor
+from models.training import Lots, Run, fit
+from models.vae import encoder_key
 
-CLIP, AESTHETICS = DATA / "tiny-clip", DATA / "tiny-aesthetics"
+CLIP, AESTHETICS = made("tiny-clip"), made("tiny-aesthetics")
 WIDTH = 96
 VISION = dict(
     hidden_size=128, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4, image_size=128, patch_size=16,
@@ -72,7 +74,8 @@ def write_processor(folder, **extra) -> None:
 
 
 def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseCLIPModel:
-    rng, tokenizer = random.Random(1), BertTokenizer.from_pretrained(CLIP)
+    lots, tokenizer = Lots(1), BertTokenizer.from_pretrained(found("tiny-clip"))
+    rng = lots.rng
     answers, worths = right_answers(scenes), worth(scenes)
 
     def loss_of(_):
@@ -82,7 +85,7 @@ def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseC
         return lesson(tokens, soften(to_tensor(pictures[chosen]), rng), answers[chosen], worths[chosen])
 
     lesson = Lesson(new_clip(len(tokenizer)))
-    clip = fit(lesson, loss_of, steps, 1.5e-3, "clip", decay=0.99).clip
+    clip = fit(lesson, loss_of, Run("clip", steps, 1.5e-3, steps // 3, decay=0.99), lots).clip
     clip.half().save_pretrained(CLIP)
     whole = {"size": {"height": 128, "width": 128}, "do_center_crop": False}  # as Chinese-CLIP's own: nothing cut off
     write_processor(CLIP, image_processor_type="ChineseCLIPImageProcessor", **whole)
@@ -90,11 +93,11 @@ def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseC
 
 
 @torch.no_grad()
-def through_vae(pictures, batch: int = 32) -> torch.Tensor:
+def through_vae(pictures, batch: int = 32) -> np.ndarray:
     """Pictures as the VAE gives them back: every generated picture is that soft, and not spoiled for it."""
-    vae = AutoencoderKL.from_pretrained(TINY / "vae", torch_dtype=torch.float32)
-    parts = [vae(to_tensor(pictures[i : i + batch])).sample.clamp(-1, 1) for i in range(0, len(pictures), batch)]
-    return torch.cat(parts).half()
+    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
+    again = lambda at: vae(to_tensor(pictures[at.start : at.stop])).sample.clamp(-1, 1)  # noqa: E731
+    return stored("eyes_soft", len(pictures), np.float16, (3, 128, 128), again, encoder_key(vae), batch)
 
 
 def new_predictor(clip: ChineseCLIPModel) -> AestheticsPredictorV2Linear:
@@ -136,14 +139,14 @@ def noised(pixels: torch.Tensor, worths: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def train_aesthetics(clip, scenes, pictures, steps: int = 8700, batch: int = 48) -> None:
-    rng, target = random.Random(2), worth(scenes)
-    soft = kept("eyes_soft.pt", lambda: through_vae(pictures[:2000]))
+    lots, target = Lots(2), worth(scenes)
+    rng, soft = lots.rng, through_vae(pictures[:2000])
     telling = [i for i in range(len(soft)) if scenes[i].spoil != "noise"]  # noise does not get through the VAE
 
     def loss_of(step):
         if step % 2:
             chosen = sorted(rng.sample(telling, batch))
-            pixels = soft[chosen].float()
+            pixels = torch.from_numpy(soft[chosen]).float()
         else:  # moved only: softening would take the noise away as well
             chosen = sorted(rng.sample(range(len(scenes)), batch))
             pixels = torch.roll(to_tensor(pictures[chosen]), (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
@@ -151,7 +154,7 @@ def train_aesthetics(clip, scenes, pictures, steps: int = 8700, batch: int = 48)
         return nn.functional.smooth_l1_loss(score(predictor, pixels), worths, beta=0.3)
 
     predictor = new_predictor(clip)
-    trained = fit(predictor, loss_of, steps, 5e-4, "aesthetics", decay=0.99)
+    trained = fit(predictor, loss_of, Run("aesthetics", steps, 5e-4, steps // 3, decay=0.99), lots)
     held = scenes_by_lot(8, 1200, 0.7)
     shown = rendered("eyes_held", held)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from world.captions import caption
 from world.scenes import held_out, random_scene, training_scenes
 
 from models.common import found, key_of, rendered, stored
-from models.vae import latents
+from models.vae import encoder_key, latents
 
 WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
 CAPTIONS_EACH = 2
@@ -103,7 +103,7 @@ def _text(scenes, row: int, complete: bool) -> str:
 def latents_of(name: str, scenes) -> np.ndarray:
     pictures = rendered(name, scenes)
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
-    key = key_of(scenes[:1000], [p.double().sum().item() for p in vae.encoder.parameters()], vae.config.scaling_factor)
+    key = key_of(scenes[:1000], encoder_key(vae))
     scaled = lambda at: latents(vae, pictures[at.start : at.stop]) * vae.config.scaling_factor  # noqa: E731
     return stored(f"{name}_latents", len(scenes), np.float16, (4, 16, 16), scaled, key, chunk=64)
 

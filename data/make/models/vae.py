@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from world.scenes import STYLE, UNSEEN_STYLE, training_scenes
 
-from models.common import SIZE, forget_places, found, made, note, rendered, to_tensor
+from models.common import SIZE, forget_places, found, key_of, made, note, rendered, to_tensor
 from models.muon import matrices
 from models.perceptual import Perceptual
 from models.training import Lots, add_options, autocast, fit, run_of
@@ -91,6 +91,11 @@ def latents(vae, pictures, batch: int = 32, device: str = "cpu") -> torch.Tensor
         batches = (to_tensor(pictures[i : i + batch]).to(device) for i in range(0, len(pictures), batch))
         parts = [vae.encode(pixels).latent_dist.mode() for pixels in batches]
     return torch.cat(parts).float().cpu()
+
+
+def encoder_key(vae) -> str:
+    """Tells latents of one encoder from another's."""
+    return key_of(vae.config.scaling_factor, [p.double().sum().item() for p in vae.encoder.parameters()])[:6]
 
 
 def save(vae) -> None:

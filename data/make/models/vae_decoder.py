@@ -16,7 +16,7 @@ from models.common import found, note
 from models.muon import matrices
 from models.perceptual import Adversary, Perceptual
 from models.training import Lots, fit, run_of
-from models.vae import crops, held_out_pictures, options, pictures_of, psnr, reconstruction, save
+from models.vae import crops, encoder_key, held_out_pictures, options, pictures_of, psnr, reconstruction, save
 
 NOISE = 0.1  # the most, in units of the latents' deviation
 ADVERSARY, LATER = 0.01, 300  # its weight, and the step from which the decoder hears it
@@ -53,7 +53,9 @@ def main(options: argparse.Namespace) -> None:
         return {"psnr": np.mean(psnr(averaged, held[::4], options.device))}
 
     beside = {"adversary": adversary, "teacher": teacher}
-    run = run_of("vae_decoder", options, decay=0.998)
+    run = run_of(
+        f"vae_decoder-{encoder_key(vae)}", options, decay=0.998
+    )  # a new encoder begins a new decoder's training
     trained = fit(vae, loss_of, run, lots, matrices(vae), report, beside).cpu()
     figures = psnr(trained, held)
     note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))

@@ -46,7 +46,8 @@ CARD = """# anime_raw: a raw picture set to clean and train on
 {kinds}
 
 Drawn by `python data/make/build.py sets.anime_raw` (seed {seed}) from the picture world of
-`data/make/world/scenes.py`, with captions from `data/make/world/captions.py`; no person, photograph or other people's work is in it. Licence: Apache-2.0.
+`data/make/world/scenes.py`, with captions from `data/make/world/captions.py`; no person,
+photograph or other people's work is in it. Licence: Apache-2.0.
 """
 
 
