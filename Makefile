@@ -3,6 +3,7 @@
 # `.venv/bin/python -m ...`, so that a space in the checkout's path is no trouble.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := help
 VENV ?= .venv
 LOCK ?= requirements.lock
@@ -16,6 +17,11 @@ PYTEST = OMP_NUM_THREADS=$(THREADS) $(PY) -m pytest -q --numprocesses 2 --dist l
 SCORER := simple-aesthetics-predictor==0.1.2
 # A venv is ready when it was made from these files in this place.
 STAMP := $(VENV)/ready-$(shell (cat $(LOCK) pyproject.toml; echo "$(SCORER) $$PWD") | cksum | cut -d' ' -f1)
+
+# uv where it is there: ten times as quick, and UV_TORCH_BACKEND=auto makes it take the torch that fits the GPU or the CPU.
+INSTALL := $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --no-compile --use-pep517)
+# Of what pip says while it installs: how far it is, and errors; a mirror's warnings are not for a learner.
+SHOW := awk '/^Collecting/ {printf "\r%d packages", ++n; fflush()} /^ *ERROR|^error/ {print} END {if (n) print ""}'
 
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export IPYTHONDIR := $(CURDIR)/.cache/ipython
@@ -32,7 +38,7 @@ help:  ## these lines
 
 setup: $(STAMP)  ## make .venv from the lock
 
-# The lock's own pip first: old ones take minutes longer. -qq: errors are shown, a mirror's warnings are not.
+# The lock's own pip first: old ones take minutes longer.
 # --no-compile: what is never imported is never compiled.
 # --no-build-isolation: the four packages that have no wheel are built with the locked setuptools, not the newest.
 $(STAMP):
@@ -41,9 +47,9 @@ $(STAMP):
 	@[ "$(FOUND)" = "ok:$(PY)" ] || "$(FOUND:ok:%=%)" -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) from $(LOCK); the first time takes a few minutes."
 	@$(PY) -m pip install -qq --requirement <(grep -E '^(pip|setuptools)==' $(LOCK))
-	@$(PY) -m pip install -qq --no-compile --use-pep517 --no-build-isolation --requirement $(LOCK)
-	@$(PY) -m pip install -qq --no-deps $(SCORER)
-	@$(PY) -m pip install -qq --no-deps --no-build-isolation --editable .
+	@$(INSTALL) --no-build-isolation --requirement $(LOCK) 2>&1 | $(SHOW)
+	@$(INSTALL) -q --no-deps $(SCORER) 2>&1 | $(SHOW)
+	@$(INSTALL) -q --no-deps --no-build-isolation --editable . 2>&1 | $(SHOW)
 	@rm -f $(VENV)/ready-* && touch $@
 
 run: $(STAMP)  ## the whole job on the embedded model -> runs/baseline/report.html
@@ -53,7 +59,7 @@ test: export CUDA_VISIBLE_DEVICES =
 test: test-unit test-notebooks  ## every test, the notebooks too, on the CPU
 
 test-gpu: $(STAMP)  ## the same on CUDA
-	@if $(PY) -c 'import sys; from kolors_lab.models import pick_device; sys.exit(pick_device().type != "cuda")'; \
+	@if $(PY) -c 'import sys; from kolors_lab.models.device import pick_device; sys.exit(pick_device().type != "cuda")'; \
 	then $(MAKE) --no-print-directory test-unit test-notebooks; \
 	else echo "No CUDA device that computes: nothing was tested"; fi
 

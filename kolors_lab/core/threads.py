@@ -1,7 +1,7 @@
 """How OpenMP's threads behave in this process, said before torch loads it: they read the environment only once.
 
-By default threads spin while they wait, so that beside one busy neighbour on two cores a drawing takes four times as long
-(49.6 s, 12.4 s with passive waiting); and they are as many as the machine has cores, whatever a container allows.
+By default threads spin while they wait, so that beside one busy neighbour on two cores a drawing takes four times as
+long (49.6 s, 12.4 s with passive waiting); and they are as many as the machine has cores, whatever a container allows.
 What a user has set stays.
 """
 
