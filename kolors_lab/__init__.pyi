@@ -22,6 +22,7 @@ from .comfy.prepare import ComfyExportConfig as ComfyExportConfig
 from .comfy.prepare import ComfyRunConfig as ComfyRunConfig
 from .comfy.prepare import comfy_export as comfy_export
 from .comfy.prepare import comfy_run as comfy_run
+from .comfy.prepare import run_workflow as run_workflow
 from .comic.brief import BriefConfig as BriefConfig
 from .comic.brief import story_brief as story_brief
 from .comic.casting import CastConfig as CastConfig

@@ -13,7 +13,7 @@ from kolors_lab.cli import main
 from kolors_lab.comfy.graph import check, describe, escapes, faults, running_order
 from kolors_lab.comfy.reader import LIMIT, normalise, read_forms, read_workflow  # fmt: skip
 from kolors_lab.comfy.settings import settings_of  # fmt: skip
-from kolors_lab.comfy.writer import outward, to_ui, workflow_api, workflow_ui  # fmt: skip
+from kolors_lab.comfy.writer import outward, to_ui, workflow_api  # fmt: skip
 from kolors_lab.core.errors import DataError
 
 SETTINGS = {
@@ -148,7 +148,7 @@ def test_a_picture_of_ours_without_these_chunks_still_gives_a_workflow(tmp_path)
 # Writing
 
 
-@pytest.mark.parametrize("form", [workflow_api, workflow_ui])
+@pytest.mark.parametrize("form", [workflow_api, lambda settings: to_ui(workflow_api(settings))])
 def test_settings_survive_the_way_through_either_form(form):
     settings = SETTINGS | {"lora": "a.safetensors", "lora_strength": 0.7, "scheduler": "karras"}
     written = json.loads(json.dumps(form(settings)))
@@ -166,7 +166,7 @@ def test_what_is_written_speaks_comfyuis_words_only():
 
 
 def test_the_editor_finds_every_link_at_both_ends():
-    ui = workflow_ui(SETTINGS | {"lora": "a.safetensors"})
+    ui = to_ui(workflow_api(SETTINGS | {"lora": "a.safetensors"}))
     nodes = {each["id"]: each for each in ui["nodes"]}
     assert len(nodes) == len(ui["nodes"]) and max(nodes) == ui["last_node_id"]
     assert len(ui["links"]) == ui["last_link_id"] == sum(len(each["inputs"]) for each in ui["nodes"])

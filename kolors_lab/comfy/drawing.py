@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from kolors_lab.comfy.graph import Graph, is_link, running_order
+from kolors_lab.core.errors import DataError
 from kolors_lab.core.figures import INK, SOFT
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+DRAWN = 300  # nodes
 BOX = 1.65  # inches, the width of a node in a figure
 
 
@@ -21,8 +23,8 @@ def layout(graph: Graph) -> dict[str, tuple[int, int]]:
     """(column, row) of each node: every link leads to a column further right, rows fill from the top."""
     places: dict[str, tuple[int, int]] = {}
     rows: dict[int, int] = {}
-    order = running_order(graph)
-    for key in (*order, *(key for key in graph if key not in order)):
+    order = dict.fromkeys((*running_order(graph), *graph))
+    for key in order:
         sources = [
             places[value[0]][0] for value in graph[key]["inputs"].values() if is_link(value) and value[0] in places
         ]
@@ -33,7 +35,12 @@ def layout(graph: Graph) -> dict[str, tuple[int, int]]:
 
 
 def draw(graph: dict[str, dict]) -> Figure:
-    """A figure of the graph: a box per node with its settings, a line for every link, running from left to right."""
+    """A figure of the graph: a box per node with its settings, a line for every link, running from left to right.
+
+    Raises DataError for a graph of more nodes than a figure can show.
+    """
+    if len(graph) > DRAWN:
+        raise DataError(f"{len(graph)} nodes are more than a picture can show ({DRAWN} at most)")
     from matplotlib.figure import Figure
 
     wide, line = 2.1, 0.15  # inches from column to column, from line to line

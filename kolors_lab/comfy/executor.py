@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.comfy.graph import PICTURES, Graph, is_link, name_of, running_order
-from kolors_lab.comfy.nodes import KIJAI_SCHEDULERS
-from kolors_lab.core.errors import DataError
+from kolors_lab.comfy.graph import Graph, is_link, name_of, running_order
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.values import Guider, Latent
+from kolors_lab.core.errors import KolorsLabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import torch
     from diffusers import KolorsPipeline
@@ -31,25 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A checked workflow, made to fit a preset: its graph, the files of its nodes by node id, what was changed."""
+    """A checked workflow, made to fit a preset: its graph, the files that its nodes name by (node id, input), None for
+    those left out, and what was changed or does not run."""
 
     graph: Graph
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[tuple[str, str], Path | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What an encoding node gives: embeddings (B, 256, hidden), pooled (B, hidden), and time ids of its own, if any."""
-
-    embeds: torch.Tensor
-    pooled: torch.Tensor
-    ids: tuple[int, ...] | None = None
-
-    def fill(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings and pooled for `count` pictures, the prompts in turn."""
-        times = -(-count // len(self.embeds))
-        return self.embeds.repeat(times, 1, 1)[:count], self.pooled.repeat(times, 1)[:count]
 
 
 class Workbench:
@@ -60,7 +48,11 @@ class Workbench:
         self.results: dict[str, tuple] = {}
 
     def run(self, job: Job, on_step: Callable[[int, int], None] | None = None) -> dict[str, list[Image.Image]]:
-        """The pictures of each SaveImage and PreviewImage by node id. `on_step(step, total)` counts sampling steps."""
+        """The pictures of each SaveImage and PreviewImage by node id. `on_step(step, total)` counts sampling steps.
+
+        A LoRA that is on the pipeline is taken off: only those of the workflow act.
+        """
+        from kolors_lab.core.errors import DataError
         from kolors_lab.lora.adapter import unload_lora
         from kolors_lab.sampling.latents import drawing
 
@@ -68,8 +60,7 @@ class Workbench:
             raise DataError("this is a workflow as it was read: fit it to a preset first, run(fit(graph, preset))")
         marks, self.ran = fingerprints(job), []
         new = {key for key, mark in marks.items() if mark not in self.results}
-        total = sum(_steps(job.graph[key]["inputs"]) for key in new)
-        self.report = _counter(total, on_step)
+        self.report = _counter(sum(_steps(job.graph, key) for key in new), on_step)
         try:
             with drawing(self.pipe):
                 for key in marks:
@@ -79,52 +70,124 @@ class Workbench:
         finally:
             unload_lora(self.pipe)
         self.results = {mark: self.results[mark] for mark in marks.values()}  # the last workflow's only
-        return {key: self.results[marks[key]][0] for key in marks if job.graph[key]["class_type"] in PICTURES}
+        return {key: self.results[marks[key]][0] for key in marks if NODES[job.graph[key]["class_type"]].pictures}
 
     def compute(self, job: Job, key: str, marks: dict[str, str]) -> tuple:
+        """What one node gives; an error of it names the node."""
         node = job.graph[key]
         inputs = {
             name: self.results[marks[value[0]]][value[1]] if is_link(value) else value
             for name, value in node["inputs"].items()
         }
-        if key in job.files:
-            inputs["file"] = job.files[key]
+        inputs |= {name: file for (owner, name), file in job.files.items() if owner == key and name in inputs}
+        for (owner, name), file in job.files.items():
+            if owner == key and isinstance(inputs[name], dict):  # a row of a list of LoRAs
+                inputs[name] = {**node["inputs"][name], "lora": file}
         try:
-            return RUN[node["class_type"]](self, **inputs)
-        except DataError as error:
-            raise DataError(f"{name_of(job.graph, key)}: {error}") from error
+            return NODES[node["class_type"]].run(self, **inputs)
+        except KolorsLabError as error:
+            raise type(error)(f"{name_of(job.graph, key)}: {error}") from error
 
     def sample(
-        self, chain: tuple, prompt: Prompt, negative: Prompt, latents: torch.Tensor, settings: KSampler,
-        like_diffusers: bool = False, size: tuple[int, int] | None = None, **steps: Any,
-    ) -> tuple[torch.Tensor]:  # fmt: skip
-        """Latents drawn with a LoRA chain and two prompts; noise as ComfyUI's, or as diffusers draws it."""
-        from kolors_lab.lora.adapter import set_loras
-        from kolors_lab.sampling.denoiser import Guided, Noise
+        self, guider: Guider, latent: Latent, settings: KSampler, *, like_diffusers: bool = False,
+        size: tuple[int, int] | None = None, add_noise: bool = True, **steps: Any,
+    ) -> tuple[Latent]:  # fmt: skip
+        """Latents drawn as a KSampler does; noise as ComfyUI's, or as diffusers draws it. `size`: px the model is told;
+        `steps`: as `run_ksampler`'s."""
         from kolors_lab.sampling.ksampler import run_ksampler
 
-        set_loras(self.pipe, chain)
-        count = max(len(latents), len(prompt.embeds))
-        latents = latents.repeat(-(-count // len(latents)), 1, 1, 1)[:count]
-        size = size or (latents.shape[3] * 8, latents.shape[2] * 8)
-        guided = Guided(self.pipe, prompt.fill(count), negative.fill(count), settings.cfg, size)
-        for half, ids in zip(guided.added["time_ids"].chunk(2), (negative.ids, prompt.ids), strict=False):
-            if ids and guided.guided:
-                half[:] = half.new_tensor(ids)
-        noise = Noise([settings.seed], latents.shape[1:], count, self.pipe.unet.dtype if like_diffusers else None)
-        return (run_ksampler(guided, settings, latents, noise, self.report, **steps),)
+        latent = _filled(latent, guider)
+        seed = settings.seed if add_noise else None
+        denoiser, noise = self._denoiser(guider, latent, settings.seed, seed, size, like_diffusers)
+        drawn = run_ksampler(denoiser, settings, latent.samples, noise, self.report, add_noise=add_noise, **steps)
+        return (replace(latent, samples=drawn.cpu()),)
+
+    def sample_sigmas(
+        self, guider: Guider, latent: Latent, seed: int | None, sigmas: Sequence[float], sampler_name: str
+    ) -> tuple[Latent, Latent]:
+        """Latents drawn along sigmas, from no noise where there is no seed; then what they last seemed to become."""
+        from kolors_lab.sampling.ksampler import sample
+
+        latent = _filled(latent, guider)
+        denoiser, noise = self._denoiser(guider, latent, seed or 0, seed)
+        seen = latent.samples
+
+        def keep(step: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
+            nonlocal seen
+            seen = denoised
+            self.report(step, x, denoised)
+
+        afresh = bool(sigmas) and sigmas[0] > denoiser.sigmas[-1].item() * (1 - 1e-5)
+        drawn = sample(
+            denoiser, latent.samples.to(denoiser.device), noise, sigmas, sampler_name, keep,
+            add_noise=seed is not None, afresh=afresh,
+        )  # fmt: skip
+        return replace(latent, samples=drawn.cpu()), replace(latent, samples=seen.cpu())
+
+    def _denoiser(
+        self, guider: Guider, latent: Latent, seed: int, first: int | None, size: tuple[int, int] | None = None,
+        like_diffusers: bool = False,
+    ) -> tuple[Any, Callable[[], torch.Tensor]]:  # fmt: skip
+        """The model as a denoiser with its LoRAs, prompts and mask, and the noise; `first` is None for none at first:
+        what lies outside of a mask is covered with the noise that the picture is."""
+        import torch
+
+        from kolors_lab.lora.adapter import set_loras
+        from kolors_lab.sampling.denoiser import Guided, Noise
+        from kolors_lab.sampling.inpaint import Masked
+
+        set_loras(self.pipe, guider.chain)
+        count, channels, rows, columns = latent.samples.shape
+        size = size or (columns * 8, rows * 8)
+        guided = Guided(self.pipe, guider.prompt.fill(count), guider.negative.fill(count), guider.cfg, size)
+        _tell(guided, guider)
+        dtype = self.pipe.unet.dtype if like_diffusers else None
+
+        def noise() -> Noise:
+            return Noise([seed], (channels, rows, columns), count, dtype)
+
+        if latent.mask is None:
+            return guided, noise()
+        cover = torch.zeros_like(latent.samples) if first is None else noise()()
+        return Masked(guided, latent.samples, _shares(latent), cover), noise()
+
+
+def _filled(latent: Latent, guider: Guider) -> Latent:
+    """As many latents as there are prompts, at least."""
+    count = max(len(latent.samples), len(guider.prompt.embeds))
+    return replace(latent, samples=latent.samples.repeat(-(-count // len(latent.samples)), 1, 1, 1)[:count])
+
+
+def _tell(guided: Any, guider: Guider) -> None:
+    """Put the sizes that encoding nodes name in place of the picture's own."""
+    rows = guided.added["time_ids"]
+    both = zip(rows.chunk(2), (guider.negative.ids, guider.prompt.ids), strict=True)
+    for part, ids in both if guided.guided else [(rows, guider.prompt.ids)]:
+        if ids:
+            part[:] = part.new_tensor(ids)
+
+
+def _shares(latent: Latent) -> torch.Tensor:
+    """How much of each latent pixel is drawn, (B, 1, h, w): the mask made smaller as ComfyUI does, masks in turn."""
+    from torch.nn.functional import interpolate
+
+    count, _, rows, columns = latent.samples.shape
+    shares = interpolate(latent.mask[:, None], (rows, columns), mode="bilinear")
+    return shares.repeat(-(-count // len(shares)), 1, 1, 1)[:count]
 
 
 def fingerprints(job: Job) -> dict[str, str]:
     """The hash of each node's type, values, files and all that it is linked to, in running order."""
+    files: dict[str, list] = {}
+    for (key, name), file in job.files.items():
+        files.setdefault(key, []).append([name, hashlib.sha256(file.read_bytes()).hexdigest() if file else None])
     marks: dict[str, str] = {}
     for key in running_order(job.graph):
         node = job.graph[key]
         inputs = {
             name: [marks[value[0]], value[1]] if is_link(value) else value for name, value in node["inputs"].items()
         }
-        file = hashlib.sha256(job.files[key].read_bytes()).hexdigest() if key in job.files else ""
-        text = json.dumps([node["class_type"], inputs, file], sort_keys=True)
+        text = json.dumps([node["class_type"], inputs, files.get(key)], sort_keys=True)
         marks[key] = hashlib.sha256(text.encode()).hexdigest()
     return marks
 
@@ -136,13 +199,18 @@ def prompts_of(graph: Graph) -> list[tuple[str, str]]:
         inputs = node["inputs"]
         if node["class_type"] == "KolorsTextEncode":
             found += [(text, "plain") for text in (*inputs["prompt"].split("|"), inputs["negative_prompt"])]
-        elif RUN[node["class_type"]] is _encode:
+        elif "prompt_syntax" in NODES[node["class_type"]].ours:
             found.append((inputs["text"], inputs.get("prompt_syntax", "comfyui")))
     return found
 
 
-def _steps(inputs: dict[str, Any]) -> int:
+def _steps(graph: Graph, key: str) -> int:
     """How many steps a node samples: 0 for one that does not."""
+    outputs, inputs = NODES[graph[key]["class_type"]].outputs, graph[key]["inputs"]
+    if "LATENT" not in outputs:
+        return 0
+    while is_link(inputs.get("sigmas")):  # a sampler in parts: its steps stand where its sigmas come from
+        inputs = graph[inputs["sigmas"][0]]["inputs"]
     steps = inputs.get("steps", 0)
     if "latent" in inputs:  # kijai's sampler runs a part of them, as diffusers does
         steps = int(steps * inputs["denoise_strength"])
@@ -159,181 +227,3 @@ def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable
             on_step(done, total)
 
     return count
-
-
-# What each node does: it takes the workbench and its inputs by name and gives its outputs. A model is its LoRA chain. -
-
-
-def _load(bench: Workbench, **_: Any) -> tuple:
-    return (), None, None
-
-
-def _lora(bench: Workbench, model: tuple, file: Path, strength_model: float, clip: Any = None, **_: Any) -> tuple:
-    return (*model, (file, strength_model)), clip
-
-
-def _kolors_lora(bench: Workbench, kolors_model: tuple, file: Path, lora_alpha: float, **_: Any) -> tuple:
-    """The camp's node: it scales by lora_alpha / rank, whatever alpha the file was trained with or says."""
-    from kolors_lab.lora.formats import read_lora
-
-    return ((*kolors_model, (read_lora(file, lora_alpha), 1.0)) if lora_alpha else kolors_model,)
-
-
-def _encode(bench: Workbench, text: str, prompt_syntax: str = "comfyui", **rest: Any) -> tuple:
-    from kolors_lab.sampling.text import encode_text
-
-    ids = ("height", "width", "crop_h", "crop_w", "target_height", "target_width")
-    told = tuple(rest[name] for name in ids) if "target_width" in rest else None
-    return (Prompt(*encode_text(bench.pipe, text, prompt_syntax), told),)
-
-
-def _kolors_encode(
-    bench: Workbench, prompt: str, negative_prompt: str, num_images_per_prompt: int, **_: Any
-) -> tuple[tuple[Prompt, Prompt]]:
-    """Both prompts at once; a `|` parts several prompts, each drawn `num_images_per_prompt` times."""
-    import torch
-
-    from kolors_lab.sampling.text import encode_text
-
-    each = [encode_text(bench.pipe, text, "plain") for text in prompt.split("|")]
-    embeds, pooled = (torch.cat(part).repeat_interleave(num_images_per_prompt, 0) for part in zip(*each, strict=True))
-    return ((Prompt(embeds, pooled), Prompt(*encode_text(bench.pipe, negative_prompt, "plain"))),)
-
-
-def _kolors_sampler(
-    bench: Workbench, kolors_model: tuple, kolors_embeds: tuple, width: int, height: int, seed: int, steps: int,
-    cfg: float, scheduler: str, denoise_strength: float, latent: torch.Tensor | None = None,
-) -> tuple:  # fmt: skip
-    """kijai's node: a diffusers pipeline, which runs the last int(steps * strength) steps; width and height only tell
-    the model a size where latents are given."""
-    from kolors_lab.sampling.ksampler import KSampler
-
-    name, scheduler = KIJAI_SCHEDULERS[scheduler]
-    settings = KSampler(seed=seed, steps=steps, cfg=cfg, sampler_name=name, scheduler=scheduler)
-    start = 0 if latent is None else steps - min(int(steps * denoise_strength), steps)
-    latents = _empty(bench, width, height, 1)[0] if latent is None else latent
-    return bench.sample(
-        kolors_model, *kolors_embeds, latents, settings, like_diffusers=True, size=(width, height), start_at_step=start
-    )
-
-
-def _ksampler(
-    bench: Workbench, model: tuple, positive: Prompt, negative: Prompt, latent_image: torch.Tensor, **knobs: Any
-) -> tuple:
-    from kolors_lab.sampling.ksampler import KSampler
-
-    return bench.sample(model, positive, negative, latent_image, KSampler(**knobs))
-
-
-def _ksampler_advanced(
-    bench: Workbench, model: tuple, positive: Prompt, negative: Prompt, latent_image: torch.Tensor, add_noise: str,
-    noise_seed: int, start_at_step: int, end_at_step: int, return_with_leftover_noise: str, **knobs: Any,
-) -> tuple:  # fmt: skip
-    from kolors_lab.sampling.ksampler import KSampler
-
-    return bench.sample(
-        model, positive, negative, latent_image, KSampler(seed=noise_seed, **knobs), add_noise=add_noise == "enable",
-        start_at_step=start_at_step, end_at_step=end_at_step, leftover=return_with_leftover_noise == "enable",
-    )  # fmt: skip
-
-
-def _empty(bench: Workbench, width: int, height: int, batch_size: int) -> tuple:
-    import torch
-
-    return (torch.zeros(batch_size, bench.pipe.unet.config.in_channels, height // 8, width // 8),)
-
-
-def _repeat(bench: Workbench, samples: torch.Tensor, amount: int) -> tuple:
-    return (samples.repeat(amount, 1, 1, 1),)
-
-
-def _upscale(bench: Workbench, samples: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple:
-    """To a size in px; 0 as the other side asks for, both 0 nothing; `center` crops to the new shape before."""
-    rows, columns = samples.shape[2:]
-    if not width and not height:
-        return (samples,)
-    width, height = width or round(height * columns / rows / 8) * 8, height or round(width * rows / columns / 8) * 8
-    if crop == "center":
-        keep = min(columns / width, rows / height)
-        left, top = (columns - round(width * keep)) // 2, (rows - round(height * keep)) // 2
-        samples = samples[:, :, top : rows - top, left : columns - left]
-    return _resize(samples, upscale_method, width, height)
-
-
-def _upscale_by(bench: Workbench, samples: torch.Tensor, upscale_method: str, scale_by: float) -> tuple:
-    height, width = (round(side * scale_by) * 8 for side in samples.shape[2:])
-    return _resize(samples, upscale_method, width, height)
-
-
-def _resize(samples: torch.Tensor, method: str, width: int, height: int) -> tuple:
-    from kolors_lab.sampling.latents import upscale
-
-    method = "bicubic" if method == "bislerp" else method  # ComfyUI's own blend; bicubic comes near it
-    return (upscale(samples, width, height, method),)
-
-
-def _scale_image(
-    bench: Workbench, image: list[Image.Image], upscale_method: str, width: int, height: int, crop: str
-) -> tuple:
-    from PIL import Image, ImageOps
-
-    method = getattr(Image.Resampling, upscale_method.upper())
-    if crop == "center":
-        return ([ImageOps.fit(each, (width, height), method) for each in image],)
-    return ([each.resize((width, height), method) for each in image],)
-
-
-def _decode(bench: Workbench, samples: torch.Tensor, vae: None) -> tuple:
-    from kolors_lab.sampling.latents import decode
-
-    return (decode(bench.pipe, samples),)
-
-
-def _encode_pixels(bench: Workbench, pixels: list[Image.Image], vae: None) -> tuple:
-    """Pictures as latents, of the model's own area where they have over four times or under a quarter of it."""
-    import torch
-
-    from kolors_lab.sampling.latents import encode_image
-
-    own, latents = bench.pipe.unet.config.sample_size * 8, []
-    for image in pixels:
-        scale = own / (image.width * image.height) ** 0.5
-        scale = 1 if 0.5 <= scale <= 2 else scale
-        size = (max(64, int(side * scale / 8) * 8) for side in image.size)
-        latents.append(encode_image(bench.pipe, image, *size))
-    return (torch.cat(latents),)
-
-
-def _load_image(bench: Workbench, image: str, file: Path) -> tuple:
-    from kolors_lab.core.images import open_image
-
-    return [open_image(file)], None
-
-
-def _pictures(bench: Workbench, images: list[Image.Image], **_: Any) -> tuple:
-    return (images,)
-
-
-LOADERS = (
-    "DownloadAndLoadKolorsModel", "DownloadAndLoadChatGLM3", "LoadChatGLM3", "MZ_ChatGLM3Loader", "VAELoader",
-    "MZ_KolorsUNETLoaderV2", "MZ_KolorsCheckpointLoaderSimple", "CheckpointLoaderSimple",
-)  # fmt: skip
-RUN: dict[str, Callable[..., tuple]] = {
-    **dict.fromkeys(LOADERS, _load),
-    **dict.fromkeys(("LoraLoader", "LoraLoaderModelOnly"), _lora),
-    "LoadKolorsLoRA": _kolors_lora,
-    **dict.fromkeys(("CLIPTextEncode", "MZ_ChatGLM3_V2", "MZ_ChatGLM3_Advance_V2"), _encode),
-    "KolorsTextEncode": _kolors_encode,
-    "KolorsSampler": _kolors_sampler,
-    "KSampler": _ksampler,
-    "KSamplerAdvanced": _ksampler_advanced,
-    "EmptyLatentImage": _empty,
-    "RepeatLatentBatch": _repeat,
-    "LatentUpscale": _upscale,
-    "LatentUpscaleBy": _upscale_by,
-    "ImageScale": _scale_image,
-    "VAEDecode": _decode,
-    "VAEEncode": _encode_pixels,
-    "LoadImage": _load_image,
-    **dict.fromkeys(PICTURES, _pictures),
-}

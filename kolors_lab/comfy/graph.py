@@ -1,4 +1,4 @@
-"""A workflow's graph: the order in which its nodes run, what would stop them, and how it looks, as text and drawn.
+"""A workflow's graph: the order in which its nodes run, what would stop them, what does not run, and its text.
 
 A graph is ComfyUI's API form: {id: {"class_type", "inputs", "_meta"}}, an input being a value or a link [id, slot].
 """
@@ -6,70 +6,123 @@ A graph is ComfyUI's API form: {id: {"class_type", "inputs", "_meta"}}, an input
 from __future__ import annotations
 
 import graphlib
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kolors_lab.comfy.nodes import NODES, nearest
+from kolors_lab.comfy.elsewhere import reason
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.registry import Link
+from kolors_lab.comfy.texts import text_fault
 from kolors_lab.core.errors import DataError
 
-if TYPE_CHECKING:
-    pass
-
-PICTURES = ("SaveImage", "PreviewImage")
+SHOWN = 12  # lines of one kind at most; the rest is counted
 
 
-Graph = dict[str, dict[str, Any]]
+class Graph(dict[str, dict[str, Any]]):
+    """Nodes by id; `notes` says what was read and is not in the graph."""
+
+    notes: tuple[str, ...] = ()
 
 
 def is_link(value: object) -> bool:
     """Whether an input comes from another node: [id, slot]."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
 
 
-def name_of(graph: Graph, node: str) -> str:
+def name_of(graph: Mapping[str, dict], node: str) -> str:
     """`node 14 (KolorsSampler)`, as every message calls it."""
-    return f"node {node} ({graph[node]['class_type']})"
+    return f"node {node} ({short(graph[node]['class_type'])})"
 
 
 def is_required(class_type: str, name: str) -> bool:
-    """Whether a node cannot run unless its input `name` is linked."""
-    kind = NODES[class_type].inputs.get(name) if class_type in NODES else ""
-    return isinstance(kind, str) and not kind.endswith("?")
+    """Whether a node cannot run unless its input `name` is linked; of an unknown node every linked one counts."""
+    kind = NODES[class_type].inputs.get(name) if class_type in NODES else Link("*")
+    return isinstance(kind, Link) and not kind.optional
 
 
-def running_order(graph: Graph) -> list[str]:
-    """The nodes that the pictures need (all, if there are none), each behind those it needs. DataError for a cycle."""
-    sources = {
-        key: {value[0] for value in node["inputs"].values() if is_link(value) and value[0] in graph}
-        for key, node in graph.items()
-    }
-    wanted = [key for key, node in graph.items() if node["class_type"] in PICTURES] or list(graph)
-    needed: set[str] = set()
+def is_picture(node: Mapping[str, Any]) -> bool:
+    """Whether it is a node that saves or shows pictures."""
+    return node["class_type"] in NODES and NODES[node["class_type"]].pictures
+
+
+def sources(graph: Mapping[str, dict], key: str) -> Iterator[str]:
+    """The nodes of the graph that a node takes from."""
+    return (v[0] for v in graph[key]["inputs"].values() if is_link(v) and v[0] in graph)
+
+
+def upstream(graph: Mapping[str, dict], wanted: list[str], known: set[str] | None = None) -> set[str]:
+    """`wanted` and all that they need, without the `known`."""
+    found: set[str] = set()
+    wanted = list(wanted)
     while wanted:
-        if (key := wanted.pop()) not in needed:
-            needed.add(key)
-            wanted += sources[key]
+        if (key := wanted.pop()) not in found and not (known and key in known):
+            found.add(key)
+            wanted += sources(graph, key)
+    return found
+
+
+def running_order(graph: Mapping[str, dict]) -> list[str]:
+    """The nodes that the pictures need (all, if there are none), each behind those it needs. DataError for a cycle."""
+    needed = upstream(graph, [key for key, node in graph.items() if is_picture(node)] or list(graph))
     try:
-        return list(graphlib.TopologicalSorter({key: sources[key] for key in graph if key in needed}).static_order())
+        order = graphlib.TopologicalSorter({key: set(sources(graph, key)) for key in graph if key in needed})
+        return list(order.static_order())
     except graphlib.CycleError as error:
-        circle = " → ".join(name_of(graph, key) for key in error.args[1][::-1])
+        names = [name_of(graph, key) for key in error.args[1][::-1]]
+        circle = " → ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 1], "…", names[-1]])
         raise DataError(f"{circle}: a node cannot need its own result; take one of these links away") from error
 
 
-def check(graph: Graph) -> None:
+def filled(graph: Mapping[str, dict]) -> Graph:
+    """The graph with the values of its constant nodes in the inputs that they are linked to. DataError for a value that
+    such a node cannot hold."""
+    new = Graph({key: {**node, "inputs": dict(node["inputs"])} for key, node in graph.items()})
+    new.notes = getattr(graph, "notes", ())
+    for node in new.values():
+        for name, value in node["inputs"].items():
+            if is_link(value) and value[0] in graph and _is_constant(graph[value[0]]) and not _is_input(node, name):
+                node["inputs"][name] = _constant(graph, value[0])[value[1]]
+    return new
+
+
+def _is_constant(node: Mapping[str, Any]) -> bool:
+    return node["class_type"] in NODES and NODES[node["class_type"]].constant
+
+
+def _is_input(node: Mapping[str, Any], name: str) -> bool:
+    """Whether an input of a known node takes links only."""
+    return node["class_type"] in NODES and name in NODES[node["class_type"]].links
+
+
+def _constant(graph: Mapping[str, dict], key: str) -> tuple:
+    node = graph[key]
+    known = NODES[node["class_type"]]
+    values = {name: node["inputs"].get(name, widget.default) for name, widget in known.widgets.items()}
+    for name, widget in known.widgets.items():
+        if fault := widget.fault(values[name]):
+            raise DataError(f"{name_of(graph, key)}: {name} = {short(values[name])!r}: {fault}")
+    return known.run(None, **values)
+
+
+# What would stop it ---------------------------------------------------------------------------------------------------
+
+
+def check(graph: Mapping[str, dict]) -> None:
     """Raise DataError with the first of the `faults`, and how many more there are."""
     if found := faults(graph):
         raise DataError(found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
 
 
-def faults(graph: Graph) -> list[str]:
+def faults(graph: Mapping[str, dict]) -> list[str]:
     """All that would stop a run of the graph, a line each with node id, type and what would help."""
     try:
+        graph = filled(graph)
         order = running_order(graph)
     except DataError as error:
         return [str(error)]
     found = [f"{name_of(graph, key)}: {fault}" for key in order for fault in _node_faults(graph, key)]
-    if not found and not any(graph[key]["class_type"] in PICTURES for key in order):
+    if not found and not any(is_picture(graph[key]) for key in order):
         found = ["the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted"]
     return found
 
@@ -77,28 +130,50 @@ def faults(graph: Graph) -> list[str]:
 def _node_faults(graph: Graph, key: str) -> list[str]:
     class_type, inputs = graph[key]["class_type"], graph[key]["inputs"]
     if class_type not in NODES:
-        return [
-            f"no such node here; the nearest is {nearest(class_type, NODES)}. Replace, bypass or mute it in ComfyUI"
-        ]
+        return [reason(class_type)]
     known = NODES[class_type]
-    found = [fault for name, kind in known.links.items() if (fault := _link_fault(graph, inputs.get(name), name, kind))]
+    found = link_faults(graph, key)
     for name, widget in known.widgets.items():
         value = inputs.get(name)
         fault = "must be given" if value is None else widget.fault(value)
         if is_link(value):
             fault = f"comes from node {value[0]}; only a primitive can set it here: turn it back into a widget"
+        elif not fault and isinstance(value, str) and not widget.folder:
+            fault = text_fault(class_type, name, value)
         if fault:
-            found.append(f"{name} = {_short(value)!r}: {fault}")
+            found.append(f"{name} = {short(value)!r}: {fault}")
+    found += [
+        f"{name} = {short(value)!r}: {_row_fault(value)}" for name, value in rows(graph[key]) if _row_fault(value)
+    ]
     if escapes(str(inputs.get("filename_prefix", ""))):
         found.append(f"filename_prefix = {inputs['filename_prefix']!r} leads out of the folder; give a plain name")
     return found
 
 
-def _link_fault(graph: Graph, value: Any, name: str, kind: str) -> str | None:
+def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The further inputs, lora_1, lora_2, …, of a node that takes any number of them."""
+    known = NODES[node["class_type"]]
+    return [(name, value) for name, value in node["inputs"].items() if known.is_row(name)]
+
+
+def _row_fault(value: Any) -> str | None:
+    strength = value.get("strength") if isinstance(value, dict) else None
+    whole = isinstance(strength, (int, float)) and -100 <= strength <= 100 and isinstance(value.get("lora"), str)
+    return None if whole else 'must be like {"on": true, "lora": "name.safetensors", "strength": 1.0}'
+
+
+def link_faults(graph: Mapping[str, dict], key: str) -> list[str]:
+    """What is wrong with the links of a known node."""
+    inputs = graph[key]["inputs"]
+    links = NODES[graph[key]["class_type"]].links.items()
+    return [fault for name, kind in links if (fault := _link_fault(graph, inputs.get(name), name, kind))]
+
+
+def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) -> str | None:
     if value is None:
-        return None if kind.endswith("?") else f"its input {name} is not linked; it takes a {kind}"
+        return None if wanted.optional else f"its input {name} is not linked; it takes a {wanted.kind}"
     if not is_link(value):
-        return f"its input {name} = {_short(value)!r} must be a link to a node, like ['3', 0]"
+        return f"its input {name} = {short(value)!r} must be a link to a node, like ['3', 0]"
     if value[0] not in graph:
         return f"its input {name} comes from node {value[0]}, which is not in the workflow; link it again"
     source = graph[value[0]]["class_type"]
@@ -107,9 +182,9 @@ def _link_fault(graph: Graph, value: Any, name: str, kind: str) -> str | None:
         return None  # that node is named itself
     if not 0 <= value[1] < len(outputs):
         return f"its input {name} comes from output {value[1]} of {name_of(graph, value[0])}, which has {len(outputs)}"
-    given, wanted = outputs[value[1]], kind.rstrip("?")
-    fits = given == wanted or (given, wanted) == ("CHATGLM3MODEL", "CLIP")
-    return None if fits else f"its input {name} takes a {wanted}, but {name_of(graph, value[0])} gives a {given}"
+    given = outputs[value[1]]
+    fits = given == wanted.kind or (given, wanted.kind) == ("CHATGLM3MODEL", "CLIP")
+    return None if fits else f"its input {name} takes a {wanted.kind}, but {name_of(graph, value[0])} gives a {given}"
 
 
 def escapes(path: str) -> bool:
@@ -119,23 +194,78 @@ def escapes(path: str) -> bool:
     return bool(absolute) or ".." in parts or "\0" in path
 
 
-def describe(graph: Graph) -> list[str]:
-    """A line for each node, in running order: id, type, settings, and which nodes it takes from."""
+# What does not run ----------------------------------------------------------------------------------------------------
+
+
+def unused(graph: Mapping[str, dict]) -> list[str]:
+    """What is in the graph and does nothing here, a line each: ends that are no pictures with all that only they need,
+    and inputs that their nodes do not have."""
+    needed = upstream(graph, [key for key, node in graph.items() if is_picture(node)])
+    if not needed:
+        return []
+    taken = {source for key in graph for source in sources(graph, key)}
+    lines, told = [], set(needed)
+    for key in (key for key in graph if key not in needed and key not in taken):
+        alone = upstream(graph, [key], told)
+        told |= alone
+        lines.append(_end(graph, key, sorted(alone - {key}, key=list(graph).index) if len(alone) < 100 else [*alone]))
+    rest = [key for key in graph if key not in told]  # circles, which no end needs
+    lines += [f"{name_of(graph, key)} does not run: no picture needs it" for key in rest]
+    return bounded(lines) + bounded(_extras(graph, needed))
+
+
+def _end(graph: Mapping[str, dict], key: str, alone: list[str]) -> str:
+    why = "no picture needs it" if graph[key]["class_type"] in NODES else "there is no such node here"
+    also = f", nor what only it needs: node {', '.join(alone[:SHOWN])}" if alone else ""
+    more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+    return f"{name_of(graph, key)} does not run: {why}{also}{more}"
+
+
+def _extras(graph: Mapping[str, dict], needed: set[str]) -> list[str]:
+    return [
+        f"{name_of(graph, key)}: not used, since it has no such input: {', '.join(extra)}"
+        for key, node in graph.items()
+        if key in needed and (extra := unknown_inputs(node))
+    ]
+
+
+UPLOADS = {"upload", "choose file to upload"}  # the editor's button for a file, which some files carry as an input
+
+
+def unknown_inputs(node: Mapping[str, Any]) -> list[str]:
+    """Inputs that a known node does not have, as `name = value`."""
+    if (known := NODES.get(node["class_type"])) is None:
+        return []
+    names = [name for name in node["inputs"] if not known.knows(name) and name not in UPLOADS]
+    return [f"{short(name)} = {short(node['inputs'][name])!r}" for name in names]
+
+
+def bounded(lines: list[str]) -> list[str]:
+    """At most SHOWN lines; what more there is is counted."""
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more such lines"]
+
+
+# As text --------------------------------------------------------------------------------------------------------------
+
+
+def describe(graph: Mapping[str, dict]) -> list[str]:
+    """A line for each node, in running order: id, type, settings, and which nodes it takes from. DataError: a cycle."""
     order = running_order(graph)
+    needed = set(order)
     lines = []
-    for key in (*order, *(key for key in graph if key not in order)):
+    for key in (*order, *(key for key in graph if key not in needed)):
         inputs = graph[key]["inputs"]
-        values = [f"{name}={_short(value)}" for name, value in inputs.items() if not is_link(value)]
+        values = [f"{name}={short(value)}" for name, value in inputs.items() if not is_link(value)]
         links = [f"{name} ← {value[0]}" for name, value in inputs.items() if is_link(value)]
-        idle = [] if key in order else ["no picture needs it"]
+        idle = [] if key in needed else ["no picture needs it"]
         about = "; ".join(part for part in (", ".join(values), ", ".join(links), *idle) if part)
-        lines.append(f"{key:>4}  {graph[key]['class_type']:28}{about}".rstrip())
+        lines.append(f"{key:>4}  {short(graph[key]['class_type']):28}{about}".rstrip())
     return lines
 
 
-def _short(value: Any, length: int = 60) -> Any:
+def short(value: Any, length: int = 60) -> Any:
     """A value fit for a line."""
     if not isinstance(value, (str, list, dict)):
         return value
-    text = " ".join(str(value).split())
+    text = " ".join(str(value)[: 20 * length].split())
     return text if len(text) <= length else f"{text[:length]}…"

@@ -9,34 +9,36 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.comfy.drawing import draw
 from kolors_lab.comfy.executor import Job, Workbench, prompts_of
-from kolors_lab.comfy.graph import Graph, check, describe, escapes, faults, is_link, name_of, running_order
+from kolors_lab.comfy.files import find_files
+from kolors_lab.comfy.graph import Graph, check, describe, faults, filled, name_of, running_order, unused
 from kolors_lab.comfy.nodes import NODES
-from kolors_lab.comfy.reader import read_forms, read_workflow
+from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
-from kolors_lab.comfy.writer import chunks, outward, to_ui
-from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.comfy.texts import PROMPTS, file_prefix, unknown_tokens
+from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
+from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.files import replacing
 from kolors_lab.models.loading import check_bits
-from kolors_lab.models.presets import get_preset
+from kolors_lab.models.presets import get_preset, preset_of
 from kolors_lab.sampling.ksampler import check_name
 from kolors_lab.sampling.metadata import write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from diffusers import KolorsPipeline
     from PIL import Image
 
     from kolors_lab.models.presets import Preset
 
-LORAS = {"lora_name": "model", "lora_path": "kolors_model"}  # the widget with the file: the input that a skip passes on
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
-WEIGHTS = ("model", "chatglm3_checkpoint", "unet_name", "ckpt_name", "vae_name")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ComfyShowConfig:
     """A ComfyUI workflow: its nodes in running order, their settings, and what would stop it here.
 
     Args:
-        file: a workflow's .json (the editor's or the API's), or a PNG that carries one
+        file: a workflow's .json (the editor's or the API's), or a PNG, WebP or JPEG that carries one
         out: a PNG to draw the graph into, or none
     """
 
@@ -57,10 +59,10 @@ class ComfyRunConfig:
     """Run a ComfyUI workflow on a preset's model; its pictures carry the workflow again.
 
     Args:
-        file: a workflow's .json (the editor's or the API's), or a PNG that carries one
+        file: a workflow's .json (the editor's or the API's), or a PNG, WebP or JPEG that carries one
         preset: tiny, kolors, or a folder that holds a KolorsPipeline, in place of the weights that the file names
         out: the folder for the pictures; none there is replaced
-        loras: the folder of the LoRA files; only their names in the workflow count, not its paths
+        loras: the folder of the LoRA files: one lies where the workflow's path says, or anywhere within
         missing_loras: a LoRA that is not there: refuse the workflow, or skip it and say so
         images: the folder of the pictures that LoadImage takes
         text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
@@ -111,29 +113,36 @@ def fit(
 
     Raises DataError, with node id and type, for all that could stop it, files included.
     """
+    graph = filled(graph)
     check(graph)
-    graph = {key: {**graph[key], "inputs": dict(graph[key]["inputs"])} for key in running_order(graph)}
-    named = dict.fromkeys(
+    notes = [*graph.notes, *unused(graph)]
+    graph = Graph((key, _own_inputs(graph[key])) for key in running_order(graph))
+    weights = dict.fromkeys(
         str(node["inputs"][name])
         for node in graph.values()
-        for name in WEIGHTS
-        if name in node["inputs"] and not is_link(node["inputs"][name])
+        for name, widget in NODES[node["class_type"]].widgets.items()
+        if widget.folder == "weights"
     )
-    notes = [f"weights: {', '.join(named)} → those of {preset.name}"] if named else []
+    notes += [f"weights: {', '.join(weights)} → those of {preset.name}"] if weights else []
     notes += _fit_sizes(graph, preset.size)
     _settle_texts(graph)
-    files: dict[str, Path] = {}
-    for key in list(graph):
-        if widget := next((name for name in LORAS if name in graph[key]["inputs"]), None):
-            notes += _find_lora(graph, key, widget, loras, missing_loras == "skip", files)
-        elif graph[key]["class_type"] == "LoadImage":
-            files[key] = _find_image(graph, key, images)
-    return Job(graph, files, tuple(notes))
+    for key, node in graph.items():
+        if left := unknown_tokens(graph, str(node["inputs"].get("filename_prefix", ""))):
+            notes.append(f"{name_of(graph, key)}: {', '.join(left)} in its filename_prefix stays as it is")
+    files, more = find_files(graph, loras, missing_loras == "skip", images)
+    return Job(graph, files, (*notes, *more))
+
+
+def _own_inputs(node: dict) -> dict:
+    """The node with those inputs only that it has."""
+    known = NODES[node["class_type"]]
+    return {**node, "inputs": {name: value for name, value in node["inputs"].items() if known.knows(name)}}
 
 
 def _fit_sizes(graph: Graph, own: int) -> list[str]:
     """Scale all sizes alike to latents of the model's own area, unless the factor would be within 1/2 and 2."""
-    sized = [node["inputs"] for node in graph.values() if node["class_type"] in ("EmptyLatentImage", "KolorsSampler")]
+    first = ("EmptyLatentImage", "KolorsSampler")  # what says the size of a new picture
+    sized = [node["inputs"] for node in graph.values() if node["class_type"] in first]
     if not sized:
         return []
     width, height = sized[0]["width"], sized[0]["height"]
@@ -150,88 +159,34 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
 
 
 def _settle_texts(graph: Graph) -> None:
-    """`{a|b}` by lot, from the seed of the first sampler: equal workflows choose alike. DataError for a bad weight."""
+    """`{a|b}` at random, from the seed of the first sampler: equal workflows choose alike. DataError: a bad weight."""
     from kolors_lab.prompts.syntax import choose, parse
 
     inputs = [node["inputs"] for node in graph.values()]
     seed = next((each[name] for each in inputs for name in ("seed", "noise_seed") if name in each), 0)
     for key, node in graph.items():
-        syntax = "plain" if node["class_type"] == "KolorsTextEncode" else node["inputs"].get("prompt_syntax", "comfyui")
-        for name in {"text", "prompt", "negative_prompt"} & node["inputs"].keys():
-            try:
-                text = node["inputs"][name] = choose(node["inputs"][name], seed)
-                parse(text, syntax)
-            except SettingError as error:
-                raise DataError(f"{name_of(graph, key)}: {error}") from error
-
-
-def _find_lora(
-    graph: Graph, key: str, widget: str, folder: str | Path | None, skip: bool, files: dict[str, Path]
-) -> list[str]:
-    """Put the node's LoRA file into `files`, or bypass the node where it may be skipped; returns what to tell."""
-    from kolors_lab.lora.formats import read_lora
-
-    name = str(graph[key]["inputs"][widget]).replace("\\", "/").rpartition("/")[2]
-    file = _inside(folder, name) or _inside(folder, Path(name).stem + ".safetensors")
-    if file:
-        try:
-            read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
-        except ModelError as error:
-            raise ModelError(f"{name_of(graph, key)}: {error}") from error
-        files[key] = file
-        return [] if file.name == name else [f"{name_of(graph, key)}: {file.name} in place of {name}"]
-    where = f"is not in {folder}" if folder else "is needed: say with --loras which folder it is in"
-    if not skip:
-        raise DataError(f"{name_of(graph, key)}: LoRA {name} {where}; or leave it out with --missing_loras skip")
-    note = f"{name_of(graph, key)}: LoRA {name} is missing and left out"
-    passed = {"MODEL": LORAS[widget], "KOLORSMODEL": LORAS[widget], "CLIP": "clip"}
-    outputs = NODES[graph[key]["class_type"]].outputs
-    gone = graph.pop(key)["inputs"]
-    for node in graph.values():
-        for put, value in node["inputs"].items():
-            if is_link(value) and value[0] == key:
-                node["inputs"][put] = gone.get(passed[outputs[value[1]]])
-    return [note]
-
-
-def _find_image(graph: Graph, key: str, folder: str | Path | None) -> Path:
-    """The picture that a LoadImage names, in the folder or one within it, checked."""
-    from kolors_lab.core.images import open_image
-
-    name, at = str(graph[key]["inputs"]["image"]), name_of(graph, key)
-    for place in ("input", "output", "temp"):  # ComfyUI's folders
-        name = name.removesuffix(f" [{place}]")
-    if escapes(name):
-        raise DataError(f"{at}: image = {name!r} leads out of the folder of pictures; give a plain name")
-    file = _inside(folder, name)
-    if file is None:
-        where = f"is not in {folder}" if folder else "is needed: say with --images which folder it is in"
-        raise DataError(f"{at}: picture {name} {where}")
-    try:
-        open_image(file)
-    except DataError as error:
-        raise DataError(f"{at}: {error}") from error
-    return file
-
-
-def _inside(folder: str | Path | None, name: str) -> Path | None:
-    """The file `name` in the folder; None where there is none or a symlink leads out."""
-    if not folder or not name.strip(". "):
-        return None
-    file = Path(folder, name)
-    return file if file.is_file() and file.resolve().is_relative_to(Path(folder).resolve()) else None
+        ours = NODES[node["class_type"]].ours
+        syntax = node["inputs"].get("prompt_syntax", "comfyui") if "prompt_syntax" in ours else "plain"
+        for name in PROMPTS if ours or node["class_type"] == "KolorsTextEncode" else ():
+            if name in node["inputs"]:
+                try:
+                    text = node["inputs"][name] = choose(node["inputs"][name], seed)
+                    parse(text, syntax)
+                except SettingError as error:
+                    raise DataError(f"{name_of(graph, key)}: {error}") from error
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
 
 
 def comfy_show(config: ComfyShowConfig) -> list[str]:
-    """The workflow in lines: its nodes, and what would stop it. Raises DataError."""
+    """The workflow in lines: its nodes, what does not run or is not used, and what would stop it. Raises DataError."""
     graph = read_workflow(config.file)
-    lines = [*describe(graph), *(f"cannot run here: {fault}" for fault in faults(graph))]
+    lines = [*describe(graph), *graph.notes, *unused(graph), *(f"cannot run here: {fault}" for fault in faults(graph))]
     if config.out:
+        figure = draw(graph)
         with replacing(config.out) as temporary:
-            draw(graph).savefig(temporary, format="png", dpi=110)
+            figure.savefig(temporary, format="png", dpi=110)
         lines.append(config.out)
     return lines
 
@@ -241,7 +196,8 @@ def comfy_run(
     on_step: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Run a workflow and write its pictures; returns their files. `say` hears what was changed to fit the preset.
+    """Run a workflow and write its pictures; returns their files. `say` hears what was changed to fit the preset, and
+    what of the workflow does not run.
 
     Raises KolorsLabError, before anything runs, for what cannot be run.
     """
@@ -255,28 +211,63 @@ def comfy_run(
     return save_pictures(job, Workbench(pipe).run(job, on_step), config.out, preset.name)
 
 
+def run_workflow(
+    file: str | Path,
+    pipe: KolorsPipeline,
+    *,
+    loras: str | Path | None = None,
+    images: str | Path | None = None,
+    missing_loras: str = "refuse",
+    on_step: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = print,
+) -> list[Image.Image]:
+    """The pictures that a ComfyUI workflow draws on a pipeline: a .json of either form, or a picture that carries one.
+
+    `loras`, `images`: the folders of its LoRAs and of the pictures that it loads; `missing_loras`: refuse or skip.
+    `on_step(step, total)` counts sampling steps, `say` hears what was changed and what does not run. A LoRA that is on
+    the pipeline is taken off. Raises DataError, ModelError, before anything runs, for what cannot be run.
+    """
+    check_name("missing_loras", missing_loras, ("refuse", "skip"))
+    job = fit(read_workflow(file), preset_of(pipe), loras, missing_loras, images)
+    for note in job.notes:
+        (say or (lambda _: None))(note)
+    return [picture for pictures in Workbench(pipe).run(job, on_step).values() for picture in pictures]
+
+
 def save_pictures(job: Job, pictures: dict[str, list[Image.Image]], folder: str | Path, model: str) -> list[Path]:
     """Write the pictures of a run as `prefix_00001_.png`, numbers going on, each with the workflow that was run."""
     files: list[Path] = []
+    carried, now = chunks(outward(job.graph)), datetime.now()
     for key, images in pictures.items():
         prefix = job.graph[key]["inputs"].get("filename_prefix", "preview")
         for index, image in enumerate(images):
             settings = {"model": model, **settings_of(job.graph, key, index), "width": image.width}
             settings |= {"height": image.height}
-            file = next(f for n in count(1) if not (f := Path(folder, f"{prefix}_{n:05}_.png")).exists())
-            files.append(write_picture(image, file, settings, chunks(outward(job.graph))))
+            name = file_prefix(job.graph, prefix, image.size, index, now)
+            file = next(f for n in count(1) if not (f := Path(folder, f"{name}_{n:05}_.png")).exists())
+            files.append(write_picture(image, file, settings, carried))
     return files
 
 
 def comfy_export(config: ComfyExportConfig) -> Path:
-    """Write the workflow that a picture carries, or a .json of the other form, for ComfyUI. Raises DataError."""
+    """Write the workflow that a picture carries, or a .json of the other form, for ComfyUI.
+
+    Raises DataError, naming the node, for what ComfyUI would not run.
+    """
     forms = read_forms(config.picture)
+    graph = read_workflow(config.picture)
+    check_whole(graph)
     wanted = {"ui": "workflow", "api": "prompt"}[config.format]
-    if wanted in forms:
-        data = forms[wanted]
-    else:
-        graph = outward(read_workflow(config.picture))
-        data = graph if config.format == "api" else to_ui(graph)
+    data = forms.get(wanted)
+    if data is None or not _can_be_read(data):
+        data = outward(graph) if config.format == "api" else to_ui(outward(graph))
     with replacing(config.out) as temporary:
         temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
     return Path(config.out)
+
+
+def _can_be_read(form: object) -> bool:
+    try:
+        return bool(normalise(form))
+    except DataError:
+        return False

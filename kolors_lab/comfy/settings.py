@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from kolors_lab.comfy.graph import PICTURES, Graph, is_link
-from kolors_lab.comfy.nodes import KIJAI_SCHEDULERS
+from kolors_lab.comfy.graph import Graph, filled, is_link, is_picture
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes.sampling import KIJAI_SCHEDULERS
 from kolors_lab.core.errors import DataError
 
-SAMPLERS = ("KSampler", "KSamplerAdvanced", "KolorsSampler")
+PARTS = ("noise", "guider", "sampler", "sigmas")  # what a sampler in parts is put together of
+ON = ("images", "samples", "pixels", "image", "latent_image")  # the way up from a picture to its sampler
+HOPS = 100
 
 
 def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict[str, Any]:
@@ -18,26 +21,46 @@ def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict
     Raises DataError where no sampler leads to it, or nodes that are not known here lie between.
     """
     try:
-        return _settings(graph, output, index)
-    except (KeyError, TypeError) as error:
+        return _settings(filled(graph), output, index)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"the settings cannot be told: a node on the way is not known here ({error!r})") from error
 
 
 def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
-    key = output or next((key for key, node in graph.items() if node["class_type"] in PICTURES), "")
-    while (node := graph.get(key)) and node["class_type"] not in SAMPLERS:
-        links = [node["inputs"].get(name) for name in ("images", "samples", "pixels", "image")]
-        key = next((link[0] for link in links if is_link(link)), "")
-    if not node:
+    key = output or next((key for key, node in graph.items() if is_picture(node)), "")
+    for _ in range(HOPS):
+        if key not in graph or _is_sampler(graph[key]):
+            break
+        key = next((link[0] for name in ON if is_link(link := graph[key]["inputs"].get(name))), "")
+    if key not in graph or not _is_sampler(graph[key]):
         raise DataError("no sampler leads to a picture in this workflow; it has nothing like a prompt and a seed")
-    inputs = node["inputs"]
+    inputs = _put_together(graph, graph[key]["inputs"])
     names = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
     settings = {name: inputs[name] for name in names if name in inputs}
-    settings |= {"seed": inputs.get("seed", inputs.get("noise_seed")), **_texts(graph, inputs, index)}
-    if node["class_type"] == "KolorsSampler":
+    settings |= {"seed": inputs.get("seed", inputs.get("noise_seed", 0)), **_texts(graph, inputs, index)}
+    if "denoise_strength" in inputs:
         sampler, scheduler = KIJAI_SCHEDULERS[inputs["scheduler"]]
         settings |= {"sampler_name": sampler, "scheduler": scheduler, "denoise": inputs["denoise_strength"]}
     return settings | _size(graph, inputs) | _last_lora(graph, inputs)
+
+
+def _is_sampler(node: dict[str, Any]) -> bool:
+    known = NODES.get(node["class_type"])
+    asked = {"steps", "sigmas"} & known.inputs.keys() if known else None
+    return bool(asked) and "LATENT" in known.outputs
+
+
+def _put_together(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of a sampler and of its parts as if they were one node's."""
+    inputs = dict(inputs)
+    for name in PARTS:
+        for _ in range(HOPS):
+            if not is_link(link := inputs.pop(name, None)):
+                break
+            inputs = graph[link[0]]["inputs"] | inputs  # a part may have parts: sigmas that were split
+    if "conditioning" in inputs:
+        inputs |= {"positive": inputs["conditioning"], "negative": None, "cfg": 1.0}
+    return inputs
 
 
 def _texts(graph: Graph, inputs: dict[str, Any], index: int) -> dict[str, Any]:
@@ -50,9 +73,12 @@ def _texts(graph: Graph, inputs: dict[str, Any], index: int) -> dict[str, Any]:
             "prompt_syntax": "plain",
             "batch": len(each),
         }
-    positive, negative = (graph[inputs[name][0]]["inputs"] for name in ("positive", "negative"))
+    positive = graph[inputs["positive"][0]]["inputs"]
+    if "kolors_embeds" in positive:
+        return _texts(graph, {"kolors_embeds": positive["kolors_embeds"]}, index)
+    negative = graph[inputs["negative"][0]]["inputs"] if inputs["negative"] else {}
     syntax = positive.get("prompt_syntax", "comfyui")
-    return {"prompt": positive["text"], "negative_prompt": negative["text"], "prompt_syntax": syntax}
+    return {"prompt": positive["text"], "negative_prompt": negative.get("text", ""), "prompt_syntax": syntax}
 
 
 def _size(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 from kolors_lab.comfy.drawing import layout
-from kolors_lab.comfy.graph import Graph
+from kolors_lab.comfy.editor import OURS
+from kolors_lab.comfy.graph import Graph, is_link, link_faults, name_of
 from kolors_lab.comfy.nodes import NODES
+from kolors_lab.core.errors import DataError
 from kolors_lab.prompts.syntax import choose
-
-OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` (API), `properties` (UI)
-
 
 STAND_IN = {"leading": "ddim_uniform"}  # our scheduler: ComfyUI's nearest, the same sigmas at 20, 25 and 50 steps
 
@@ -31,10 +30,11 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
         "4": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[0], **syntax),
         "5": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[1], **syntax),
     }
-    if settings.get("lora"):
-        name, strength = _plain_name(settings["lora"]), settings.get("lora_strength", 1.0)
-        graph["10"] = _node("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=strength)
-        model = ["10", 0]
+    for n, (mark, strength) in enumerate(_loras(settings)):
+        key = str(10 if n == 0 else 15 + n)
+        lora = {"lora_name": _plain_name(mark), "strength_model": strength}
+        graph[key] = _node("LoraLoaderModelOnly", model=model, **lora)
+        model = [key, 0]
     knobs = {"sampler_name": "euler", "scheduler": "leading", "denoise": 1.0}
     knobs = {name: settings.get(name, knobs.get(name)) for name in ("seed", "steps", "cfg", *knobs)}
     links = {"model": model, "positive": ["4", 0], "negative": ["5", 0]}
@@ -50,9 +50,10 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
     return outward(graph)
 
 
-def workflow_ui(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of one picture as a workflow that ComfyUI's editor opens (UI 0.4)."""
-    return to_ui(workflow_api(settings))
+def _loras(settings: dict[str, Any]) -> list[tuple[str, float]]:
+    """(file, strength) of the LoRA, or of the `loras` that another program's settings name."""
+    alone = [(settings["lora"], settings.get("lora_strength", 1.0))] if settings.get("lora") else []
+    return alone + list(settings.get("loras") or ())
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -80,34 +81,57 @@ def _start(settings: dict[str, Any]) -> Graph:
 
 def outward(graph: Graph) -> Graph:
     """The graph in ComfyUI's words only; what it has none for rides along in `_meta`, where `normalise` finds it."""
-    told = {}
+    told = Graph()
     for key, node in graph.items():
         inputs, ours = dict(node["inputs"]), {}
-        if inputs.get("scheduler") in STAND_IN:
+        if isinstance(inputs.get("scheduler"), str) and inputs["scheduler"] in STAND_IN:
             ours["scheduler"] = inputs["scheduler"]
             inputs["scheduler"] = STAND_IN[inputs["scheduler"]]
-        if "prompt_syntax" in inputs:
+        if "prompt_syntax" in inputs and node["class_type"] in NODES:
             ours["prompt_syntax"] = inputs.pop("prompt_syntax")
         told[key] = {**node, "inputs": inputs, "_meta": node["_meta"] | ({OURS: ours} if ours else {})}
     return told
 
 
+def check_whole(graph: Graph) -> None:
+    """Raise DataError, naming the node, for what ComfyUI would not run: links that are missing, lead nowhere or to the
+    wrong kind, and values whose inputs are not known."""
+    for key, node in graph.items():
+        if node["class_type"] in NODES:
+            if found := link_faults(graph, key):
+                raise DataError(f"{name_of(graph, key)}: {found[0]}; ComfyUI would not run it")
+        elif unnamed := [name for name in node["inputs"] if name.startswith("value ")]:
+            raise DataError(
+                f"{name_of(graph, key)}: it is not known here which inputs its {len(unnamed)} values are for; export "
+                "the API form in ComfyUI itself"
+            )
+
+
+# The editor's form ----------------------------------------------------------------------------------------------------
+
+
 def to_ui(graph: Graph) -> dict[str, Any]:
-    """A graph in the API form as the editor's (UI 0.4), each node in a column right of those it takes from."""
+    """A graph in the API form as the editor's (UI 0.4), each node in a column right of those it takes from.
+
+    Raises DataError for nodes that are not known here: how the editor draws them is not either.
+    """
+    if unknown := [key for key, node in graph.items() if node["class_type"] not in NODES]:
+        raise DataError(f"{name_of(graph, unknown[0])}: its slots are not known here; export it with --format api")
     numbers = {key: int(key) for key in graph if key.isdecimal()}
-    for key in graph:  # a subgraph's node is called 12:3
-        numbers.setdefault(key, max(numbers.values(), default=0) + 1)
+    free = max(numbers.values(), default=0)
+    for key in graph:  # a node of a subgraph is called 12:3
+        if key not in numbers:
+            free += 1
+            numbers[key] = free
     places = layout(graph)
     nodes = {key: _ui_node(node, numbers[key], places[key]) for key, node in graph.items()}
     links: list[list] = []
     for key, node in graph.items():
-        for put in nodes[key]["inputs"]:
-            source, slot = node["inputs"][put["name"]]
+        for slot, put in enumerate(nodes[key]["inputs"]):
+            source, output = node["inputs"][put["name"]]
             put["link"] = len(links) + 1
-            links.append(
-                [put["link"], numbers[source], slot, numbers[key], nodes[key]["inputs"].index(put), put["type"]]
-            )
-            nodes[source]["outputs"][slot]["links"].append(put["link"])
+            links.append([put["link"], numbers[source], output, numbers[key], slot, put["type"]])
+            nodes[source]["outputs"][output]["links"].append(put["link"])
     return {
         "last_node_id": max(numbers.values()),
         "last_link_id": len(links),
@@ -122,9 +146,22 @@ def to_ui(graph: Graph) -> dict[str, Any]:
 
 def _ui_node(node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[str, Any]:
     known, inputs = NODES[node["class_type"]], node["inputs"]
-    values = []
-    for name, widget in known.widgets.items():
-        values += [inputs[name], *(["fixed"] if widget.is_seed else [])]
+    values: list[Any] = []
+    for name, widget in known.widgets.items():  # one that is linked still holds its place
+        values += [widget.default if is_link(inputs.get(name)) else inputs.get(name, widget.default)]
+        values += ["fixed"] if widget.is_seed else []
+    values += [value for name, value in inputs.items() if known.is_row(name)]
+    slots = [
+        {"name": name, "type": kind.kind, "link": None}
+        for name, kind in known.links.items()
+        if is_link(inputs.get(name))
+    ]
+    slots += [
+        {"name": name, "type": KINDS[widget.kind], "link": None, "widget": {"name": name}}
+        for name, widget in known.widgets.items()
+        if is_link(inputs.get(name))
+    ]
+    ours = {key: value for key, value in node["_meta"].items() if key == OURS}
     return {
         "id": number,
         "type": node["class_type"],
@@ -133,13 +170,14 @@ def _ui_node(node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[
         "flags": {},
         "order": place[0],
         "mode": 0,
-        "inputs": [{"name": n, "type": t.rstrip("?"), "link": None} for n, t in known.links.items() if n in inputs],
+        "inputs": slots,
         "outputs": [{"name": kind, "type": kind, "links": [], "slot_index": n} for n, kind in enumerate(known.outputs)],
-        "properties": {"Node name for S&R": node["class_type"]} | {k: v for k, v in node["_meta"].items() if k == OURS},
+        "properties": {"Node name for S&R": node["class_type"]} | ours,
         "widgets_values": values,
     }
 
 
+KINDS = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
 ONE_RUN = {"prompt", "seed", "steps", "cfg", "width", "height"}  # settings that a workflow can be made of
 
 

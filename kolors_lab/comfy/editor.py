@@ -1,0 +1,331 @@
+"""The editor's form of a workflow (UI 0.4 and 1.0) as a graph: what ComfyUI's page does before it queues.
+
+Links are followed through reroutes, Set and Get nodes, primitives, bypassed nodes and the borders of subgraphs; notes
+and muted nodes go; the values of widgets find their inputs. Every link is followed once, whatever there are of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from kolors_lab.comfy.graph import Graph, bounded, is_link, is_required, short
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.registry import MAX_TEXT, Node
+from kolors_lab.comfy.texts import is_dynamic, without_comments
+from kolors_lab.core.errors import DataError
+from kolors_lab.sampling.ksampler import CONTROLS
+
+OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` (API), `properties` (UI)
+MAX_NODES = 50_000  # with all that subgraphs hold, as often as they are used
+MAX_DEPTH = 32  # of subgraphs within subgraphs
+MUTED, BYPASSED = 2, 4  # modes
+INPUT, OUTPUT = "-10", "-20"  # the two borders of a subgraph, as nodes
+REROUTES = ("Reroute", "Reroute (rgthree)", "SetNode")
+NOTES = ("Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)")
+SWITCHES = (  # rgthree's, which only press other nodes' buttons
+    "Fast Muter (rgthree)", "Fast Bypasser (rgthree)", "Fast Groups Muter (rgthree)",
+    "Fast Groups Bypasser (rgthree)", "Fast Actions Button (rgthree)", "Mute / Bypass Repeater (rgthree)",
+    "Mute / Bypass Relay (rgthree)", "Random Unmuter (rgthree)", "Node Collector (rgthree)",
+)  # fmt: skip
+VIRTUAL = {*REROUTES, *NOTES, *SWITCHES, "PrimitiveNode", "GetNode"}  # the editor's own: nothing of them is computed
+_CONTROL_NAMES = ("control_after_generate", "control_before_generate")
+UPLOAD = (None, "", "image")  # what the button for a file leaves behind the last value
+
+
+class _Muted(NamedTuple):
+    """The end of a link at a muted node."""
+
+    node: str
+
+
+class _Found(NamedTuple):
+    """Where a link ends: [id, slot], a primitive's value, _Muted, or None where nothing is linked."""
+
+    value: Any
+
+
+class _Scope:
+    """The nodes of the workflow, or of one use of a subgraph: ids in the graph are `prefix` and their own."""
+
+    def __init__(self, data: dict, prefix: str = "", parent: _Scope | None = None, host: dict | None = None):
+        self.data, self.prefix, self.parent, self.host = data, prefix, parent, host
+        self.depth: int = parent.depth + 1 if parent else 0
+        self.nodes = {str(node["id"]): node for node in data["nodes"]}
+        self.links = dict(_link(link) for link in data.get("links") or ())
+        self.values: dict[tuple[str, str], Any] = {}  # set from outside, by (node, widget or input)
+        self.setters = {_first(node): key for key, node in self.nodes.items() if node["type"] == "SetNode"}
+
+    def outside(self, slot: int) -> object:
+        """The link that feeds the input `slot` of this subgraph, in the scope of its host."""
+        name = self.data["inputs"][slot]["name"]
+        return next((put.get("link") for put in self.host.get("inputs") or () if put["name"] == name), None)
+
+    def output(self, slot: int) -> object:
+        """The link within that feeds the output `slot` of this subgraph."""
+        return next(iter(self.data["outputs"][slot].get("linkIds") or ()), None)
+
+    def setter(self, name: object) -> tuple[_Scope, object] | None:
+        """Scope and link of what a SetNode of that name keeps, here or in a scope around."""
+        scope: _Scope | None = self
+        while scope:
+            if name in scope.setters:
+                return scope, (scope.nodes[scope.setters[name]].get("inputs") or [{}])[0].get("link")
+            scope = scope.parent
+        return None
+
+
+def _link(link: list | dict) -> tuple[object, tuple[str, int]]:
+    """Id, and node and slot that it comes from. Version 0.4 has lists, 1.0 and subgraphs objects."""
+    if isinstance(link, dict):
+        return link["id"], (str(link["origin_id"]), int(link["origin_slot"]))
+    return link[0], (str(link[1]), int(link[2]))
+
+
+def _first(node: dict) -> object:
+    values = node.get("widgets_values")
+    values = list(values.values()) if isinstance(values, dict) else values
+    return values[0] if values and not isinstance(values[0], (list, dict)) else None
+
+
+class Editor:
+    """A workflow as the editor saves it; `graph()` is what it would run."""
+
+    def __init__(self, data: dict):
+        definitions = (data.get("definitions") or {}).get("subgraphs") or []
+        self.definitions: dict[str, dict] = {definition["id"]: definition for definition in definitions}
+        self.scopes: dict[str, _Scope] = {"": _Scope(data)}
+        self.known: dict[tuple[str, object], Any] = {}  # where a link ends, by scope and link
+        self.cut: dict[str, str] = {}  # nodes that lack a muted one: that one
+        self.notes: list[str] = []
+        self._open()
+
+    def _open(self) -> None:
+        """Make a scope for every use of a subgraph, however deep."""
+        waiting, count = [self.scopes[""]], 0
+        while waiting:
+            scope = waiting.pop()
+            count += len(scope.nodes)
+            if count > MAX_NODES or scope.depth > MAX_DEPTH:
+                deep = scope.depth > MAX_DEPTH
+                what = f"subgraphs nest deeper than {MAX_DEPTH}" if deep else f"more than {MAX_NODES} nodes"
+                raise DataError(f"{what}: no workflow that can run; take it apart")
+            for key, node in scope.nodes.items():
+                if node["type"] in self.definitions and node.get("mode", 0) not in (MUTED, BYPASSED):
+                    inner = _Scope(self.definitions[node["type"]], f"{scope.prefix}{key}:", scope, node)
+                    self.scopes[inner.prefix] = inner
+                    self._promote(scope, key, node, inner)
+                    waiting.append(inner)
+
+    # Values that a subgraph's host sets ---------------------------------------------------------------------------
+
+    def _promote(self, scope: _Scope, key: str, host: dict, inner: _Scope) -> None:
+        """Hand the host's values to the widgets within that they stand for."""
+        given, names = host.get("widgets_values") or [], list(self._promoted(inner.data))
+        proxies = (host.get("properties") or {}).get("proxyWidgets") or []
+        values: dict[str, Any] = {}
+        if isinstance(given, dict):
+            values = dict(given)
+        elif proxies:
+            for (owner, widget), value in zip((entry[:2] for entry in proxies), given, strict=False):
+                if str(owner) == "-1":
+                    values[widget] = value
+                elif value is not None:
+                    inner.values[str(owner), widget] = value
+        else:
+            values = dict(zip(names, given, strict=False))
+        values |= host.get("widgets_values_named") or {}
+        values |= {name: value for (owner, name), value in scope.values.items() if owner == key}
+        for name, value in values.items():
+            for owner, widget in self._targets(inner.data, name) if value is not None else ():
+                inner.values[owner, widget] = value
+
+    def _promoted(self, data: dict, depth: int = 0) -> Iterator[str]:
+        """The inputs of a subgraph that stand for widgets within, in order."""
+        nodes = {str(node["id"]): node for node in data["nodes"]}
+        for put in data.get("inputs") or ():
+            for owner, _, slot in _fed(data, put, nodes):
+                deeper = self.definitions.get(nodes[owner]["type"]) if depth < MAX_DEPTH else None
+                if slot.get("widget") or (deeper and slot["name"] in self._promoted(deeper, depth + 1)):
+                    yield put["name"]
+                    break
+
+    @staticmethod
+    def _targets(data: dict, name: str) -> list[tuple[str, str]]:
+        """The (node, widget) within a subgraph that its input of this name feeds."""
+        nodes = {str(node["id"]): node for node in data["nodes"]}
+        puts = [put for put in data.get("inputs") or () if put["name"] == name]
+        return [(owner, widget) for put in puts for owner, widget, _ in _fed(data, put, nodes)]
+
+    # The graph ----------------------------------------------------------------------------------------------------
+
+    def graph(self) -> Graph:
+        """All nodes that compute. `notes` tells what is left out."""
+        graph = Graph(
+            (scope.prefix + key, self._node(scope, key, node))
+            for scope in self.scopes.values()
+            for key, node in scope.nodes.items()
+            if node["type"] not in VIRTUAL
+            and node["type"] not in self.definitions
+            and node.get("mode", 0) not in (MUTED, BYPASSED)
+        )
+        gone = self._without_muted(graph)
+        kept = Graph((key, node) for key, node in graph.items() if key not in gone)
+        for node in kept.values():
+            node["inputs"] = {k: v for k, v in node["inputs"].items() if not (is_link(v) and v[0] in gone)}
+        kept.notes = tuple(bounded(self.notes))
+        return kept
+
+    def _without_muted(self, graph: Graph) -> set[str]:
+        """Nodes that cannot run without a muted one, however far behind it."""
+        behind: dict[str, list[str]] = {}
+        for key, node in graph.items():
+            for name, value in node["inputs"].items():
+                if is_link(value) and is_required(node["class_type"], name):
+                    behind.setdefault(value[0], []).append(key)
+        gone, waiting = dict(self.cut), list(self.cut)
+        while waiting:
+            key = waiting.pop()
+            for other in behind.get(key, ()):
+                if other not in gone:
+                    gone[other] = gone[key]
+                    waiting.append(other)
+        self.notes += [
+            f"node {key} ({short(graph[key]['class_type'])}) does not run: it needs {muted}, which is muted"
+            for key, muted in gone.items()
+        ]
+        return set(gone)
+
+    def _node(self, scope: _Scope, key: str, node: dict) -> dict[str, Any]:
+        at = f"node {scope.prefix}{key} ({short(node['type'])})"
+        inputs = self._values(scope, key, node, at)
+        for slot in node.get("inputs") or ():
+            source = None if slot.get("link") is None else self._source(scope, slot["link"], at)
+            if isinstance(source, _Muted):
+                if is_required(node["type"], slot["name"]):
+                    self.cut[scope.prefix + key] = source.node
+            elif source is not None:
+                inputs[slot["name"]] = source
+        meta = {"title": node.get("title") or node["type"]}
+        if isinstance(ours := (node.get("properties") or {}).get(OURS), dict):
+            meta[OURS] = ours
+        return {"class_type": node["type"], "inputs": inputs, "_meta": meta}
+
+    def _values(self, scope: _Scope, key: str, node: dict, at: str) -> dict[str, Any]:
+        """Widgets by name. Those set from outside win over those given by name, these over those in order."""
+        given = node.get("widgets_values") or []
+        if isinstance(given, dict):
+            values = {name: value for name, value in given.items() if name not in ("videopreview", "preview")}
+        elif known := NODES.get(node["type"]):
+            values, rest = _in_order(known, list(given))
+            if rest := [value for value in rest if value not in UPLOAD]:
+                self.notes.append(f"{at}: not used, since it has no such widget: {short(rest)}")
+        else:
+            values = _by_slots(node, list(given))
+        named = node.get("widgets_values_named") or {}
+        values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
+        values |= {name: value for (owner, name), value in scope.values.items() if owner == key}
+        for name, text in values.items():
+            if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(node["type"], name):
+                values[name] = without_comments(text)
+                if values[name] != text:
+                    self.notes.append(f"{at}: comments are taken out of {name}, as ComfyUI does")
+        return values
+
+    # Links --------------------------------------------------------------------------------------------------------
+
+    def _source(self, scope: _Scope, link: object, at: str) -> Any:
+        """Where a link comes from: [id, slot], a primitive's value, _Muted, or None if nothing is linked."""
+        trail: list[tuple[str, object]] = []
+        seen = set()
+        found: Any = None
+        while link is not None:
+            place = (scope.prefix, link)
+            if place in self.known:
+                found = self.known[place]
+                break
+            if place in seen:
+                raise DataError(f"{at}: its link runs in a circle of reroutes; link it to a node that computes")
+            seen.add(place)
+            trail.append(place)
+            step = self._step(scope, link, at)
+            if isinstance(step, _Found):
+                found = step.value
+                break
+            scope, link = step
+        self.known |= dict.fromkeys(trail, found)
+        return found
+
+    def _step(self, scope: _Scope, link: object, at: str) -> _Found | tuple[_Scope, object]:
+        """One step up along a link: to another link, or its end."""
+        key, slot = scope.links.get(link, (None, 0))
+        if key == INPUT and scope.parent:
+            return scope.parent, scope.outside(slot)
+        if key not in scope.nodes:
+            raise DataError(f"{at}: its link {link} comes from nowhere; link that input again in ComfyUI")
+        node = scope.nodes[key]
+        kind, mode = node["type"], node.get("mode", 0)
+        if mode == MUTED:
+            return _Found(_Muted(f"node {scope.prefix}{key} ({short(kind)})"))
+        if mode == BYPASSED:
+            return scope, _passed(node, slot)
+        if kind == "PrimitiveNode":
+            return _Found(_first(node))
+        if kind in REROUTES:
+            return scope, (node.get("inputs") or [{}])[0].get("link")
+        if kind == "GetNode":
+            return self._kept(scope, key, node)
+        if kind in self.definitions:
+            inner = self.scopes[f"{scope.prefix}{key}:"]
+            return inner, inner.output(slot)
+        return _Found([scope.prefix + key, slot])
+
+    def _kept(self, scope: _Scope, key: str, node: dict) -> _Found | tuple[_Scope, object]:
+        if found := scope.setter(_first(node)):
+            return found
+        self.notes.append(f"node {scope.prefix}{key} (GetNode): no SetNode keeps {short(_first(node))!r}")
+        return _Found(None)
+
+
+def _fed(data: dict, put: dict, nodes: dict[str, dict]) -> Iterator[tuple[str, str, dict]]:
+    """What an input of a subgraph feeds within: (node, widget or input, that input)."""
+    links = {link["id"]: link for link in data.get("links") or ()}
+    for number in put.get("linkIds") or ():
+        link = links.get(number)
+        owner = str(link["target_id"]) if link else ""
+        slots = nodes[owner].get("inputs") or [] if owner in nodes else []
+        if link and 0 <= link["target_slot"] < len(slots):
+            slot = slots[link["target_slot"]]
+            yield owner, (slot.get("widget") or slot)["name"], slot
+
+
+def _in_order(known: Node, given: list) -> tuple[dict[str, Any], list]:
+    """Widgets of a known node and what is left: values in the order of its inputs, one more behind a seed if that is a
+    control word, which older files write as true or false. A widget turned into an input still holds its place."""
+    if known.rows:
+        loras = [value for value in given if isinstance(value, dict) and "lora" in value]
+        return {f"lora_{n}": value for n, value in enumerate(loras, 1)}, []
+    values: dict[str, Any] = {}
+    for name, widget in known.widgets.items():
+        if given:
+            values[name] = given.pop(0)
+        if widget.is_seed and given and (given[0] in CONTROLS or isinstance(given[0], bool)):
+            given.pop(0)
+    return {name: value for name, value in values.items() if value is not None}, given
+
+
+def _by_slots(node: dict, given: list) -> dict[str, Any]:
+    """Widgets of an unknown node, by the names of the inputs that newer files give them; else `value 1`, `value 2`."""
+    names = [slot["widget"]["name"] for slot in node.get("inputs") or () if slot.get("widget")]
+    plain = [value for value in given if not (isinstance(value, str) and value in CONTROLS)]
+    if len(names) == len(plain):
+        return dict(zip(names, plain, strict=True))
+    return {f"value {n}": value for n, value in enumerate(given, 1)}
+
+
+def _passed(node: dict, slot: int) -> object:
+    """The link that a bypassed node passes on at `slot`: of an input of that output's type, the same slot first."""
+    kind, inputs = node["outputs"][slot]["type"], node.get("inputs") or []
+    linked = [put for put in (*inputs[slot : slot + 1], *inputs) if put.get("link") is not None]
+    fits = [put for put in linked if put["type"] == kind] or [put for put in linked if "*" in (put["type"], kind)]
+    return fits[0]["link"] if fits else None

@@ -1,0 +1,110 @@
+"""The files that a workflow names, found in the user's folders and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kolors_lab.comfy.graph import Graph, escapes, name_of, rows
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.core.errors import DataError, ModelError
+
+Files = dict[tuple[str, str], Path | None]  # by (node id, input); None: left out
+NO_LORA = ("None", "none", "")  # what a list of LoRAs has in a place that is free
+MAX_FILES = 100_000  # that are looked through in a folder
+
+
+def find_files(
+    graph: Graph, loras: str | Path | None, skip: bool, images: str | Path | None
+) -> tuple[Files, list[str]]:
+    """The files of all nodes, checked, and what to tell; with `skip` a LoRA that is missing is left out.
+
+    Raises DataError and ModelError with node id and type.
+    """
+    files: Files = {}
+    notes: list[str] = []
+    for key, node in graph.items():
+        inputs, known = node["inputs"], NODES[node["class_type"]]
+        loaded = [(name, widget) for name, widget in known.widgets.items() if widget.folder == "loras"]
+        named = [(name, inputs[name] if inputs.get(widget.switch, "On") == "On" else "") for name, widget in loaded]
+        named += [(name, row["lora"] if row.get("on", True) else "") for name, row in rows(node)]
+        for name, wanted in named:
+            files[key, name] = None if wanted in NO_LORA else _lora(graph, key, str(wanted), loras, skip, notes)
+        for name, widget in known.widgets.items():
+            if widget.folder == "images":
+                files[key, name] = _image(graph, key, str(inputs[name]), images)
+    return files, notes
+
+
+def _lora(
+    graph: Graph, key: str, wanted: str, folder: str | Path | None, skip: bool, notes: list[str]
+) -> Path | None:  # fmt: skip
+    """A LoRA's file, where the workflow's own path says or else of its name anywhere within the folder."""
+    from kolors_lab.lora.formats import read_lora
+
+    path, at = wanted.replace("\\", "/"), name_of(graph, key)
+    name = path.rpartition("/")[2]
+    safe = Path(name).stem + ".safetensors"
+    file = _inside(folder, path) or _anywhere(folder, name, at) or _anywhere(folder, safe, at)
+    if file is None:
+        where = f"is not in {folder}" if folder else "is needed: say with --loras which folder it is in"
+        if not skip:
+            raise DataError(f"{at}: LoRA {name} {where}; or leave it out with --missing_loras skip")
+        notes.append(f"{at}: LoRA {name} is missing and left out")
+        return None
+    try:
+        read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
+    except ModelError as error:
+        raise ModelError(f"{at}: {error}") from error
+    if file.name != name:
+        notes.append(f"{at}: {file.name} in place of {name}")
+    return file
+
+
+def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
+    """The picture that a node names, in the folder or one within it, checked."""
+    from kolors_lab.core.images import open_image
+
+    at = name_of(graph, key)
+    for place in ("input", "output", "temp"):  # ComfyUI's folders
+        name = name.removesuffix(f" [{place}]")
+    if escapes(name):
+        raise DataError(f"{at}: image = {name!r} leads out of the folder of pictures; give a plain name")
+    file = _inside(folder, name.replace("\\", "/"))
+    if file is None:
+        where = f"is not in {folder}" if folder else "is needed: say with --images which folder it is in"
+        raise DataError(f"{at}: picture {name} {where}")
+    try:
+        open_image(file)
+    except DataError as error:
+        raise DataError(f"{at}: {error}") from error
+    return file
+
+
+def _inside(folder: str | Path | None, path: str) -> Path | None:
+    """The file at a path within the folder; None where there is none, or it leads out, also by a symbolic link."""
+    if not folder or not path.strip(". ") or escapes(path):
+        return None
+    file = Path(folder, path)
+    return file if file.is_file() and file.resolve().is_relative_to(Path(folder).resolve()) else None
+
+
+def _anywhere(folder: str | Path | None, name: str, at: str) -> Path | None:
+    """The one file of this name in the folder or within; of several that at the top. DataError: none is at the top."""
+    if top := _inside(folder, name):
+        return top
+    paths = [file.relative_to(folder) for file in _walk(folder) if file.name == name] if folder and name else []
+    found = [path for path in paths if _inside(folder, str(path))]
+    if len(found) > 1:
+        places = ", ".join(sorted(map(str, found))[:5])
+        raise DataError(f"{at}: LoRA {name} is there {len(found)} times: {places}; write the folder in the workflow")
+    return Path(folder, found[0]) if found else None
+
+
+def _walk(folder: str | Path) -> list[Path]:
+    files: list[Path] = []
+    for place, _, names in os.walk(folder):
+        files += [Path(place, name) for name in names]
+        if len(files) > MAX_FILES:
+            raise DataError(f"{folder}: more than {MAX_FILES} files; give the folder of the LoRAs alone")
+    return files

@@ -1,0 +1,119 @@
+"""Settings that other programs write into pictures, as ours: the web UI's, Forge's and SD.Next's `parameters`, and
+InvokeAI's metadata. What has no place here is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.prompts.syntax import extract_loras
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.metadata import SAMPLER_LABELS
+from kolors_lab.sampling.samplers import SAMPLERS
+from kolors_lab.sampling.schedules import SCHEDULERS
+
+FOREIGN = ("parameters", "invokeai_metadata", "sd-metadata")  # the names of their chunks
+ENTRY = re.compile(r'\s*([A-Za-z][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+NEGATIVE = "Negative prompt:"
+SCHEDULES = {  # the web UI's: ours
+    "Automatic": "normal", "Uniform": "normal", "Normal": "normal", "Karras": "karras", "Exponential": "exponential",
+    "SGM Uniform": "sgm_uniform", "Simple": "simple", "DDIM": "ddim_uniform", "Beta": "beta", "KL Optimal":
+    "kl_optimal", "Linear Quadratic": "linear_quadratic",
+}  # fmt: skip
+INVOKE = {
+    "euler_a": "euler_ancestral",
+    "k_euler_a": "euler_ancestral",
+    "unipc": "uni_pc",
+}
+MAX_LENGTH = 100_000  # characters
+
+
+def foreign_settings(texts: dict[str, str], file: Path) -> tuple[dict[str, Any], tuple[str, ...]] | None:
+    """Settings, as `workflow_api` takes them, and what is not taken over; None where no program known left any.
+
+    Raises DataError where they are damaged or ask for what is not here.
+    """
+    name = next((name for name in FOREIGN if name in texts), None)
+    if name is None:
+        return None
+    if len(texts[name]) > MAX_LENGTH:
+        raise DataError(f"{file}: {name} has {len(texts[name])} characters; {MAX_LENGTH} at most are read")
+    try:
+        settings, left = parse_infotext(texts[name]) if name == "parameters" else _invoke(json.loads(texts[name]))
+        checked = {key: settings[key] for key in ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")}
+        KSampler(**checked, width=settings["width"], height=settings["height"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file}: its {name} cannot be read ({error!r:.100})") from error
+    except SettingError as error:
+        raise DataError(f"{file}: its {name} ask for what is not here: {error}") from error
+    return settings, (f"from {name}; not taken over: {', '.join(left)}",) if left else ()
+
+
+def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The web UI's text as settings, and the names of what is left. KeyError for what is missing.
+
+    Prompt, `Negative prompt: …`, and a last line `Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64`.
+    """
+    lines = text.strip().split("\n")
+    last = next(n for n, line in reversed(list(enumerate(lines))) if line.startswith("Steps: "))
+    values = {name: _unquoted(value) for name, value in ENTRY.findall(", ".join(lines[last:]))}
+    words = "\n".join(lines[:last])
+    prompt, _, negative = words.partition(NEGATIVE)
+    prompt, loras = extract_loras(prompt.strip())
+    width, height = (int(side) for side in values.pop("Size").lower().split("x"))
+    sampler, schedule = _sampler(values.pop("Sampler"), values.pop("Schedule type", values.pop("Scheduler", "")))
+    settings = {
+        "prompt": prompt, "negative_prompt": negative.strip(), "prompt_syntax": "webui", "width": width,
+        "height": height, "steps": int(values.pop("Steps")), "seed": int(values.pop("Seed")),
+        "cfg": float(values.pop("CFG scale", 1.0)), "sampler_name": sampler, "scheduler": schedule, "denoise": 1.0,
+        "batch": 1, "loras": [(f"{name}.safetensors", strength) for name, strength in loras],
+    }  # fmt: skip
+    denoise = values.pop("Denoising strength", None)
+    if "Hires upscale" in values and denoise:
+        settings |= {"hires": float(values.pop("Hires upscale")), "hires_denoise": float(denoise)}
+    elif denoise:  # of a picture that is not in the file
+        values["Denoising strength"] = denoise
+    return settings, [f"{name}: {value}" for name, value in values.items()]
+
+
+def _unquoted(value: str) -> str:
+    return json.loads(value) if value.startswith('"') and len(value) > 1 else value.strip()
+
+
+def _sampler(label: str, schedule: str) -> tuple[str, str]:
+    """Sampler and scheduler of the web UI's labels; older ones hold both: `DPM++ 2M Karras`. SettingError: not here."""
+    ours = {ours: ours for ours in SAMPLERS} | {label: name for name, label in SAMPLER_LABELS.items()}
+    for ending in ("Karras", "Exponential", "SGM Uniform"):
+        if label.endswith(f" {ending}") and label not in ours:
+            label, schedule = label.removesuffix(f" {ending}"), schedule or ending
+    name = ours.get(label, "euler" if label == "Default" else None)
+    scheduler = SCHEDULES.get(schedule or "Automatic", schedule)
+    if name is None or scheduler not in SCHEDULERS:
+        wrong = f"Sampler {label}" if name is None else f"Schedule type {schedule}"
+        raise SettingError(f"{wrong}: there is none here; say another in ComfyUI or by hand")
+    return name, scheduler
+
+
+def _invoke(data: dict) -> tuple[dict[str, Any], list[str]]:
+    """InvokeAI's metadata, of today and of its first versions (`image`). Both weigh words in compel's way."""
+    data = dict(data.get("image", data))
+    prompt, negative = data.pop("positive_prompt", None), data.pop("negative_prompt", "")
+    if prompt is None:
+        parts = data.pop("prompt")
+        prompt = parts if isinstance(parts, str) else ", ".join(part["prompt"] for part in parts)
+    sampler = str(data.pop("scheduler", None) or data.pop("sampler", "euler"))
+    karras = sampler.endswith("_k") and sampler != "k"
+    sampler = INVOKE.get(sampler.removesuffix("_k"), sampler.removesuffix("_k").removeprefix("k_"))
+    loras = [(lora.get("model") or lora["lora"], lora["weight"]) for lora in data.pop("loras", None) or ()]
+    names = [(model.get("name") or model["model_name"], weight) for model, weight in loras]
+    settings = {
+        "prompt": prompt, "negative_prompt": negative or "", "prompt_syntax": "compel", "width": data.pop("width"),
+        "height": data.pop("height"), "steps": data.pop("steps"), "seed": data.pop("seed"),
+        "cfg": float(data.pop("cfg_scale")), "sampler_name": sampler, "denoise": 1.0, "batch": 1,
+        "scheduler": "karras" if karras else "normal",
+        "loras": [(f"{name}.safetensors", weight) for name, weight in names],
+    }  # fmt: skip
+    return settings, [name for name, value in data.items() if value not in (None, "", [], {})]

@@ -1,0 +1,93 @@
+"""What ComfyUI does with texts outside of the model: comments in prompts, tokens in the names of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+
+from kolors_lab.comfy.nodes import NODES
+
+PROMPTS = ("text", "prompt", "negative_prompt")
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+REFUSED = (  # in any prompt, with what to do instead
+    (r"embedding:\s*[^\s,)(]+", "a word learned for another text encoder cannot be used with Kolors; take it out"),
+    (r"(?<!\\)\{\s*[\d.-]*\$\$", "{2$$a|b} is not done here; write the words that you want, or {a|b} for one of them"),
+    (r"(?<![\w:])[\d.]+::(?=[^{}]*\})", "{0.7::a|b} is not done here; write {a|b}, where each is as likely"),
+    (r"__[\w*/-]+__", "a wildcard's file is not read here; write the words themselves"),
+)
+TOKEN = re.compile(r"%([^%\n]{1,100})%")
+DATE = re.compile(r"yyyy|yy|d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}")
+
+
+def without_comments(text: str) -> str:
+    """A prompt as the editor sends it: without // to the end of the line and /* … */."""
+    return COMMENT.sub("", text)
+
+
+def text_fault(class_type: str, name: str, text: str) -> str | None:
+    """What of a prompt is not done here, with its place; None for other texts."""
+    if name not in PROMPTS or class_type not in NODES:
+        return None
+    for pattern, why in REFUSED:
+        if found := re.search(pattern, text):
+            return f"character {found.start() + 1}, {found[0]}: {why}"
+    return None
+
+
+# Names of files -------------------------------------------------------------------------------------------------------
+
+
+def file_prefix(graph: Mapping[str, dict], prefix: str, size: tuple[int, int], index: int, now: datetime) -> str:
+    """A filename_prefix with its tokens replaced: %date:yyyy-MM-dd%, %Node.widget%, %year%, %width%, %batch_num%, …
+
+    `size`: (width, height) px of the picture, `index`: its place in the batch. What is no token stays as it is.
+    """
+    server = {"width": str(size[0]), "height": str(size[1]), "batch_num": str(index), "year": f"{now.year}"}
+    server |= {name: f"{getattr(now, name):02}" for name in ("month", "day", "hour", "minute", "second")}
+
+    def put(found: re.Match) -> str:
+        token = found[1]
+        if token.startswith("date:"):
+            return _date(token[5:], now)
+        value = server.get(token) or _widget(graph, token)
+        return found[0] if value is None else re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", value)
+
+    return TOKEN.sub(put, prefix)
+
+
+def unknown_tokens(graph: Mapping[str, dict], prefix: str) -> list[str]:
+    """Tokens that stay as they are, %like this%."""
+    left = file_prefix(graph, prefix, (8, 8), 0, datetime(2000, 1, 1))
+    return [found[0] for found in TOKEN.finditer(left)]
+
+
+def _date(form: str, now: datetime) -> str:
+    parts = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def put(found: re.Match) -> str:
+        word = found[0]
+        if word[0] == "y":
+            return f"{now.year:04}"[-len(word) :]
+        return f"{parts[word[0]]:0{len(word)}}"
+
+    return DATE.sub(put, form)
+
+
+def _widget(graph: Mapping[str, dict], token: str) -> str | None:
+    """The value of `Node.widget`: of the node of that title, else of that type."""
+    name, dot, widget = token.rpartition(".")
+    if not dot:
+        return None
+    titled = [node for node in graph.values() if (node.get("_meta") or {}).get("title") == name]
+    for node in titled or [node for node in graph.values() if node["class_type"] == name]:
+        value = node["inputs"].get(widget)
+        if value is not None and not isinstance(value, (list, dict)):
+            return str(value)
+    return None
+
+
+def is_dynamic(class_type: str, name: str) -> bool:
+    """Whether the editor settles a widget's text before it sends it."""
+    widget = NODES[class_type].widgets.get(name) if class_type in NODES else None
+    return widget is not None and widget.dynamic

@@ -1,0 +1,43 @@
+"""What goes from node to node, beside pictures and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from kolors_lab.lora.adapter import Chain
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What an encoding node gives: embeddings (B, 256, hidden), pooled (B, hidden), and time ids of its own, if any."""
+
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+    ids: tuple[int, ...] | None = None  # height, width, crop top and left, target height and width, in px
+
+    def fill(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings and pooled for `count` pictures, the prompts in turn."""
+        times = -(-count // len(self.embeds))
+        return self.embeds.repeat(times, 1, 1)[:count], self.pooled.repeat(times, 1)[:count]
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Latents (B, 4, h, w) in the model's scale, and the mask (B, H, W), 0 to 1, in which alone they are drawn anew."""
+
+    samples: torch.Tensor
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Guider:
+    """What is asked at each step: the model's chain of LoRAs, two prompts, how much one counts (cfg 1: alone)."""
+
+    chain: Chain
+    prompt: Prompt
+    negative: Prompt
+    cfg: float
