@@ -125,5 +125,5 @@ def test_each_panel_has_its_own_control(pipe, preset, scenes, tmp_path):
 
 def test_a_panel_without_a_control_is_named(scenes, tmp_path):
     config = LookConfig(control=str(tmp_path), control_net="net")
-    with pytest.raises(DataError, match="holds no 1.png for panel 1"):
+    with pytest.raises(DataError, match=r"holds no 1\.png for panel 1"):
         Look.of(config, scenes)

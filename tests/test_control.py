@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import read_examples, read_sources
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import GridConfig, grid
 from kolors_lab.sampling.control import (
@@ -17,11 +19,19 @@ from kolors_lab.sampling.control import (
     control_picture,
     edge_f1,
     load_control_net,
+    pixels,
     residuals,
 )
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import GenerateConfig, generate, generate_batch
+from kolors_lab.training.beside import beside
+from kolors_lab.training.checkpoint import Metrics
+from kolors_lab.training.config import TrainConfig
+from kolors_lab.training.control import WithControl, new_net
+from kolors_lab.training.latent_cache import cut, encode
+from kolors_lab.training.loop import train
+from kolors_lab.training.loss import loss
 
 FAST = {"steps": 2, "width": 64, "height": 64}
 
@@ -161,3 +171,159 @@ def test_a_folder_that_holds_no_net_is_refused(pipe, pipe_folder, tmp_path):
         load_control_net(pipe_folder / "unet", pipe.unet)
     with pytest.raises(ModelError, match="holds no ControlNet"):
         load_control_net(tmp_path, pipe.unet)
+
+
+# Training one -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train_net(pipe_folder, pipe, pictures, tmp_path):
+    def run(out="run", data=pictures, **settings):
+        settings = {
+            "steps": 2,
+            "batch_size": 2,
+            "lr_warmup_steps": 0,
+            "data": str(data),
+            "learning_rate": 0.01,
+        } | settings
+        config = TrainConfig(preset=str(pipe_folder), method="controlnet", out=str(tmp_path / out), **settings)
+        return train(config, pipe)
+
+    return run
+
+
+def test_training_gives_a_folder_that_draws_here_and_loads_in_diffusers(pipe, train_net):
+    from diffusers import ControlNetModel
+
+    before = {name: weight.clone() for name, weight in pipe.unet.state_dict().items()}
+    folder = train_net(steps=4)
+    plain = ControlNetModel.from_pretrained(folder)
+    assert plain.controlnet_down_blocks[0].weight.any()  # the zero convolutions have learned
+    assert all(torch.equal(weight, before[name]) for name, weight in pipe.unet.state_dict().items())
+    drawn = [
+        np.asarray(generate(pipe, "白马", control=one, **FAST))
+        for one in (None, Control(load_control_net(folder, pipe.unet), (square(),), strength=2.0))
+    ]
+    assert not np.array_equal(*drawn)
+
+
+def test_a_new_net_begins_without_effect_and_with_the_unets_own_projection(pipe):
+    net = new_net(pipe.unet, seed=0)
+    assert torch.equal(net.encoder_hid_proj.weight, pipe.unet.encoder_hid_proj.weight)
+    plain, drawn = (generate(pipe, "白马", control=c, **FAST) for c in (None, Control(net, (square(),))))
+    assert np.array_equal(np.asarray(plain), np.asarray(drawn))
+
+
+def test_the_net_learns_what_only_the_control_tells(pipe):
+    """Equal words, bright or dark latents: with the right control the loss falls below that with the other one's."""
+    from diffusers import DDPMScheduler
+
+    torch.manual_seed(0)
+    pipe.unet.requires_grad_(False)
+    model = WithControl(pipe.unet, new_net(pipe.unet, seed=0).requires_grad_(True))
+    scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+    bright = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+    batch = {"latents": 2 * bright.expand(2, 4, 8, 8), "control": (bright > 0).float().expand(2, 3, 64, 64)}
+    batch |= {"prompt_embeds": torch.randn(1, 256, 64).repeat(2, 1, 1), "pooled": torch.zeros(2, 64)}
+    batch |= {"time_ids": torch.zeros(2, 6), "weight": torch.ones(2)}
+    optimizer, times = torch.optim.AdamW(model.net.parameters(), lr=3e-3), torch.tensor([700, 700])
+
+    def missed(control, noise):
+        return loss(model, scheduler, batch | {"control": control}, noise, times, None)
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        missed(batch["control"], torch.randn(2, 4, 8, 8)).backward()
+        optimizer.step()
+    noise = torch.randn(2, 4, 8, 8)
+    with torch.no_grad():
+        assert missed(batch["control"], noise) < 0.99 * missed(batch["control"].flip(0), noise)
+
+
+def test_a_list_of_pairs_brings_its_controls(tmp_path):
+    for n in range(2):
+        square().save(tmp_path / f"t{n}.png")
+        square(4 + n).save(tmp_path / f"s{n}.png")
+    lines = [json.dumps({"source": f"s{n}.png", "target": f"t{n}.png", "prompt": "方块"}) for n in range(2)]
+    (tmp_path / "prompt.json").write_text("\n".join(lines), encoding="utf-8")
+    assert [(e.image.name, e.text) for e in read_examples(tmp_path)] == [("t0.png", "方块"), ("t1.png", "方块")]
+    assert read_sources(tmp_path) == {tmp_path / f"t{n}.png": tmp_path / f"s{n}.png" for n in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"source": "a.png"}', "line 1: not like .*no 'target'"),
+        ("{", "line 1: not like"),
+        ('{"source": "../a.png", "target": "t.png", "prompt": "x"}', "line 1: .* lies outside"),
+    ],
+)
+def test_a_bad_list_of_pairs_is_named_by_its_line(tmp_path, line, said):
+    (tmp_path / "prompt.json").write_text(line, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read_sources(tmp_path)
+
+
+def test_controls_are_cut_turned_and_mirrored_with_their_picture(pipe, tmp_path):
+    """A control that is a copy of its picture stays one in every version but for the colours."""
+    folder, controls = tmp_path / "set", tmp_path / "controls"
+    for place in (folder, controls):
+        place.mkdir()
+        square(10, 150).save(place / "a.png")
+    (folder / "a.txt").write_text("方块", encoding="utf-8")
+    config = TrainConfig(method="controlnet", data=str(folder), controls=str(controls), control_kind="none", variants=6)
+    examples = read_examples(folder)
+    data = beside(encode(pipe, examples, 128, config=config), examples, 128, config, "controlnet")
+    parts = [cut(open_image(folder / "a.png"), 128, config, n, file.stem)[0] for n, file in enumerate(data.pictures)]
+    for n, part in enumerate(parts):
+        control = data.batch(torch.tensor([n]), "cpu")["control"][0]
+        assert ((control[0] > 0.5) == (pixels(part)[0] > 0.5)).float().mean() > 0.99
+    assert len({part.tobytes() for part in parts}) == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"rank": 8}, "rank = 8: method controlnet has no use"),
+        ({"use_dora": True}, "use_dora = True"),
+        ({"sample_every": 5}, "sample_every = 5"),
+        ({"method": "lora", "controls": "x"}, "controls = x: method lora"),
+        ({"method": "lore"}, "nearest is lora"),
+    ],
+)
+def test_settings_that_a_method_has_no_use_for_are_refused(settings, said):
+    with pytest.raises(SettingError, match=said):
+        TrainConfig(**{"method": "controlnet"} | settings)
+
+
+def test_controls_that_are_missing_or_unlike_are_named(train_net, tmp_path):
+    controls = tmp_path / "controls"
+    controls.mkdir()
+    with pytest.raises(DataError, match=r"holds nothing of the name of 0\.png"):
+        train_net(controls=str(controls))
+    for n in range(3):
+        square(side=128).save(controls / f"{n}.png")
+    with pytest.raises(DataError, match=r"1\.png has 128 x 128 px, .*200 x 150"):
+        train_net(controls=str(controls))
+    with pytest.raises(SettingError, match=r"control_kind = none: .* has no control"):
+        train_net(control_kind="none")
+
+
+def test_a_training_cut_short_goes_on_to_the_same_net(train_net, pipe, monkeypatch):
+    from safetensors.torch import load_file
+
+    write = Metrics.write
+
+    def fail_at_three(log, row):
+        if row["step"] == 3:
+            raise RuntimeError("cut short")
+        write(log, row)
+
+    whole = load_file(train_net("whole", steps=4, checkpoint_every=2) / "diffusion_pytorch_model.safetensors")
+    config = {"steps": 4, "checkpoint_every": 2, "out": "cut"}
+    monkeypatch.setattr(Metrics, "write", fail_at_three)
+    with pytest.raises(RuntimeError):
+        train_net(**config)
+    monkeypatch.undo()
+    again = load_file(train_net(**config) / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+PAIRS = ("prompt.json", "prompt.jsonl")  # lists of pairs, source and target
+
+
 @dataclass(frozen=True)
 class Example:
     """One picture and its caption. `image` may not exist and `text` may be empty: `check_examples` tells."""
@@ -29,7 +32,8 @@ class Example:
 
 
 def read_examples(folder: str | Path) -> list[Example]:
-    """Read metadata.jsonl (`text`, `image`), metadata.csv (`file_name,text`) or pictures with a .txt of the same stem.
+    """Read metadata.jsonl (`text`, `image`), metadata.csv (`file_name,text`), a list of pairs for a ControlNet
+    (prompt.json: `source`, `target`, `prompt`) or pictures with a .txt of the same stem.
 
     They are looked for in the folder and in its `train/`. Paths are relative to the metadata and stay in the folder.
     Pictures are not opened. Raises DataError, naming the line, for what cannot be read; for a folder without examples.
@@ -39,7 +43,7 @@ def read_examples(folder: str | Path) -> list[Example]:
         raise DataError(
             f"the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it"
         )
-    readers = {"metadata.jsonl": _read_jsonl, "metadata.csv": _read_csv}
+    readers = {"metadata.jsonl": _read_jsonl, "metadata.csv": _read_csv} | dict.fromkeys(PAIRS, _read_targets)
     for place in (folder, folder / "train"):
         for name, reader in readers.items():
             if (place / name).is_file():
@@ -80,6 +84,42 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, str, str]]:
                 f'{file} line {number}: not like {{"text": "...", "image": ["train/1.jpg"]}} ({reason})'
             ) from error
         yield number, image, text
+
+
+def read_sources(folder: str | Path) -> dict[Path, Path]:
+    """The control of each picture that a list of pairs in the folder, or its `train/`, names; {} without such a list.
+
+    DataError, naming the line, for a list that cannot be read and a control outside of the folder.
+    """
+    root, found = Path(folder).resolve(), {}
+    for file in (place / name for place in (Path(folder), Path(folder) / "train") for name in PAIRS):
+        for line, source, target, _ in _read_pairs(file) if file.is_file() else ():
+            if not (file.parent / source).resolve().is_relative_to(root):
+                raise DataError(f"{file} line {line}: {source!r} lies outside {folder}; copy the picture into it")
+            found[file.parent / target] = file.parent / source
+    return found
+
+
+def _read_targets(file: Path) -> Iterator[tuple[int, str, str]]:
+    return ((line, target, prompt) for line, _, target, prompt in _read_pairs(file))
+
+
+def _read_pairs(file: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, source, target, prompt) of a list as ControlNet's fill50k has it, one JSON object a line."""
+    for number, line in enumerate(_read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            source, target, prompt = (row[name] for name in ("source", "target", "prompt"))
+            if not all(isinstance(value, str) and value for value in (source, target, prompt)):
+                raise ValueError("all three must be text")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise DataError(
+                f'{file} line {number}: not like {{"source": "…", "target": "…", "prompt": "…"}} ({reason})'
+            ) from error
+        yield number, source, target, prompt
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, str, str]]:

@@ -91,7 +91,7 @@ def paste(picture: Image.Image, drawn: Image.Image, mask: Image.Image, edge: int
     return Image.composite(drawn.convert("RGB"), picture.convert("RGB"), feather(mask, edge))
 
 
-def mask_beside(image: Path, folder: str | Path) -> Path:
+def file_beside(image: Path, folder: str | Path) -> Path:
     """The picture of the same stem in another folder, such as a mask or a control. DataError where there is none."""
     found = sorted(file for file in Path(folder).glob(f"{image.stem}.*") if file.suffix.lower() != ".txt")
     if not found:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
 from kolors_lab.models.loading import check_bits
+from kolors_lab.training.beside import BesideConfig
 from kolors_lab.training.checkpoint import states
+from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import OPTIMIZERS, SCHEDULES, parse_growth, peak_rate
 from kolors_lab.training.validation import ValidationConfig
 
@@ -20,16 +22,19 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"auto": None, "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # name: torch's own
 CHECKPOINTING = ("none", "partial", "full")
-PLACES = ("data", "more_data", "out", "resume", "init_lora")  # fields that say where things lie, on this machine only
+LORAS_OWN = ("alpha", "dropout", "use_rslora", "use_dora", "target_modules", "init_lora", "base_bits")
+PLACES = ("data", "more_data", "out", "resume", "init_lora", "controls", "masks")  # where things lie, here only
 
 
 @dataclass(frozen=True)
-class TrainConfig(ValidationConfig):
-    """Training a LoRA.
+class TrainConfig(BesideConfig, ValidationConfig):
+    """Training a LoRA, a ControlNet, or the whole UNet.
 
     Args:
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
-        out: the folder for lora.safetensors, config.json, metrics.jsonl and checkpoints
+        method: lora; controlnet, a net that says where things stand; full, every weight of the UNet, kept as a UNet
+            folder and as the LoRA of `rank` that comes nearest
+        out: the folder for lora.safetensors (controlnet, unet), config.json, metrics.jsonl and checkpoints
         resume: folder of a training cut short, to go on with its settings; the command it was begun with does so too
         steps: training steps; none: the preset's
         seed: equal seeds give equal LoRAs
@@ -59,6 +64,7 @@ class TrainConfig(ValidationConfig):
     """
 
     preset: str = "tiny"
+    method: str = "lora"
     out: str = "runs/train"
     resume: str | None = None
     steps: int | None = None
@@ -88,6 +94,8 @@ class TrainConfig(ValidationConfig):
 
     def __post_init__(self):
         ValidationConfig.__post_init__(self)
+        BesideConfig.__post_init__(self)
+        check_name("method", self.method, METHODS)
         for field, low, high in (  # whole numbers
             ("steps", 1, None), ("seed", 0, 2**63 - 1), ("rank", 1, 1024), ("batch_size", 1, None),
             ("gradient_accumulation_steps", 1, None), ("lr_warmup_steps", 0, None), ("checkpoint_every", 0, None),
@@ -107,6 +115,19 @@ class TrainConfig(ValidationConfig):
         check_bits("base_bits", self.base_bits)
         if self.target_modules is not None and not self.target_modules:
             raise SettingError("target_modules = (): must name at least one layer, such as to_q")
+        self._check_method()
+
+    def _check_method(self) -> None:
+        """SettingError for settings that the method has no use for."""
+        fields, idle = self.__dataclass_fields__, []
+        if self.method != "lora":
+            idle += LORAS_OWN
+        if self.method == "controlnet":
+            idle += ["rank", "sample_every"]  # samples are drawn without a control
+        else:
+            idle += ["controls", "control_kind"]
+        if given := [name for name in idle if getattr(self, name) != fields[name].default]:
+            raise SettingError(f"{given[0]} = {getattr(self, given[0])}: method {self.method} has no use for it")
 
     def _check(self, field: str, low: float, high: float | None = None, whole: bool = False) -> None:
         value = getattr(self, field)
@@ -120,8 +141,9 @@ def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
         config,
         steps=config.steps or preset.train_steps,
         batch_size=config.batch_size or preset.batch_size,
-        learning_rate=config.learning_rate or peak_rate(config.optimizer, preset.learning_rate),
-        target_modules=tuple(config.target_modules or preset.target_modules),
+        learning_rate=config.learning_rate
+        or peak_rate(config.optimizer, preset.learning_rate * METHODS[config.method].rate),
+        target_modules=tuple(config.target_modules or preset.target_modules) if config.method == "lora" else None,
         gradient_checkpointing=config.gradient_checkpointing or ("full" if preset.gradient_checkpointing else "none"),
     )
 

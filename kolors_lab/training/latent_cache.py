@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import torch
     from diffusers import KolorsPipeline
+    from PIL import Image
 
     from kolors_lab.dataset.folder import Example
 
@@ -211,11 +212,8 @@ def _encode_image(
     import torch
 
     image = open_image(file)
-    width, height = bucket(image.width, image.height, size) if config.buckets else (size, size)
-    if number:
-        part, corner = vary(image, width, height, config, random.Random(seed))
-    else:
-        part, corner = crop(image, width, height)
+    part, corner = cut(image, size, config, number, seed)
+    width, height = part.size
     pixels = torch.from_numpy(np.asarray(part, dtype=np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     posterior = vae.encode(pixels.to(vae.device)).latent_dist
     scale = vae.config.scaling_factor
@@ -224,6 +222,17 @@ def _encode_image(
         "latent_std": (posterior.std[0] * scale).cpu(),
         "time_ids": torch.tensor([image.height, image.width, *corner, height, width], dtype=torch.float32),
     }
+
+
+def cut(
+    image: Image.Image, size: int, config: DataConfig, number: int, seed: str
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Version `number` of a picture as it is encoded, and the (top, left) of its crop; `seed` decides what is random.
+
+    A picture of the same size with the same seed is cut, turned and mirrored alike.
+    """
+    width, height = bucket(image.width, image.height, size) if config.buckets else (size, size)
+    return vary(image, width, height, config, random.Random(seed)) if number else crop(image, width, height)
 
 
 # The cache -----------------------------------------------------------------------------------------------------------

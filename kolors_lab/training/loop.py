@@ -1,8 +1,8 @@
-"""Train a LoRA on Kolors' UNet from pictures with captions.
+"""Train a LoRA on Kolors' UNet, or what methods.py has beside it, from pictures with captions.
 
 Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
-trainer neither prints nor plots: it calls back. Its settings are in train_config.py, optimisers and schedules in
-optim.py, the loss in loss.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
+trainer neither prints nor plots: it calls back. Its settings are in config.py, optimisers and schedules in optim.py,
+the loss in loss.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
 
     kolors-lab train --preset tiny --data FOLDER --out runs/train
     kolors-lab train --resume runs/train
@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import read_sets
-from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
+from kolors_lab.lora.adapter import unload_lora
 from kolors_lab.models.device import pick_dtype
-from kolors_lab.models.loading import load_pipeline, load_quantized_unet, need_quantization, place
-from kolors_lab.models.memory import memory_used, set_checkpointing, training_plan
+from kolors_lab.models.loading import load_pipeline, need_quantization, place
+from kolors_lab.models.memory import memory_used, training_plan
 from kolors_lab.models.presets import get_preset
+from kolors_lab.training.beside import beside
 from kolors_lab.training.checkpoint import (
     Metrics,
     checkpoint_file,
@@ -43,6 +44,7 @@ from kolors_lab.training.config import PLACES, PRECISIONS, TrainConfig, check_id
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loss import draw, loss
+from kolors_lab.training.methods import METHODS, Method
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
 from kolors_lab.training.processes import any_of, mean_over, start_processes
 from kolors_lab.training.validation import watch
@@ -67,7 +69,8 @@ def train(
     on_metrics: Callable[[dict[str, float]], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train a LoRA; return `out/lora.safetensors`. A pipeline that is passed in is given back without the LoRA.
+    """Train a LoRA; return `out/lora.safetensors`, with other methods `out/controlnet` or `out/unet`. A pipeline that
+    is passed in is given back as it was, without a LoRA.
 
     A training that was cut short and left a checkpoint in `out` goes on from there, on a CPU bit for bit.
     Calls `on_encode(done, total)` while pictures and captions are encoded, `say(line)` with the memory plan, and after
@@ -80,9 +83,10 @@ def train(
     config = resolve(config, preset)
     find_optimizer(config.optimizer)
     need_quantization("base_bits", config.base_bits)
-    run = Path(config.out)
-    if (run / "lora.safetensors").exists():
-        raise DataError(f"{run} already holds a lora.safetensors; choose another folder or move it away")
+    run, method = Path(config.out), METHODS[config.method]
+    for result in {method.result, "lora.safetensors"}:
+        if (run / result).exists():
+            raise DataError(f"{run} already holds a {result}; choose another folder or move it away")
     examples, held = read_sets(config)
     processes = start_processes()
     if not processes.is_main_process:  # one of them tells and writes
@@ -98,24 +102,29 @@ def train(
             pipe = _prepare(pipe, preset, config, processes.device)
             examples += class_examples(pipe, examples, config, preset, processes.device, on_encode)
             data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
+            data = beside(data, examples, preset.size, config, config.method)
             watcher = watch(pipe, examples, held, config, preset, run, processes.device, loss)
+            if watcher and watcher.held:
+                watcher.held = beside(watcher.held, held, preset.size, config.plain(), config.method)
             if not borrowed:
                 pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
+        model = None
         try:
-            training = Training(_with_lora(pipe, preset, config), pipe.scheduler, data, config, processes)
+            model = method.begin(pipe, preset, config)
+            training = Training(model, pipe.scheduler, data, config, processes)
             if say:
                 copies = 5 if training.ema else 4  # weights, gradients, two moments of AdamW, the average
                 batch = max(batch_sizes(config))
                 say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
             header = _header(config, preset, examples)
-            fit(training, run, header, settings, state, on_step, on_metrics, watcher)
+            fit(training, run, header, settings, state, on_step, on_metrics, watcher, method)
         finally:
             pipe.unet.eval()
             pipe.unet.disable_gradient_checkpointing()
             if borrowed:
-                unload_lora(pipe)
+                method.end(pipe, model)
                 place(pipe, processes.device)
-    return run / "lora.safetensors"
+    return run / method.result
 
 
 def fit(
@@ -127,8 +136,9 @@ def fit(
     on_step: Callable[[int, int, float], None] | None = None,
     on_metrics: Callable[[dict[str, float]], None] | None = None,
     watcher: Callable[[Training, dict[str, float]], bool] | None = None,
+    method: Method = METHODS["lora"],
 ) -> None:
-    """Take all steps, those after `state` if there is one; write metrics, checkpoints and at the end the LoRA.
+    """Take all steps, those after `state` if there is one; write metrics, checkpoints and at the end what was learned.
 
     `watcher(training, row)`, called after each step, may add to the row of metrics and ends the training by True; its
     state_dict and load_state_dict are for the checkpoints. Ctrl+C and SIGTERM are obeyed after a checkpoint.
@@ -155,14 +165,14 @@ def fit(
             stop = any_of(training.processes, bool(stopped))
             due = config.checkpoint_every and training.step % config.checkpoint_every == 0
             if main and (stop or due) and not ended:
-                training.save(checkpoint_file(run, training.step, ".safetensors"), header)
+                training.save(checkpoint_file(run, training.step, ".safetensors"), header, method.write)
                 seen = watcher.state_dict() if watcher else {}
                 state = {"training": training.state_dict(), "watcher": seen, "settings": settings}
                 save_state(run, training.step, state)
             if stop:
                 break
         if main and (ended or training.step == config.steps):
-            training.save(run / "lora.safetensors", header)
+            training.save(run / method.result, header, method.write)
             clear_states(run)
 
 
@@ -267,12 +277,15 @@ class Training:
             if self.ema:
                 self.ema.restore(self.weights)
 
-    def save(self, file: Path, header: dict[str, str]) -> None:
-        """Write the LoRA, averaged if there is an average. ModelError, and nothing is written, if it is not finite."""
+    def save(self, file: Path, header: dict[str, str], write: Callable[[Any, Path, dict[str, str]], Path]) -> None:
+        """Write what was learned by a method's `write`, averaged if there is an average.
+
+        ModelError, and nothing is written, if it is not finite.
+        """
         with self.averaged():
             if not all(weight.isfinite().all() for weight in self.weights):
                 raise ModelError(f"the weights after step {self.step} are not finite")
-            save_lora(self.unet, file, header)
+            write(self.unet, file, header)
 
     def state_dict(self) -> dict[str, Any]:
         """All that going on after this step needs."""
@@ -324,18 +337,6 @@ def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, d
     pipe.remove_all_hooks()
     pipe.to("cpu")
     return pipe
-
-
-def _with_lora(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> UNet2DConditionModel:
-    """The pipeline's UNet, ready to train its LoRA."""
-    if config.base_bits:
-        pipe.unet = load_quantized_unet(preset, config.base_bits, pipe.unet.dtype)
-    add_lora(
-        pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, dropout=config.dropout,
-        use_rslora=config.use_rslora, use_dora=config.use_dora, start=config.init_lora,
-    )  # fmt: skip
-    set_checkpointing(pipe.unet, config.gradient_checkpointing)
-    return pipe.unet.train()
 
 
 def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:

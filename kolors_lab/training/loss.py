@@ -43,15 +43,21 @@ def loss(
 ) -> torch.Tensor:
     """Mean squared error, a scalar, of the predicted noise; an example counts by its weight x min(SNR, gamma) / SNR.
 
+    Where the batch has a `mask` (B, 1, h, w), the mean of a picture is that over its white, so that small masks count
+    as much as large ones; its `control` (B, 3, H, W) goes to the model among the added conditions.
     `batch` as Encoded.batch gives it; noise (B, 4, h, w); timesteps (B,) in 0..1099.
     """
+    import torch
     from diffusers.training_utils import compute_snr
 
     noisy = noise_scheduler.add_noise(batch["latents"], noise, timesteps)
     conditions = {"text_embeds": batch["pooled"], "time_ids": batch["time_ids"]}
+    conditions |= {"control": batch["control"]} if "control" in batch else {}
     dtype = unet.conv_in.weight.dtype  # unet.dtype would go through all parameters, 3 % of a small model's step
     predicted = unet(noisy.to(dtype), timesteps, batch["prompt_embeds"], added_cond_kwargs=conditions).sample
-    error = (predicted.float() - noise).square().mean(dim=(1, 2, 3))
+    squares = (predicted.float() - noise).square().mean(dim=1, keepdim=True)
+    mask = batch.get("mask", torch.ones_like(squares))
+    error = (squares * mask).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
     if snr_gamma is not None:
         snr = compute_snr(noise_scheduler, timesteps)
         error = error * snr.clamp(max=snr_gamma) / snr

@@ -1,0 +1,120 @@
+"""Pictures that lie beside those that are learned from: controls, and masks that say what of a picture counts.
+
+They are cut, turned and mirrored exactly as the picture is, so that each stays on its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kolors_lab.core.errors import DataError, SettingError, check_name
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import read_sources
+from kolors_lab.sampling.control import KINDS, pixels
+from kolors_lab.sampling.masks import file_beside
+from kolors_lab.training.latent_cache import Encoded, cut
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+    from kolors_lab.dataset.folder import Example
+    from kolors_lab.dataset.sets import DataConfig
+
+
+@dataclass(frozen=True)
+class BesideConfig:
+    """What lies beside the pictures.
+
+    Args:
+        control_kind: method controlnet: what controls are made of: canny, scribble, or none (they are controls already)
+        controls: method controlnet: folder of a control for each picture, of the same name; none: those that the set's
+            own list of pairs (prompt.json) names, or else made of the pictures themselves
+        masks: folder of a mask for each picture, of the same name: white counts in the loss, black does not
+    """
+
+    control_kind: str = "canny"
+    controls: str | None = None
+    masks: str | None = None
+
+    def __post_init__(self):
+        check_name("control_kind", self.control_kind, KINDS)
+
+
+@dataclass(frozen=True)
+class Beside(Encoded):
+    """An encoded set with a control (3, H, W) from 0 to 1, or a mask (1, h, w) of latents, beside each picture."""
+
+    images: Sequence[Path] = ()  # per picture
+    size: int = 0  # px
+    config: DataConfig | None = None
+    kind: str = ""  # of the controls; "" where there are none
+    controls: Sequence[Path | None] = ()  # per picture; None: made of the picture
+    masks: Sequence[Path] = ()  # per picture; none at all where all of a picture counts
+
+    def _entry(self, number: int) -> dict[str, torch.Tensor]:
+        row = super()._entry(number)
+        entry = number % len(self)
+        picture, version = divmod(entry, self.variants)
+        image = open_image(self.images[picture])
+
+        def same(file: Path | None) -> Image.Image:
+            """The file's picture, or the picture itself, cut as this version is; a file keeps its colours."""
+            other = open_image(file).resize(image.size) if file else image
+            config = replace(self.config, color_jitter=0.0) if file else self.config
+            return cut(other, self.size, config, version, self.pictures[entry].stem)[0]
+
+        if self.kind:
+            row["control"] = pixels(KINDS[self.kind](same(self.controls[picture])))
+        if self.masks:
+            row["mask"] = self._mask(same(self.masks[picture]), self.masks[picture])
+        return row
+
+    @staticmethod
+    def _mask(part: Image.Image, file: Path) -> torch.Tensor:
+        mask = pixels(part.convert("L").reduce(8))[:1]
+        if not mask.any():
+            raise DataError(f"mask {file} is all black where the picture is learned from: nothing would count")
+        return mask
+
+
+def beside(data: Encoded, examples: Sequence[Example], size: int, config: DataConfig, method: str) -> Encoded:
+    """The encoded set with what the config lays beside it. DataError for a control or mask that is missing or unlike.
+
+    `config` is a TrainConfig, or its `plain()`.
+    """
+    if method != "controlnet" and not config.masks:
+        return data
+    images = [example.image for example in examples]
+    controls = _controls(images, config) if method == "controlnet" else []
+    masks = [file_beside(image, config.masks) for image in images] if config.masks else []
+    for image, *others in zip(images, *(side for side in (controls, masks) if side), strict=True):
+        for other in filter(None, others):
+            _same_shape(image, other)
+    given = {field.name: getattr(data, field.name) for field in fields(Encoded)}
+    kind = config.control_kind if method == "controlnet" else ""
+    return Beside(**given, images=images, size=size, config=config, kind=kind, controls=controls, masks=masks)
+
+
+def _controls(images: Sequence[Path], config: DataConfig) -> list[Path | None]:
+    """Each picture's control; None where it is made of the picture."""
+    if config.controls:
+        return [file_beside(image, config.controls) for image in images]
+    sources = {}
+    for folder in (config.data, *(text.partition("=")[0] for text in config.more_data)):
+        sources |= read_sources(folder)
+    found = [sources.get(image) for image in images]
+    if config.control_kind == "none" and None in found:
+        raise SettingError(
+            f"control_kind = none: {images[found.index(None)]} has no control; give a folder of them as controls"
+        )
+    return found
+
+
+def _same_shape(image: Path, other: Path) -> None:
+    one, two = open_image(image).size, open_image(other).size
+    if abs(one[0] * two[1] - one[1] * two[0]) > 0.02 * one[0] * two[1]:
+        raise DataError(f"{other} has {two[0]} x {two[1]} px, {image} {one[0]} x {one[1]}: both must be of one shape")

@@ -1,0 +1,83 @@
+"""Training a ControlNet: a copy of the UNet's first half learns to say where things stand, the UNet stays as it is.
+
+    kolors-lab train --method controlnet --data FOLDER --out runs/edges
+    kolors-lab generate --control picture.png --control_net runs/edges/controlnet
+
+Its zero convolutions let it begin without effect; for a long while it changes little, then obeys within a few hundred
+steps (sudden convergence, https://arxiv.org/abs/2302.05543, 3.4).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.models.memory import set_checkpointing
+from kolors_lab.sampling.control import residuals
+from kolors_lab.training.learner import Learner, save_folder
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import ControlNetModel, KolorsPipeline, UNet2DConditionModel
+
+    from kolors_lab.models.presets import Preset
+    from kolors_lab.training.config import TrainConfig
+
+
+class WithControl(Learner):
+    """A frozen UNet and the ControlNet that learns at its side; reads the control in `added_cond_kwargs`."""
+
+    def __init__(self, unet: UNet2DConditionModel, net: ControlNetModel):
+        super().__init__(unet)
+        self.net = net
+
+    def parts(self) -> list[torch.nn.Module]:
+        return [self.unet, self.net]
+
+    def __call__(
+        self, sample: torch.Tensor, time: torch.Tensor, embeds: torch.Tensor, added_cond_kwargs: dict[str, torch.Tensor]
+    ) -> Any:
+        added = dict(added_cond_kwargs)
+        more = residuals(self.net, sample, time, embeds, added, added.pop("control"))
+        return self.unet(sample, time, embeds, added_cond_kwargs=added, **more)
+
+
+def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
+    """A ControlNet that begins as the UNet's own first half, in float32, its effect zero.
+
+    diffusers' from_unet leaves the text projection at random: it is copied here.
+    """
+    import torch
+    from diffusers import ControlNetModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = ControlNetModel.from_unet(unet)
+    if unet.encoder_hid_proj is not None:
+        net.encoder_hid_proj.load_state_dict(unet.encoder_hid_proj.state_dict())
+    return net.float()
+
+
+def begin(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> WithControl:
+    """The pipeline's UNet, frozen, with a new net at its side."""
+    pipe.unet.requires_grad_(False)
+    net = new_net(pipe.unet, config.seed).requires_grad_(True)
+    set_checkpointing(pipe.unet, config.gradient_checkpointing)
+    if config.gradient_checkpointing != "none":
+        net.enable_gradient_checkpointing()
+    return WithControl(pipe.unet, net).train()
+
+
+def write(model: WithControl, file: Path, header: dict[str, str]) -> Path:
+    """The net as a folder that diffusers' ControlNetModel and `--control_net` load; a checkpoint's loses its suffix.
+
+    `header` goes into README.md, since the folder's config has no place for it.
+    """
+    folder = save_folder(model.net, file.with_suffix(""))
+    lines = ["# ControlNet", "", *(f"- {key}: {value}" for key, value in header.items() if value)]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def end(pipe: KolorsPipeline, model: WithControl) -> None:
+    """Nothing to take off: the UNet was only read."""
