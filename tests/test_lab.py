@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timezone
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from helpers import make_lora
 from PIL import Image
 
 from kolors_lab.lora.formats import write_lora
+from kolors_lab.notebook import labs
 from kolors_lab.notebook.labs import GridLab, PromptLab
+from kolors_lab.notebook.widgets import TASKS, uploaded
 from kolors_lab.sampling.metadata import read_settings
 
 SMALL = {"steps": 1, "width": 64, "height": 64}
@@ -109,6 +113,46 @@ def test_what_goes_wrong_is_said_in_a_line(lab, tmp_path):
     given = {"name": "../no.png", "content": memoryview(b"no picture"), "type": "", "size": 10}
     lab.upload.value = (given | {"last_modified": datetime.now(timezone.utc)},)
     assert "no.png" in said(lab) and not (tmp_path / "no.png").samefile(tmp_path / "lab/loaded/no.png")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the GPU's memory does not suffice"),
+        (MemoryError(), "main memory does not suffice"),
+        (OSError(28, "No space left on device", "001.png"), "001.png: No space left on device; free some space"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_whatever_goes_wrong_ends_in_a_line_and_the_button_comes_back(lab, monkeypatch, error, line):
+    """As in a notebook, where the drawing runs beside the kernel's loop."""
+
+    def fail(*_, **__):
+        raise error
+
+    async def click():
+        monkeypatch.setattr(labs, "generate_file", fail)
+        lab.buttons.children[0].click()
+        assert lab.busy
+        await asyncio.gather(*TASKS)
+
+    asyncio.run(click())
+    assert line in unescape(said(lab)) and not lab.busy
+    monkeypatch.undo()
+    lab.buttons.children[0].click()
+    assert len(lab.made) == 1
+
+
+def test_what_fails_after_the_drawing_is_a_line_too(lab, monkeypatch):
+    monkeypatch.setattr(labs, "contact", lambda files: 1 / 0)
+    lab.buttons.children[0].click()
+    assert "division by zero" in said(lab) and not lab.busy
+
+
+def test_files_come_in_from_either_ipywidgets():
+    seven = {"a.png": {"metadata": {"name": "a.png"}, "content": b"x"}}
+    eight = ({"name": "a.png", "content": memoryview(b"x")},)
+    assert uploaded(seven) == uploaded(eight) == [("a.png", b"x")]
 
 
 def test_grid_lab_draws_a_recipe_and_shows_its_call(pipe, pipe_folder, tmp_path, monkeypatch):

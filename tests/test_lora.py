@@ -23,6 +23,7 @@ from kolors_lab.lora.adapter import (
     set_loras,
     unload_lora,
     unmerge,
+    wearing,
 )
 from kolors_lab.lora.formats import write_lora
 
@@ -239,3 +240,27 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(pipe, tmp_path, mon
     with pytest.raises(DataError, match="No space left"):
         save_lora(pipe.unet, tmp_path / "out" / "lora.safetensors")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_wearing_gives_back_what_the_pipeline_wore_and_an_empty_chain_wears_nothing(pipe, make, tmp_path):
+    """A file that says "no LoRA" must not have been drawn with the caller's."""
+    base, mine, other = draw(pipe), make(), write_lora(make_lora(pipe.unet, ATTENTION, 4.0, seed=5), tmp_path / "o.st")
+    load_lora(pipe, mine, 0.7)
+    before = draw(pipe)
+    with wearing(pipe, []):
+        assert alike(draw(pipe), base)
+    with wearing(pipe, [(other, 1.0)]):
+        worn = draw(pipe)
+    assert alike(draw(pipe), before) and not alike(before, base)
+    unload_lora(pipe)
+    load_lora(pipe, other)
+    assert alike(draw(pipe), worn) and not alike(worn, before)
+    with pytest.raises(RuntimeError), wearing(pipe, [(mine, 1.0)]):
+        raise RuntimeError("the drawing failed")
+    assert alike(draw(pipe), worn) and list(pipe.unet.peft_config) == ["kolors_lab"]
+
+
+def test_filters_of_warnings_are_left_to_other_threads(pipe, make, monkeypatch):
+    """catch_warnings changes the filters of the whole process, and another thread's end brings old ones back."""
+    monkeypatch.setattr(warnings, "catch_warnings", None)
+    load_lora(pipe, make())

@@ -75,6 +75,12 @@ def test_a_wrong_value_is_a_line_and_nothing_is_drawn(studio):
     assert not studio.out.exists()
 
 
+def test_a_drawing_that_breaks_off_is_a_line_and_the_next_one_goes(studio, monkeypatch):
+    monkeypatch.setattr("kolors_lab.comic.panels.generate_batch", lambda *_, **__: 1 / 0)
+    studio.draw(1)
+    assert "division by zero" in studio.status.value and not studio.busy
+
+
 def test_in_a_browser(pipe_folder, tmp_path):
     (tmp_path / "s.md").write_text(STORY, encoding="utf-8")
     config = f"StoryConfig(preset={str(pipe_folder)!r}, story='s.md', out='out', steps=1)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -305,7 +305,7 @@ def _caption(file: Path, settings: dict) -> None:
 def artist(pipe: Pipe | None, lora: str | Path | None, strength: float) -> Iterator[KolorsPipeline | None]:
     """The pipeline, loaded if need be, with the LoRA on it for as long as the block lasts; None for None."""
     pipe = pipe if pipe is None or hasattr(pipe, "unet") else pipe()
-    with wearing(pipe, [(lora, strength)] if pipe and lora else []):
+    with wearing(pipe, [(lora, strength)] if lora else []) if pipe else nullcontext():
         yield pipe
 
 

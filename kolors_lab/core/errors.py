@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection
 
 
@@ -52,3 +53,32 @@ def check_name(field: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0)[0]
         raise SettingError(f"{field} = {name!r}: there is none of that name, the nearest is {near}; {', '.join(known)}")
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")  # torch's, CUDA's, cuBLAS'
+
+
+def explain(error: BaseException) -> str | None:
+    """What the user can do about an exception, in one line; None for one that is a fault of the program.
+
+    Out of memory comes as MemoryError (Python, numpy) or as RuntimeError: torch's OutOfMemoryError for a GPU,
+    a plain one from its allocator on the CPU and from CUDA's libraries.
+    """
+    if isinstance(error, KolorsLabError):
+        return str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(str(error))):
+        where = "the GPU's memory" if "cuda" in f"{type(error).__module__} {error}".lower() else "main memory"
+        return (
+            f"{where} does not suffice for this; take smaller pictures (width, height, batch, batch_size), "
+            "gradient_checkpointing full, text_encoder_bits 8, or close what else uses it"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        hint = "; free some space or choose another place" if error.errno in NO_ROOM else ""
+        return f"{where}{error.strerror or error}{hint}"
+    return None
+
+
+def _lacks_memory(text: str) -> bool:
+    return any(sign in text.lower() for sign in NO_MEMORY)

@@ -40,13 +40,13 @@ def open_image(file: str | Path) -> Image.Image:
     try:
         if file.stat().st_size == 0:
             raise DataError(f"{file} is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's bomb warning and broken EXIF: judged here, not printed
-            with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                    raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+        # Pillow's bomb warning and broken EXIF: judged here, not printed; catch_warnings is not safe in threads
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except FileNotFoundError as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Chain = Sequence[tuple[str | Path | Lora, float]]  # LoRAs, files or read ones, each with its strength
 
-ADAPTER = "kolors_lab"
+ADAPTER, WORN = "kolors_lab", "kolors_lab_worn"  # names of adapters: what stays on, what is on for a drawing
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
 TARGETS = {  # groups of layers in the UNet's blocks, by the ends of their names; a new group is one line here
     "attention": ATTENTION,
@@ -126,15 +126,13 @@ def set_loras(pipe: KolorsPipeline, chain: Chain) -> list[dict[str, str]]:
     Their effects add up; strength 1 is as trained, a negative one goes the other way. An empty chain takes all off.
     Raises ModelError for what `read_lora` refuses and for a LoRA made for another model; nothing changes then.
     """
-    loras = [_opened(lora) for lora, _ in chain]
-    for lora, what in loras:
-        _compare(what, lora, pipe.unet)
+    loras = _fitting(pipe, chain)
     unload_lora(pipe)
-    names = [f"{ADAPTER}_{n}" if n else ADAPTER for n in range(len(loras))]
-    for name, (lora, what) in zip(names, loras, strict=True):
-        _load(pipe, name, lora, what)
-    if names:
-        pipe.unet.set_adapters(names, [strength for _, strength in chain])
+    try:
+        _put_on(pipe, loras, [strength for _, strength in chain], ADAPTER)
+    except ModelError:
+        unload_lora(pipe)
+        raise
     return [lora.header for lora, _ in loras]
 
 
@@ -145,15 +143,44 @@ def load_lora(pipe: KolorsPipeline, file: str | Path | Lora, strength: float = 1
 
 @contextlib.contextmanager
 def wearing(pipe: KolorsPipeline, chain: Chain) -> Iterator[None]:
-    """With LoRAs on the pipeline, as `set_loras`, and off again at the end; an empty chain leaves all as it is."""
-    if not chain:
-        yield
+    """With these LoRAs alone on the pipeline, as `set_loras`; at the end those it had before are on it again."""
+    loras, unet = _fitting(pipe, chain), pipe.unet
+    strengths = [strength for _, strength in chain]
+    if not hasattr(unet, "peft_config"):
+        try:
+            _put_on(pipe, loras, strengths, ADAPTER)
+            yield
+        finally:
+            unload_lora(pipe)
         return
+    before = unet.active_adapters()
     try:
-        set_loras(pipe, chain)
+        if chain:
+            _put_on(pipe, loras, strengths, WORN)
+        else:
+            unet.disable_lora()
         yield
     finally:
-        unload_lora(pipe)
+        unet.delete_adapters([name for name in unet.peft_config if name.startswith(WORN)])
+        unet.set_adapter(before)
+        unet.enable_lora()
+
+
+def _fitting(pipe: KolorsPipeline, chain: Chain) -> list[tuple[Lora, str]]:
+    """The LoRAs of a chain, each with how to speak of it. ModelError for one that was made for another model."""
+    loras = [_opened(lora) for lora, _ in chain]
+    for lora, what in loras:
+        _compare(what, lora, pipe.unet)
+    return loras
+
+
+def _put_on(pipe: KolorsPipeline, loras: list[tuple[Lora, str]], strengths: list[float], prefix: str) -> None:
+    """Load LoRAs as adapters of these names beside any that are there, and let them alone act."""
+    names = [f"{prefix}_{n}" if n else prefix for n in range(len(loras))]
+    for name, (lora, what) in zip(names, loras, strict=True):
+        _load(pipe, name, lora, what)
+    if names:
+        pipe.unet.set_adapters(names, strengths)
 
 
 def _opened(lora: str | Path | Lora) -> tuple[Lora, str]:
@@ -162,20 +189,19 @@ def _opened(lora: str | Path | Lora) -> tuple[Lora, str]:
 
 
 def _load(pipe: KolorsPipeline, name: str, lora: Lora, what: str) -> None:
+    # several LoRAs are what is wanted; not catch_warnings, which changes the filters of every thread
+    warnings.filterwarnings("ignore", "Already found a `peft_config`")
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several LoRAs are what is wanted
-            pipe.load_lora_into_unet(
-                diffusers_tensors(lora),
-                network_alphas=None,
-                unet=pipe.unet,
-                adapter_name=name,
-                metadata={f"unet.{key}": value for key, value in adapter_config(lora).items()},
-                low_cpu_mem_usage=True,  # the weights are put in as they are, without random ones before
-                _pipeline=pipe,
-            )
+        pipe.load_lora_into_unet(
+            diffusers_tensors(lora),
+            network_alphas=None,
+            unet=pipe.unet,
+            adapter_name=name,
+            metadata={f"unet.{key}": value for key, value in adapter_config(lora).items()},
+            low_cpu_mem_usage=True,  # the weights are put in as they are, without random ones before
+            _pipeline=pipe,
+        )
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        unload_lora(pipe)
         raise ModelError(f"{what} cannot be loaded ({error})") from error
 
 

@@ -136,9 +136,9 @@ def quietly() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # one of the two supported lines calls torch_dtype deprecated
-        yield
+    # one of the two supported lines calls torch_dtype deprecated; not catch_warnings, which is not safe in threads
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|diffusers")
+    yield
 
 
 def _parts(pipe: KolorsPipeline) -> list[torch.nn.Module]:

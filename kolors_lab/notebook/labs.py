@@ -9,22 +9,21 @@ lie as PNGs with their settings in the lab's folder, and a small copy stays in t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, fields, replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import DataError, KolorsLabError
+from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import replacing
 from kolors_lab.lora.tags import lora_files
-from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
-from kolors_lab.notebook.widgets import SettingsForm, aside, jpeg, soon
+from kolors_lab.notebook.widgets import SettingsForm, jpeg, soon, uploaded
+from kolors_lab.notebook.window import Window
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import RECIPES, GridConfig, grid
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, Stop, Stopped, file_mark
+from kolors_lab.sampling.pipeline import GenerateConfig, file_mark
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -43,20 +42,19 @@ COPY = """<button class="jupyter-button widget-button" style="width: auto" oncli
 ">复制代码 Copy code</button>"""  # in the browser itself: the kernel has no way to the clipboard
 
 
-class Lab:
-    """What both labs have: a form, buttons, a live picture, a line that says how it goes, the same as code."""
+class Lab(Window):
+    """What both labs have: a form, buttons, a live picture, the same as code."""
 
     def __init__(self, config: GenerateConfig, names: Sequence[str], pipe: KolorsPipeline | None, loras: str | Path):
-        from ipywidgets import HTML, HBox, Image, IntProgress, Layout, Textarea, VBox
+        from ipywidgets import HTML, HBox, Image, Layout, Textarea, VBox
 
-        self.pipe, self.stop, self.busy = pipe, Stop(), False
+        super().__init__(pipe)
         files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
         self.loras, self.form = str(loras), SettingsForm(config, names, {"lora": (None, *files)})
         self.picture = Image(
             value=jpeg(_blank()), format="jpeg", layout=Layout(width=f"{SIDE}px", object_fit="contain")
         )
-        self.progress = IntProgress(max=1, layout=Layout(width=f"{SIDE}px"))
-        self.status = HTML()
+        self.progress.layout.width = f"{SIDE}px"
         self.code = Textarea(rows=9, layout=Layout(width="98%"), description="同样的代码 code:")
         self.code.style.description_width = "9em"
         self.code.add_class("kolors-code")
@@ -65,7 +63,6 @@ class Lab:
         form = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
         self.box = VBox([form, self.buttons, self.code, HTML(COPY)])
         self.box.add_class("kolors-lab")
-        self.kept = None  # the picture that stays in the saved notebook
         self.form.on_change(self._show_code)
         self._show_code(config)
 
@@ -75,64 +72,12 @@ class Lab:
         value = self.form.value
         return replace(value, loras=self.loras) if "<lora:" in value.prompt else value
 
-    def _button(self, text: str, action: Callable[[], None], style: str = "") -> Any:
-        from ipywidgets import Button, Layout
-
-        def click(_: object) -> None:
-            try:
-                action()
-            except KolorsLabError as error:
-                self.say(str(error), wrong=True)
-
-        button = Button(description=text, button_style=style, layout=Layout(width="auto"))
-        button.on_click(click)
-        return button
-
-    def say(self, text: str, wrong: bool = False) -> None:
-        self.status.value = f'<span style="color:{"#b3261e" if wrong else "#444"}">{escape(text)}</span>'
-
     def show(self, image: Image.Image) -> None:
         self.picture.value = jpeg(image)
 
-    def keep(self, image: Image.Image) -> None:
-        """Put a picture into the cell's own output, where it stays when the widgets are gone."""
-        if self.kept:
-            self.kept.update({"image/jpeg": jpeg(image)}, raw=True)
-
-    def run(self, work: Callable[..., Any], done: Callable[[Any], None]) -> None:
-        """Do `work(on_step, stop)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
-        if self.busy:
-            self.say("还在画上一张 the last one is still being drawn", wrong=True)
-            return
-        self.busy, self.stop = True, Stop()
-        on_step = soon(self._step)
-        self.progress.value = 0
-        self.say("正在画 … drawing" if self.pipe else "正在载入模型 … loading the model")
-
-        def finish(result: Any) -> None:
-            self.busy = False
-            if isinstance(result, Stopped):
-                self.say("停下了 stopped")
-            elif isinstance(result, KolorsLabError):
-                self.say(str(result), wrong=True)
-            else:
-                done(result)
-
-        aside(lambda: work(on_step, self.stop), finish)
-
-    def _step(self, done: int, total: int) -> None:
-        self.progress.max, self.progress.value = total, done
+    def step(self, done: int, total: int) -> None:
+        super().step(done, total)
         self.say(f"{done} / {total}")
-
-    def loaded(self, preset: str) -> KolorsPipeline:
-        self.pipe = self.pipe or load_pipeline(get_preset(preset))
-        return self.pipe
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.box)
-        self.kept = display({"text/plain": "图片会留在这里 pictures will stay here"}, raw=True, display_id=True)
 
     def _show_code(self, config: GenerateConfig) -> None:
         raise NotImplementedError
@@ -161,11 +106,11 @@ class PromptLab(Lab):
         self.upload = FileUpload(description="载入 Load", accept=".png,.json", layout=Layout(width="auto"))
         self.upload.observe(self._load, "value")
         self.buttons.children = [
-            self._button("生成 Generate", self.generate, "primary"),
-            self._button("停止 Stop", lambda: self.stop.set(), "warning"),
-            self._button("再来一张，种子+1 Same again, seed+1", self.again),
-            self._button("在这张上画 Draw over it", self.draw_over),
-            self._button("保存工作流 Save workflow", self.save_workflow),
+            self.button("生成 Generate", self.generate, "primary"),
+            self.button("停止 Stop", lambda: self.stop.set(), "warning"),
+            self.button("再来一张，种子+1 Same again, seed+1", self.again),
+            self.button("在这张上画 Draw over it", self.draw_over),
+            self.button("保存工作流 Save workflow", self.save_workflow),
             self.upload,
             self.history,
         ]
@@ -176,8 +121,8 @@ class PromptLab(Lab):
         preview = soon(self.show)
         self._show_code(config)
         self.run(
-            lambda on_step, stop: generate_file(
-                config, self.loaded(config.preset), on_step=on_step, on_preview=preview, stop=stop
+            lambda on_step: generate_file(
+                config, self.loaded(config.preset), on_step=on_step, on_preview=preview, stop=self.stop
             ),
             lambda file: self._finish(config, file),
         )
@@ -198,7 +143,7 @@ class PromptLab(Lab):
 
         config = ComfyExportConfig(self._last(), str(Path(self._last()).with_suffix(".json")))
         self.say(f"已保存 saved: {comfy_export(config)}")
-        self.code.value = as_code(config, "comfy_export", "kolors_lab.comfy.prepare")
+        self.code.value = as_code(config, "comfy_export")
 
     def load(self, file: str | Path) -> None:
         """Put the settings of a picture, or of a workflow's last sampler, into the form."""
@@ -224,7 +169,7 @@ class PromptLab(Lab):
         self.show(open_image(file))
         self.say(f"{file}")
         self.history.options = [("历史 history", -1), *((_line(one), n) for n, one in enumerate(self.made))]
-        self.keep(contact([Path(one.out) for one in self.made[-SHOWN:]]))
+        self.keep(jpeg(contact([Path(one.out) for one in self.made[-SHOWN:]])))
         self.form.update(seed=config.next_seed())
         self._show_code(config)
 
@@ -252,16 +197,16 @@ class PromptLab(Lab):
             self.form.update(**asdict(self.made[change["new"]]))
 
     def _load(self, change: dict) -> None:
-        for upload in change["new"]:
-            try:
-                with replacing(self.out / "loaded" / Path(upload["name"]).name) as file:
-                    file.write_bytes(upload["content"])
-                self.load(self.out / "loaded" / Path(upload["name"]).name)
-            except KolorsLabError as error:
-                self.say(str(error), wrong=True)
+        for name, content in uploaded(change["new"]):
+            self.attempt(lambda file=self.out / "loaded" / Path(name).name, content=content: self._take(file, content))
+
+    def _take(self, file: Path, content: bytes) -> None:
+        with replacing(file) as temporary:
+            temporary.write_bytes(content)
+        self.load(file)
 
     def _show_code(self, config: GenerateConfig) -> None:
-        self.code.value = as_code(config, "generate_file", "kolors_lab.sampling.pipeline")
+        self.code.value = as_code(config, "generate_file")
 
 
 class GridLab(Lab):
@@ -284,8 +229,8 @@ class GridLab(Lab):
         self.recipes.observe(self._fill, "value")
         self.buttons.children = [
             self.recipes,
-            self._button("画 Draw", self.draw, "primary"),
-            self._button("停止 Stop", lambda: self.stop.set(), "warning"),
+            self.button("画 Draw", self.draw, "primary"),
+            self.button("停止 Stop", lambda: self.stop.set(), "warning"),
         ]
 
     def draw(self) -> None:
@@ -293,7 +238,7 @@ class GridLab(Lab):
         config, live = self.config, soon(self.show)
         self._show_code(config)
         self.run(
-            lambda on_step, stop: grid(config, self.loaded(config.preset), on_step, on_picture=live, stop=stop),
+            lambda on_step: grid(config, self.loaded(config.preset), on_step, on_picture=live, stop=self.stop),
             self._finish,
         )
 
@@ -302,7 +247,7 @@ class GridLab(Lab):
 
         image = open_image(file)
         self.show(image)
-        self.keep(image)
+        self.keep(jpeg(image))
         self.say(f"{file}")
 
     def _fill(self, change: dict) -> None:
@@ -310,10 +255,10 @@ class GridLab(Lab):
             self.form.update(x=change["new"][0], y=change["new"][1], z="")
 
     def _show_code(self, config: GenerateConfig) -> None:
-        self.code.value = as_code(config, "grid", "kolors_lab.pictures.grids")
+        self.code.value = as_code(config, "grid")
 
 
-def as_code(config: Any, function: str, module: str) -> str:
+def as_code(config: Any, function: str) -> str:
     """The call that does the same, with the fields that differ from their defaults."""
     kind = type(config).__name__
     given = {
@@ -322,7 +267,7 @@ def as_code(config: Any, function: str, module: str) -> str:
         if field.default is MISSING or getattr(config, field.name) != field.default
     }
     lines = ",\n".join(f"    {name}={value!r}" for name, value in given.items())
-    return f"from {module} import {kind}, {function}\n\n{function}({kind}(\n{lines},\n))"
+    return f"from kolors_lab import {kind}, {function}\n\n{function}({kind}(\n{lines},\n))"
 
 
 def contact(files: Sequence[Path], columns: int = 4, side: int = 160) -> Image.Image:

@@ -8,7 +8,6 @@ All it does lies in its folder as files that the commands read as well: `story.c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -32,13 +31,15 @@ from kolors_lab.comic.panels import (
 )
 from kolors_lab.comic.script import Script, read_script, write_script
 from kolors_lab.core.errors import KolorsLabError
-from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
-from kolors_lab.notebook.widgets import SettingsForm, aside, show, soon
+from kolors_lab.notebook.widgets import SettingsForm, show
+from kolors_lab.notebook.window import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from diffusers import KolorsPipeline
-    from ipywidgets import Button, HBox
+    from ipywidgets import HBox
 
 SIDE, WIDE = 168, 960  # px of a panel in the table; of page and contact sheet
 HOW = ("title", "layout", "lora", "lora_strength", "steps", "cfg")
@@ -48,15 +49,17 @@ EMPTY = (  # one pale pixel, where no picture is yet
 STALE = '<span style="color:#c8553d">改过了，还没重画 changed, not drawn yet</span>'
 
 
-class StoryStudio:
+class StoryStudio(Window):
     """Widgets for one story; `config.story` is where it begins, `config.out` where everything goes."""
+
+    promise = "漫画页会留在这里 the page will stay here"
 
     def __init__(self, config: StoryConfig | None = None, pipe: KolorsPipeline | None = None, takes: int = 4):
         import ipywidgets as w
 
         config = config or StoryConfig(out="runs/studio")
-        self.out, self.pipe, self.takes = Path(config.out), pipe, takes
-        self.busy, self.kept, self.looked = False, None, 1
+        super().__init__(pipe)
+        self.out, self.takes, self.looked = Path(config.out), takes, 1
         self.file = self.out / "story.csv"
         self.script = read_script(self.file if self.file.exists() else story_file(config.story))
         title = config.title or story_title(config.story)
@@ -71,7 +74,7 @@ class StoryStudio:
         self.rows = [SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed")) for scene in scenes]
         self.pictures = [w.Image(value=EMPTY, format="png", width=SIDE, height=SIDE) for _ in scenes]
         self.notes = [w.HTML() for _ in scenes]
-        self.progress, self.status = w.IntProgress(max=1, layout=w.Layout(width="20em")), w.HTML()
+        self.progress.layout.width = "20em"
         self.big = w.Image(layout=w.Layout(width="100%", max_width=f"{WIDE}px", display="none"))
         self.play = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.call = w.HTML()
@@ -92,8 +95,8 @@ class StoryStudio:
             ),
         )
         buttons = [
-            self._button("画没画的，排版 Draw and page", self.tell, "primary"),
-            self._button("试镜 Cast", self.cast),
+            self.button("画没画的，排版 Draw and page", self.tell, "primary"),
+            self.button("试镜 Cast", self.cast),
         ]
         head = [w.HTML("<b>固定的部分，只说一次 Parts said once</b>"), *self.parts.values()] if self.parts else []
         bar = w.HBox([*buttons, self.progress, self.status], layout=w.Layout(flex_flow="row wrap"))
@@ -108,25 +111,12 @@ class StoryStudio:
             widget.style.description_width = "15em"
         side = w.VBox([w.HTML(f"<b style='font-size:1.3em'>{n}</b>"), self.pictures[n - 1]])
         buttons = [
-            self._button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
-            self._button("换种子 Next seed", lambda: self.draw(n, 1)),
+            self.button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
+            self.button("换种子 Next seed", lambda: self.draw(n, 1)),
         ]
         return w.HBox(
             [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="14em"))]
         )
-
-    def _button(self, text: str, action: Callable[[], None], style: str = "") -> Button:
-        import ipywidgets as w
-
-        def click(_: object) -> None:
-            try:
-                action()
-            except KolorsLabError as error:
-                self._say(str(error), wrong=True)
-
-        button = w.Button(description=text, button_style=style, layout=w.Layout(width="auto"))
-        button.on_click(click)
-        return button
 
     @property
     def config(self) -> StoryConfig:
@@ -172,18 +162,18 @@ class StoryStudio:
             with artist(self._pipe, config.lora, config.lora_strength) as pipe:
                 draw_files(pipe, {file: settings}, 1, None, 1, self._look())
 
-        self._run(work, lambda _: self._say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
+        self.run(work, lambda _: self.say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
 
-    def tell_story(self) -> None:
+    def tell(self) -> None:
         """Draw the panels that are missing or changed, and the page."""
         self.save()
-        self._run(lambda on_step: story(self.config, on_step, self._pipe), self._show_page)
+        self.run(lambda on_step: story(self.config, on_step, self._pipe), self._show_page)
 
     def cast(self) -> None:
         """Draw `takes` of every scene and have the best play; below, every scene's sheet and another choice."""
         self.save()
         config = CastConfig(**vars(self.config), takes=self.takes)
-        self._run(lambda on_step: cast(config, on_step, self._pipe), self._show_cast)
+        self.run(lambda on_step: cast(config, on_step, self._pipe), self._show_cast)
 
     def choose(self, n: int, seed: int) -> None:
         """Have `seed` play scene `n`."""
@@ -192,40 +182,17 @@ class StoryStudio:
         self.cast()
 
     def _pipe(self) -> KolorsPipeline:
-        self.pipe = self.pipe or load_pipeline(get_preset(self.config.preset))
-        return self.pipe
+        return self.loaded(self.config.preset)
 
-    def _run(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None]) -> None:
-        """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
-        if self.busy:
-            self._say("上一件还没做完 the last one is still being done", wrong=True)
-            return
-        self.busy = True
-        self._say("正在画 … drawing" if self.pipe else "正在载入模型 … loading the model")
-
-        def finish(result: Any) -> None:
-            self.busy = False
-            self._mark()
-            if isinstance(result, KolorsLabError):
-                self._say(str(result), wrong=True)
-            else:
-                done(result)
-
-        step = soon(self._step)
-        aside(lambda: work(step), finish)
-
-    def _step(self, done: int, total: int) -> None:
-        self.progress.max, self.progress.value = total, done
-
-    def _say(self, text: str, wrong: bool = False) -> None:
-        self.status.value = f'<span style="color:{"#b3261e" if wrong else "#444"}">{escape(text)}</span>'
+    def refresh(self) -> None:
+        self._mark()
 
     def _mark(self) -> None:
         """Show the panels that are there, which of them are out of date, and the call that does the same."""
         try:
             settings, config = self._settings(), self.config
         except KolorsLabError as error:
-            self._say(str(error), wrong=True)
+            self.say(str(error), wrong=True)
             return
         for (file, wanted), picture, note in zip(settings.items(), self.pictures, self.notes, strict=True):
             there = settings_of(file)
@@ -236,10 +203,8 @@ class StoryStudio:
         self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
 
     def _show_page(self, page: Path) -> None:
-        self._say(f"排好了 the page is made: {page}")
-        picture = self._enlarge(page)
-        if self.kept:  # in the cell's own output, where it stays when the widgets are gone
-            self.kept.update({"image/jpeg": picture}, raw=True)
+        self.say(f"排好了 the page is made: {page}")
+        self.keep(self._enlarge(page))
 
     def _enlarge(self, file: Path) -> bytes:
         """Show page or contact sheet below the buttons; the JPEG."""
@@ -270,10 +235,4 @@ class StoryStudio:
         which.value = min(self.looked, len(done.takes))
         look()
         self.play.children = (which, seeds)
-        self._say("每格的种子，最好的在前 seeds of each scene, the best first")
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.box)
-        self.kept = display({"text/plain": "漫画页会留在这里 the page will stay here"}, raw=True, display_id=True)
+        self.say("每格的种子，最好的在前 seeds of each scene, the best first")

@@ -253,7 +253,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
 
 
 def aside(work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-    """Do `work()` while the kernel goes on hearing clicks; then `done(its result)`, or done(KolorsLabError).
+    """Do `work()` while the kernel goes on hearing clicks; then `done(its result)`, or done(the exception it raised).
 
     A handler that draws by itself leaves the kernel deaf until it ends: no stop button could work. So `work` runs
     beside the kernel's loop, and touches no widget: what it shows, it hands over with `soon`. Without a running loop,
@@ -263,7 +263,7 @@ def aside(work: Callable[[], Any], done: Callable[[Any], None]) -> None:
     def attempt() -> Any:
         try:
             return work()
-        except KolorsLabError as error:
+        except Exception as error:  # also what no one thought of: the button must come back
             return error
 
     async def wait() -> None:
@@ -279,6 +279,13 @@ def aside(work: Callable[[], Any], done: Callable[[Any], None]) -> None:
 
 
 TASKS: set[asyncio.Task] = set()
+
+
+def uploaded(value: Any) -> list[tuple[str, bytes]]:
+    """Name and content of each file in a FileUpload's value: dicts in a tuple, in ipywidgets 7 in a dict by name."""
+    if isinstance(value, dict):
+        return [(name, bytes(file["content"])) for name, file in value.items()]
+    return [(file["name"], bytes(file["content"])) for file in value]
 
 
 def soon(function: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,7 @@ def generate(
 
     options = {name: settings.pop(name) for name in tuple(settings) if name not in KNOBS}
     text, chain = find_tags(prompt, loras) if loras else (prompt, [])
-    with wearing(pipe, chain):
+    with wearing(pipe, chain) if chain else nullcontext():
         return generate_batch(pipe, [text], [negative_prompt], [KSampler(**settings)], image=image, **options)[0]
 
 
@@ -210,7 +211,7 @@ def hand_over(
         latents = empty_latents(pipe, one).repeat(one.batch, 1, 1, 1)
         base = _denoiser(pipe, [prompt], [negative_prompt], [one])
         latents = run_ksampler(base, one, latents, noise, look, end_at_step=switch, leftover=True)
-        with wearing(refiner, [(lora, lora_strength)] if lora else []):
+        with wearing(refiner, [(lora, lora_strength)]) if lora else nullcontext():
             second = _denoiser(refiner, [prompt], [negative_prompt], [one])
             latents = run_ksampler(second, one, latents, noise, look, add_noise=switch == 0, start_at_step=switch)
         return decode(refiner, latents)[0]

@@ -1,0 +1,97 @@
+"""What every window of widgets has: buttons, a bar, a line that says how it goes, one job at a time, a picture kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import explain
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.notebook.widgets import aside, soon
+from kolors_lab.sampling.pipeline import Stop, Stopped
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+
+RED, GREY = "#b3261e", "#444"
+
+
+class Window:
+    """A window whose `box` the notebook shows; `promise` is what stands in its place until there is a picture."""
+
+    promise = "图片会留在这里 pictures will stay here"
+
+    def __init__(self, pipe: KolorsPipeline | None = None):
+        import ipywidgets as w
+
+        self.pipe, self.stop, self.busy = pipe, Stop(), False
+        self.progress, self.status = w.IntProgress(max=1), w.HTML()
+        self.kept: Any = None  # the picture that stays in the saved notebook
+        self.box: Any = None
+
+    def button(self, text: str, action: Callable[[], None], style: str = "") -> Any:
+        """A button that does `action`; what goes wrong is a line."""
+        from ipywidgets import Button, Layout
+
+        button = Button(description=text, button_style=style, layout=Layout(width="auto"))
+        button.on_click(lambda _: self.attempt(action))
+        return button
+
+    def attempt(self, action: Callable[[], None]) -> None:
+        """Do `action`, or say in a line why not: an exception in a widget's handler would be seen by nobody."""
+        try:
+            action()
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        self.say(explain(error) or f"{type(error).__name__}: {error}", wrong=True)
+
+    def say(self, text: str, wrong: bool = False) -> None:
+        self.status.value = f'<span style="color:{RED if wrong else GREY}">{escape(text)}</span>'
+
+    def run(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None]) -> None:
+        """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
+        if self.busy:
+            self.say("上一件还没做完 the last one is still being done", wrong=True)
+            return
+        self.busy, self.stop = True, Stop()
+        self.progress.value = 0
+        self.say("正在画 … drawing" if self.pipe else "正在载入模型 … loading the model")
+        step = soon(self.step)
+
+        def finish(result: Any) -> None:
+            self.busy = False
+            self.attempt(self.refresh)
+            if isinstance(result, Stopped):
+                self.say("停下了 stopped")
+            elif isinstance(result, Exception):
+                self.fail(result)
+            else:
+                self.attempt(lambda: done(result))
+
+        aside(lambda: work(step), finish)
+
+    def step(self, done: int, total: int) -> None:
+        self.progress.max, self.progress.value = total, done
+
+    def refresh(self) -> None:
+        """Called after every job, well ended or not, before its line is said."""
+
+    def loaded(self, preset: str) -> KolorsPipeline:
+        """The window's pipeline, loaded when it is first needed."""
+        self.pipe = self.pipe or load_pipeline(get_preset(preset))
+        return self.pipe
+
+    def keep(self, jpeg: bytes) -> None:
+        """Put a picture into the cell's own output, where it stays when the widgets are gone."""
+        if self.kept:
+            self.kept.update({"image/jpeg": jpeg}, raw=True)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.box)
+        self.kept = display({"text/plain": self.promise}, raw=True, display_id=True)
