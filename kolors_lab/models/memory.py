@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kolors_lab.models.presets import Preset
 
+LIBRARIES = GIB  # torch, diffusers and transformers, loaded and at work
 # GiB that autograd keeps for one picture of 1024 px in 16 bit; counted over Kolors' UNet with rank 16 on attention
 ACTIVATIONS = {"none": 5.3, "partial": 1.9, "full": 0.5}
 
@@ -176,7 +177,8 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        return max(self.stages.values()) if self.in_turn else sum(self.stages.values())
+        """The most bytes that are held at a time, libraries included."""
+        return LIBRARIES + (max(self.stages.values()) if self.in_turn else sum(self.stages.values()))
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.") + (f", text encoder in {self.bits} bit" if self.bits else "")
@@ -187,9 +189,10 @@ class Plan:
 def plan(preset: Preset, device: torch.device, size: int | None = None, together: bool = False) -> Plan:
     """The first way to draw pictures of `size` px (None: the preset's) that fits into the main memory that is free.
 
-    On a CPU float32 where it fits, else bfloat16; text encoder and the rest together where that fits, else, unless all
-    must lie `together`, one after the other; last the text encoder in 8 bit. On a GPU its own 16 bit type.
-    Raises ModelError where nothing fits: needs, has, and a size that would; FetchError if the model is not here.
+    On a CPU float32 where it fits, else bfloat16, on a GPU its own 16 bit type; text encoder and the rest together
+    where that fits, else, unless all must lie `together`, one after the other, decoding in tiles; last the text encoder
+    in 8 bit. Raises ModelError where nothing fits: needs, has, and a size that would; FetchError if the model is not
+    here.
     """
     import torch
 
@@ -201,7 +204,10 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
         *((dtype, None, in_turn) for dtype in types for in_turn in ((False,) if together else (False, True))),
         *([(types[-1], 8, not together)] if device.type == "cpu" and find_spec("torchao") else []),
     ):
-        found = Plan(dtype, bits, in_turn, _stages(counts, dtype.itemsize, bits, size, device))
+        working = _working_memory(size) * dtype.itemsize // (4 if in_turn else 2) if device.type == "cpu" else 0
+        pictures = (counts["unet"] + counts["vae"]) * dtype.itemsize + working
+        encoder = int(counts["text_encoder"] * (bits / 8 if bits else dtype.itemsize))
+        found = Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures})
         if found.peak <= free:
             return found
     raise ModelError(
@@ -210,19 +216,13 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
     )
 
 
-def _stages(counts: dict[str, int], itemsize: int, bits: int | None, size: int, device: torch.device) -> dict[str, int]:
-    encoder = counts["text_encoder"] * (bits / 8 if bits else itemsize)
-    working = _working_memory(size) * itemsize // 2 if device.type == "cpu" else 0
-    return {"text": int(encoder * 1.03), "pictures": (counts["unet"] + counts["vae"]) * itemsize + working}
-
-
 def _way_out(least: Plan, size: int, free: int) -> str:
     """What would fit instead: a smaller size, or what to free."""
-    working = _working_memory(size) * least.dtype.itemsize // 2
+    working = _working_memory(size) * least.dtype.itemsize // 4
     for smaller in (768, 512, 256):
         spared = working - working * smaller**2 // size**2
         stages = least.stages | {"pictures": least.stages["pictures"] - spared}
-        if smaller < size and max(stages.values()) <= free:
+        if smaller < size and LIBRARIES + max(stages.values()) <= free:
             return f"{smaller} px would fit (--width {smaller} --height {smaller})"
     return "close other programs, or take a machine or container with more"
 

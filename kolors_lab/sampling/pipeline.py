@@ -304,6 +304,9 @@ def load_for(
         pipe.to(device)
     encode_then_free(pipe, texts)
     add_parts(pipe, preset, ("unet", "vae"), way.dtype)
+    if way.in_turn:
+        pipe.vae.enable_slicing()
+        pipe.vae.enable_tiling()
     place(pipe, device)
     return pipe
 
