@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
     from PIL import Image
 
+MORE = {"word", "mask", "control", "consistency", "repaired"}  # what the workflow written for a picture does not do
+
 
 def generate_file(
     config: GenerateConfig,
@@ -50,5 +52,5 @@ def save_picture(image: Image.Image, file: str | Path, settings: dict) -> Path:
     Text chunks as `write_picture`'s, and `prompt` and `workflow`. Raises SettingError for another suffix, DataError
     where it cannot be written.
     """
-    whole = settings.keys() >= ONE_RUN and "word" not in settings
+    whole = settings.keys() >= ONE_RUN and not settings.keys() & MORE
     return write_picture(image, file, settings, chunks(workflow_api(settings)) if whole else None)

@@ -1,0 +1,191 @@
+"""Mending a place: find it, enlarge it to the model's size, draw it over with the panel's own prompt, paste it back.
+
+    kolors-lab repair runs/story/panels/3.png --find face
+    kolors-lab repair photo.jpg --box 40,10,48,48 --prompt "微笑的脸" --preset kolors
+
+As ADetailer does it: a small face gets the pixels of a whole picture. The original stays beside the repaired one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
+from kolors_lab.core.files import replacing
+from kolors_lab.core.images import open_image
+from kolors_lab.lora.adapter import wearing
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.finding import KINDS, find
+from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.masks import Box, draw_mask, parse_box, paste
+from kolors_lab.sampling.metadata import read_settings, write_picture
+from kolors_lab.sampling.pipeline import generate_batch
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+    from PIL import Image
+
+    from kolors_lab.models.presets import Preset
+
+ROOM = 1.75  # side of what is drawn, in multiples of the box: the model sees what is around
+SAMPLING = ("steps", "cfg", "sampler_name", "scheduler", "seed")
+
+
+@dataclass(frozen=True)
+class RepairConfig:
+    """Draw faces, hands or any box of finished pictures over; the originals are kept as NAME.before.png.
+
+    Args:
+        pictures: pictures to repair; those drawn here bring their prompt and settings, others want a prompt
+        find: what to look for: face or hand
+        box: x,y,w,h in px, in place of looking for anything
+        finder: what looks for it, if not the preset's own: OpenCV's cascade (.xml), or folder or id of an
+            object-detection model
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline; none: the one that drew the picture
+        prompt: what the place shows; none: the picture's own prompt
+        lora: the LoRA that the picture was drawn with, or another
+        lora_strength: 0 without effect, 1 as trained; none: the picture's own
+        denoise: how much of the place is drawn anew
+        seed: another seed, another try; none: the picture's own
+    """
+
+    pictures: tuple[str, ...]
+    find: str = "face"
+    box: str | None = None
+    finder: str | None = None
+    preset: str | None = None
+    prompt: str | None = None
+    lora: str | None = None
+    lora_strength: float | None = None
+    denoise: float = 0.5
+    seed: int | None = None
+
+    def __post_init__(self):
+        check_name("find", self.find, KINDS)
+        check_number("denoise", self.denoise, 0.01, 1)
+        if self.box:
+            parse_box(self.box)
+        if self.seed is not None:
+            KSampler(seed=self.seed)
+        if self.lora_strength is not None:
+            check_number("lora_strength", self.lora_strength, -10, 10)
+
+
+def repair(
+    config: RepairConfig,
+    pipe: KolorsPipeline | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Repair each picture; the files written. `say(line)` names a picture in which nothing was found.
+
+    A PNG that was drawn here is replaced, its original kept beside it; the repair of any other picture is written as
+    NAME.repaired.png. Before anything is drawn all pictures are read and searched. Raises DataError if nothing is found
+    in any, and for a picture that cannot be read; SettingError for a box outside and for a prompt or LoRA missing.
+    """
+    work = []
+    for file in map(Path, config.pictures):
+        image, settings = open_image(file), _settings(file, config)
+        preset = get_preset(config.preset or settings.get("model", ""))
+        boxes = [parse_box(config.box, image.size)] if config.box else find(image, preset, config.find, config.finder)
+        if boxes:
+            work.append((file, image, settings, preset, boxes))
+        elif say:
+            say(f"{file}: no {config.find} found; give its box, such as box 40,10,48,48")
+    if not work:
+        names = ", ".join(config.pictures[:3]) + (" …" if len(config.pictures) > 3 else "")
+        raise DataError(f"{names}: no {config.find} found, nothing is changed; give a box, such as box 40,10,48,48")
+    if len(models := {preset.name: preset for *_, preset, _ in work}) > 1:
+        raise SettingError(f"preset: these pictures were drawn by {', '.join(models)}; repair those of one at a time")
+    pipe, written = pipe or load_pipeline(next(iter(models.values()))), []
+    for done, (file, image, settings, preset, boxes) in enumerate(work):
+        chain = [(config.lora, settings.get("lora_strength", 1.0))] if config.lora else []
+        with wearing(pipe, chain):
+            for box in boxes:
+                image = mend(pipe, image, box, preset, settings, config.denoise)
+        written.append(_write(file, image, settings, boxes, config))
+        if on_step:
+            on_step(done + 1, len(work))
+    return written
+
+
+def mend(
+    pipe: KolorsPipeline, image: Image.Image, box: Box, preset: Preset, settings: dict[str, Any], denoise: float = 0.5
+) -> Image.Image:
+    """The picture with the box drawn over, every pixel outside of it as before.
+
+    `settings`: prompt, and whatever of negative_prompt, prompt_syntax and KSampler's fields is not to be the preset's.
+    The square around the box is drawn at the model's size. SettingError for a box outside.
+    """
+    x, y, w, h = parse_box(",".join(map(str, box)), image.size)
+    left, top, side = _around((x, y, w, h), image.size)
+    part = image.crop((left, top, left + side, top + side)).resize((preset.size, preset.size))
+    scale = preset.size / side
+    place = (round((x - left) * scale), round((y - top) * scale), round(w * scale), round(h * scale))
+    mask = draw_mask("box", place, part.size)
+    knobs = {name: settings[name] for name in SAMPLING if name in settings}
+    options = {"prompt_syntax": settings["prompt_syntax"]} if "prompt_syntax" in settings else {}
+    if mask.getextrema() != (255, 255):  # else the box is the whole square: there is no outside
+        options["mask"] = mask
+    sampler = KSampler(**knobs, denoise=denoise, width=preset.size, height=preset.size)
+    texts = [settings["prompt"]], [settings.get("negative_prompt", "")]
+    (drawn,) = generate_batch(pipe, *texts, [sampler], image=part, **options)
+    whole = image.copy()
+    whole.paste(drawn.resize((side, side)), (left, top))
+    return paste(image, whole, draw_mask("box", (x, y, w, h), image.size), max(2, min(w, h) // 8))
+
+
+def _around(box: Box, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Left, top and side of a square around the box with room on all sides, shifted into the picture.
+
+    A picture narrower than the box needs cuts it off. SettingError, since a part of the box would stay as it was.
+    """
+    x, y, w, h = box
+    side = min(round(ROOM * max(w, h)), *size)
+    if side < max(w, h):
+        raise SettingError(
+            f"box = {x},{y},{w},{h}: no square around it lies in {size[0]} x {size[1]} px; make it smaller"
+        )
+    left, top = (x + w / 2 - side / 2, y + h / 2 - side / 2)
+    return (*(min(max(round(at), 0), limit - side) for at, limit in zip((left, top), size, strict=True)), side)
+
+
+def _settings(file: Path, config: RepairConfig) -> dict[str, Any]:
+    """What the picture carries, with what the config says in its place."""
+    try:
+        settings = read_settings(file)
+    except DataError:
+        settings = {}
+    if not settings.get("prompt") and not config.prompt:
+        raise SettingError(f"{file} carries no prompt; say as prompt what the place shows")
+    if not settings.get("model") and not config.preset:
+        raise SettingError(f"{file} does not say which model drew it; name one as preset")
+    if "lora" in settings and not config.lora:
+        raise SettingError(f"{file} was drawn with the LoRA {settings['lora'].split(':')[0]}; give the file as lora")
+    given = {"prompt": config.prompt, "seed": config.seed, "lora_strength": config.lora_strength}
+    return settings | {name: value for name, value in given.items() if value is not None}
+
+
+def _write(
+    file: Path, image: Image.Image, settings: dict[str, Any], boxes: Sequence[Box], config: RepairConfig
+) -> Path:
+    """Write the repaired picture; a PNG of ours is replaced once its first original lies beside it."""
+    try:
+        own = read_settings(file)
+    except DataError:
+        own, target = {}, file.with_name(f"{file.stem}.repaired.png")
+        if target.exists():
+            raise DataError(f"{target} is there already; move it away first") from None
+    else:
+        target, before = file, file.with_name(f"{file.stem}.before.png")
+        if not before.exists():
+            with replacing(before) as part:
+                shutil.copyfile(file, part)
+    how = {name: settings[name] for name in ("prompt", "seed") if settings.get(name) != own.get(name)}
+    repaired = [*own.get("repaired", []), {"boxes": [list(box) for box in boxes], "denoise": config.denoise, **how}]
+    return write_picture(image, target, (own or how) | {"repaired": repaired})

@@ -1,0 +1,235 @@
+"""Captions for pictures that have none: tags from a word list by Chinese-CLIP, or sentences by an image-to-text model.
+
+    kolors-lab captions FOLDER --tag
+    kolors-lab captions FOLDER --tag --tagger Salesforce/blip-image-captioning-base --each 3
+
+They are proposals: captions.csv in the folder is a table to look through, prune and correct; rename it to metadata.csv
+(or run with --accept) and training reads it. Reference: zero-shot classification, https://arxiv.org/abs/2103.00020
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
+from kolors_lab.core.files import replacing
+from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.dataset.captions import CaptionsConfig, captions, join, parts, rewrite
+from kolors_lab.models.loading import quietly
+from kolors_lab.models.presets import get_preset, local_path
+from kolors_lab.scoring.clip import load_eyes
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from kolors_lab.scoring.clip import Eyes
+
+    Words = Sequence[Sequence[str]]  # groups of alternatives
+
+TABLE, READ = "captions.csv", "metadata.csv"  # what is proposed; what training reads
+METADATA = (READ, "metadata.jsonl")
+SHARPNESS = 100.0  # CLIP's own temperature: cosines times this are the logits of its softmax
+GENERAL = (  # groups of alternatives, of which the likeliest is taken; one that begins with - becomes no tag
+    "一个女孩、一个男孩、两个人、很多人、一匹马、一只猫、一只狗、-没有人和动物",
+    "黑色头发、棕色头发、金色头发、紫色头发、粉色头发、蓝色头发、白色头发、红色头发、-看不见头发",
+    "长发、短发、马尾辫、双马尾、-看不见头发",
+    "红色衣服、粉色衣服、黄色衣服、绿色衣服、蓝色衣服、紫色衣服、白色衣服、黑色衣服、-看不见衣服",
+    "全身、上半身、面部特写、远景",
+    "站着、坐着、躺着、奔跑、跳舞、唱歌、看书、-看不出在做什么",
+    "微笑、哭泣、生气、惊讶、-没有表情",
+    "在房间里、在学校里、在舞台上、在街道上、在树林里、在花园里、在海边、在山上、纯色背景",
+    "白天、黄昏、夜晚、-看不出时间",
+    "动漫、水墨画、油画、水彩画、素描、照片",
+)
+
+
+@dataclass(frozen=True)
+class TaggingConfig(CaptionsConfig):
+    """Show what the caption settings would make of a folder's captions; with tag, propose captions for its pictures.
+
+    Args:
+        tag: propose captions for pictures, into captions.csv of the folder, with the caption settings applied
+        preset: whose Chinese-CLIP looks: tiny, kolors, or a folder
+        words: a word list (UTF-8), a group of alternatives on each line, between 、or commas; of each group the
+            likeliest word becomes a tag, one that begins with - becomes none; unset: a general list
+        sure: a tag must be at least so probable among its group
+        tagger: in place of a word list: folder or id of an image-to-text model that writes sentences
+        each: captions for each picture, the likeliest first
+        accept: write them as metadata.csv, which training reads, without looking through them first
+    """
+
+    tag: bool = False
+    preset: str = "tiny"
+    words: str | None = None
+    sure: float = 0.4
+    tagger: str | None = None
+    each: int = 1
+    accept: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number("sure", self.sure, 0, 1)
+        check_number("each", self.each, 1, 10, whole=True)
+        if self.words and self.tagger:
+            raise SettingError(f"tagger = {self.tagger}: writes sentences of its own; leave words out, or the tagger")
+        given = [name for name in ("words", "tagger") if getattr(self, name)] + ["accept"] * self.accept
+        if given and not self.tag:
+            raise SettingError(f"{given[0]} = {getattr(self, given[0])}: is for proposing captions; add tag")
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Proposed captions: (file name, caption) in the order of the table; a picture may have several."""
+
+    rows: list[tuple[str, str]]
+    file: Path | None = None
+
+    def counts(self) -> list[tuple[str, int]]:
+        """Every tag and how many captions hold it, the commonest first: what to prune is seen here."""
+        return Counter(tag for _, text in self.rows for tag in parts(text)).most_common()
+
+    def pruned(self, words: Sequence[str]) -> Tagged:
+        """The same without these tags."""
+        dropped = set(words)
+        rows = [(name, join([p for p in parts(text) if p not in dropped], text)) for name, text in self.rows]
+        return replace(self, rows=rows)
+
+    def write(self, file: str | Path) -> Tagged:
+        """Write the table as CSV of `file_name,text`. DataError where captions lie already: they are yours."""
+        file = Path(file)
+        if file.exists():
+            raise DataError(f"{file} is there already and may hold your own captions; move it away first")
+        with replacing(file) as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerows([("file_name", "text"), *self.rows])
+        return replace(self, file=file)
+
+    def lines(self) -> list[str]:
+        """What the command line prints."""
+        several = Counter(name for name, _ in self.rows)
+        lines = [f"{count:5}  {tag}" for tag, count in self.counts()[:40]]
+        hint = "" if self.file.name == READ else f"; look through it, then rename it to {READ}"
+        return [*lines, f"{len(self.rows)} captions for {len(several)} pictures: {self.file}{hint}"]
+
+
+def tag_or_show(config: TaggingConfig, on_step: Callable[[int, int], None] | None = None) -> Any:
+    """`tag_folder` where the config says tag, else `captions`."""
+    return tag_folder(config, on_step) if config.tag else captions(config)
+
+
+def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None = None) -> Tagged:
+    """Propose captions for every picture of a folder and write them down; nothing that is there is replaced.
+
+    `on_step(done, total)` counts pictures. Raises DataError for a folder without pictures or with captions, FetchError
+    and ModelError for the model.
+    """
+    place, pictures = _pictures(config.folder)
+    name = READ if config.accept else TABLE
+    if (place / name).exists():
+        raise DataError(f"{place / name} is there already and may hold your own captions; move it away first")
+    groups = None if config.tagger else read_words(config.words)
+    propose = writer(config.tagger, config.each) if config.tagger else tagger(config, groups)
+    rows = []
+    for done, file in enumerate(pictures, 1):
+        rows += [(file.name, rewrite(text, config)) for text in propose(open_image(file))]
+        if on_step:
+            on_step(done, len(pictures))
+    return Tagged(rows).write(place / name)
+
+
+def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
+    """The pictures of a folder, or of its `train/`, and where they lie. DataError for none and for captions there."""
+    for place in (Path(folder), Path(folder) / "train"):
+        pictures = [f for f in sorted(place.iterdir()) if f.suffix.lower() in SUFFIXES] if place.is_dir() else []
+        if not pictures:
+            continue
+        told = [place / name for name in METADATA if (place / name).exists()]
+        told += [file.with_suffix(".txt") for file in pictures if file.with_suffix(".txt").exists()]
+        if told:
+            raise DataError(f"{told[0]}: the pictures have captions already; move them away to have others proposed")
+        return place, [file for file in pictures if not file.name.startswith(".")]
+    raise DataError(f"{folder}: no pictures in it nor in its train folder")
+
+
+def read_words(file: str | Path | None) -> list[list[str]]:
+    """The groups of a word list, the general one for None. DataError names a line that has nothing to choose from."""
+    if file is None:
+        lines, name = GENERAL, "the general list"
+    else:
+        try:
+            lines, name = Path(file).read_text(encoding="utf-8-sig").splitlines(), file
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"words {file}: cannot be read as UTF-8 text ({error})") from error
+    groups = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        group = [word.strip() for word in line.replace("、", ",").replace("，", ",").split(",") if word.strip()]
+        if len(group) < 2:
+            raise DataError(f"{name} line {number}: {line!r} has nothing to choose from; add what else it may be, "
+                            f"such as {line.strip()}、-别的")  # fmt: skip
+        groups.append(group)
+    if not groups:
+        raise DataError(f"words {name}: is empty; write a group of alternatives on each line")
+    return groups
+
+
+def choose_tags(chances: Sequence[Sequence[float]], groups: Words, sure: float, each: int = 1) -> list[str]:
+    """Captions of tags: the likeliest word of each group, in further ones the next likeliest of the least sure group.
+
+    `chances` are the probabilities of each group's words. Words that begin with - and those less probable than `sure`
+    are left out.
+    """
+    order = [sorted(range(len(group)), key=lambda n, c=c: -c[n]) for group, c in zip(groups, chances, strict=True)]
+    doubt = sorted(range(len(groups)), key=lambda g: chances[g][order[g][0]] - chances[g][order[g][1]])
+    captions = []
+    for n in range(each):
+        picked = [ranks[1] if n and g == doubt[(n - 1) % len(groups)] else ranks[0] for g, ranks in enumerate(order)]
+        known = [g for g, pick in enumerate(picked) if chances[g][pick] >= sure or (n and g == doubt[n - 1])]
+        words = [groups[g][picked[g]] for g in known]
+        captions.append("，".join(word for word in words if not word.startswith("-")))
+    return list(dict.fromkeys(text for text in captions if text)) or [""]
+
+
+def tagger(config: TaggingConfig, groups: Words, eyes: Eyes | None = None) -> Callable[[Image.Image], list[str]]:
+    """A function from a picture to captions of tags. FetchError, ModelError for the preset's Chinese-CLIP."""
+    eyes = eyes or load_eyes(get_preset(config.preset))
+    read = [eyes.read([word.removeprefix("-") for word in group]) for group in groups]
+
+    def propose(image: Image.Image) -> list[str]:
+        seen = eyes.see([image])
+        chances = [(SHARPNESS * seen @ texts.T).softmax(-1)[0].tolist() for texts in read]
+        return choose_tags(chances, groups, config.sure, config.each)
+
+    return propose
+
+
+def writer(name: str, each: int = 1) -> Callable[[Image.Image], list[str]]:
+    """A function from a picture to sentences by an image-to-text model of transformers, folder or id.
+
+    The first is its likeliest, further ones come from the same beam search. FetchError, ModelError.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    folder = local_path(name)
+    try:
+        with quietly():
+            model = AutoModelForImageTextToText.from_pretrained(folder).float().eval()
+            processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"tagger {name}: no image-to-text model can be loaded from it ({error})") from error
+
+    def propose(image: Image.Image) -> list[str]:
+        inputs = processor(images=image.convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            found = model.generate(**inputs, num_beams=max(3, each), num_return_sequences=each, max_new_tokens=60)
+        texts = processor.batch_decode(found, skip_special_tokens=True)
+        return list(dict.fromkeys(text.strip() for text in texts))
+
+    return propose

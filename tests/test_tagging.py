@@ -1,0 +1,183 @@
+"""Captions for pictures that have none, and what makes a series one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kolors_lab.cli import main
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.models.presets import get_preset
+from kolors_lab.scoring.clip import load_eyes
+from kolors_lab.scoring.likeness import Series, copies, crop_of, gain, series, style_likeness
+from kolors_lab.scoring.tagging import Tagged, TaggingConfig, choose_tags, read_words, tag_folder, writer
+
+
+@pytest.fixture(scope="module")
+def eyes():
+    return load_eyes(get_preset("tiny"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for n, color in enumerate(("red", "green")):
+        Image.new("RGB", (64, 64), color).save(tmp_path / f"{n}.png")
+    return tmp_path
+
+
+GROUPS = [["长发", "短发"], ["微笑", "-没有表情"], ["白天", "夜晚"]]
+
+
+def test_of_each_group_the_likeliest_word_becomes_a_tag():
+    assert choose_tags([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]], GROUPS, 0.4) == ["长发，微笑，夜晚"]
+
+
+def test_a_word_that_says_nothing_and_an_unsure_one_become_no_tag():
+    assert choose_tags([[0.9, 0.1], [0.3, 0.7], [0.51, 0.49]], GROUPS, 0.6) == ["长发"]
+    assert choose_tags([[0.5, 0.5]] * 3, GROUPS, 0.9) == [""]
+
+
+def test_further_captions_differ_where_the_model_is_least_sure():
+    first, second = choose_tags([[0.9, 0.1], [0.99, 0.01], [0.45, 0.55]], GROUPS, 0.4, each=2)
+    assert (first, second) == ("长发，微笑，夜晚", "长发，微笑，白天")
+
+
+def test_a_folder_gets_a_table_that_training_reads_once_it_is_renamed(folder):
+    (folder / "words.txt").write_text("红色、绿色\n白天，夜晚\n", encoding="utf-8")
+    config = TaggingConfig(folder=str(folder), tag=True, words=str(folder / "words.txt"), sure=0.0, add_trigger=True,
+                           trigger_word="色块")  # fmt: skip
+    tagged = tag_folder(config)
+    assert tagged.file == folder / "captions.csv" and [name for name, _ in tagged.rows] == ["0.png", "1.png"]
+    assert all(text.startswith("色块，") and len(text.split("，")) == 3 for _, text in tagged.rows)
+    tagged.file.rename(folder / "metadata.csv")
+    assert [(e.image.name, e.text) for e in read_examples(folder)] == tagged.rows
+
+
+def test_several_captions_are_several_lines(folder):
+    config = TaggingConfig(folder=str(folder), tag=True, sure=0.0, each=3, accept=True)
+    tagged = tag_folder(config)
+    assert len(tagged.rows) == 6 and len(read_examples(folder)) == 6
+
+
+def test_a_table_is_pruned_and_counted(tmp_path):
+    tagged = Tagged([("a.png", "长发，微笑"), ("b.png", "长发，夜晚")])
+    assert tagged.counts()[0] == ("长发", 2)
+    assert tagged.pruned(["长发"]).rows == [("a.png", "微笑"), ("b.png", "夜晚")]
+    assert tagged.pruned(["长发"]).write(tmp_path / "metadata.csv").file.exists()
+
+
+def test_captions_that_are_there_are_never_replaced(folder):
+    (folder / "0.txt").write_text("我的", encoding="utf-8")
+    with pytest.raises(DataError, match=r"0\.txt: the pictures have captions already"):
+        tag_folder(TaggingConfig(folder=str(folder), tag=True))
+    (folder / "0.txt").unlink()
+    (folder / "captions.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"captions\.csv is there already"):
+        tag_folder(TaggingConfig(folder=str(folder), tag=True))
+    assert (folder / "captions.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("长发\n", "line 1: '长发' has nothing to choose from"), ("\n", "is empty")]
+)
+def test_word_lists_that_cannot_be_are_named_by_their_line(tmp_path, content, said):
+    (tmp_path / "words.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=said):
+        read_words(tmp_path / "words.txt")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"words": "a.txt"}, {"accept": True}, {"tag": True, "words": "a", "tagger": "b"}, {"sure": 2.0}]
+)
+def test_settings_that_go_nowhere_are_refused(settings):
+    with pytest.raises(SettingError):
+        TaggingConfig(**settings)
+
+
+def test_the_general_list_is_a_word_list():
+    assert all(len(group) > 1 for group in read_words(None))
+
+
+def test_the_command_names_the_table(folder, capsys):
+    assert main(["captions", str(folder), "--tag", "--sure", "0"]) == 0
+    assert "2 captions for 2 pictures" in capsys.readouterr().out
+    assert main(["captions", str(folder / "nothing"), "--tag"]) == 2
+
+
+def test_sentences_come_from_any_image_to_text_model(tmp_path):
+    from transformers import (
+        BertTokenizer,
+        BlipConfig,
+        BlipForConditionalGeneration,
+        BlipImageProcessor,
+        BlipProcessor,
+    )  # fmt: skip
+
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "square"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    config = BlipConfig(
+        vision_config=small | {"image_size": 32, "patch_size": 16},
+        text_config=small | {"vocab_size": len(words), "bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3,
+                             "pad_token_id": 0, "encoder_hidden_size": 16, "max_position_embeddings": 80},
+        projection_dim=8,
+    )  # fmt: skip
+    BlipForConditionalGeneration(config).save_pretrained(tmp_path)
+    processor = BlipImageProcessor(size={"height": 32, "width": 32})
+    BlipProcessor(processor, BertTokenizer(str(tmp_path / "vocab.txt"))).save_pretrained(tmp_path)
+    texts = writer(str(tmp_path), each=2)(Image.new("RGB", (40, 30), "red"))
+    assert texts and all(isinstance(text, str) for text in texts)
+
+
+def test_a_folder_that_holds_no_such_model_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="no image-to-text model"):
+        writer(str(tmp_path))
+
+
+# Likeness ------------------------------------------------------------------------------------------------------------
+
+
+def pictures(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((128, 128), Image.Resampling.BICUBIC)
+        for _ in range(count)
+    ]
+
+
+def test_eight_nearly_equal_pictures_raise_the_alarm(eyes):
+    one = pictures(1)[0]
+    same = [one.point(lambda value, n=n: min(255, value + n)) for n in range(8)]
+    boxes = [(32, 32, 64, 64)] * 8
+    assert copies(same) == 1 and series(same, eyes, boxes).alarm
+    assert copies(pictures(8)) < 0.1 and not series(pictures(8), eyes, boxes).alarm
+    assert "no story" in series(same, eyes, boxes).lines()[-1]
+
+
+def test_the_heroine_is_compared_on_crops(eyes):
+    """Two panels that share nothing but a part: the crops are alike, whatever stands around."""
+    images, face = pictures(2), pictures(1, 7)[0].resize((48, 48))
+    for image in images:
+        image.paste(face, (40, 40))
+    box = (44, 44, 40, 40)
+    with_crops = series(images, eyes, [box, box])
+    assert with_crops.heroine > eyes.coherence(images) + 0.01 and with_crops.seen == 2
+    assert np.isnan(series(images, eyes, [box, None]).heroine)
+
+
+def test_style_is_what_strokes_and_colours_share(eyes):
+    soft = pictures(3)
+    grey = [image.convert("L").convert("RGB") for image in pictures(3, 1)]
+    assert style_likeness(soft, eyes) > style_likeness([soft[0], grey[1]], eyes)
+
+
+def test_a_gain_is_paired():
+    before, after = ([Series(h, 8, 0.5, 0.0) for h in figures] for figures in ((0.5, 0.6, 0.7), (0.6, 0.7, 0.8)))
+    mean, low, high = gain(before, after)
+    assert mean == pytest.approx(0.1) and low == pytest.approx(0.1) and high == pytest.approx(0.1)
+
+
+def test_a_crop_stays_in_the_picture():
+    assert crop_of(Image.new("RGB", (64, 64)), (50, 0, 14, 14)).size[0] <= 21
