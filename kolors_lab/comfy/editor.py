@@ -49,17 +49,17 @@ class _Scope:
     """The nodes of the workflow, or of one use of a subgraph: ids in the graph are `prefix` and their own."""
 
     def __init__(self, data: dict, prefix: str = "", parent: _Scope | None = None, host: dict | None = None):
-        self.data, self.prefix, self.parent, self.host = data, prefix, parent, host
+        self.data, self.prefix, self.parent = data, prefix, parent
         self.depth: int = parent.depth + 1 if parent else 0
         self.nodes = {str(node["id"]): node for node in data["nodes"]}
         self.links = dict(_link(link) for link in data.get("links") or ())
-        self.values: dict[tuple[str, str], Any] = {}  # set from outside, by (node, widget or input)
+        self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
+        self.puts = {put["name"]: put.get("link") for put in (host or {}).get("inputs") or ()}
         self.setters = {_first(node): key for key, node in self.nodes.items() if node["type"] == "SetNode"}
 
     def outside(self, slot: int) -> object:
         """The link that feeds the input `slot` of this subgraph, in the scope of its host."""
-        name = self.data["inputs"][slot]["name"]
-        return next((put.get("link") for put in self.host.get("inputs") or () if put["name"] == name), None)
+        return self.puts.get(self.data["inputs"][slot]["name"])
 
     def output(self, slot: int) -> object:
         """The link within that feeds the output `slot` of this subgraph."""
@@ -95,6 +95,8 @@ class Editor:
         definitions = (data.get("definitions") or {}).get("subgraphs") or []
         self.definitions: dict[str, dict] = {definition["id"]: definition for definition in definitions}
         self.scopes: dict[str, _Scope] = {"": _Scope(data)}
+        self.fed: dict[str, dict[str, list]] = {}  # what the inputs of a subgraph feed
+        self.promoted: dict[str, list[str]] = {}  # those of them that stand for widgets, in order
         self.known: dict[tuple[str, object], Any] = {}  # where a link ends, by scope and link
         self.cut: dict[str, str] = {}  # nodes that lack a muted one: that one
         self.notes: list[str] = []
@@ -121,8 +123,8 @@ class Editor:
 
     def _promote(self, scope: _Scope, key: str, host: dict, inner: _Scope) -> None:
         """Hand the host's values to the widgets within that they stand for."""
-        given, names = host.get("widgets_values") or [], list(self._promoted(inner.data))
-        proxies = (host.get("properties") or {}).get("proxyWidgets") or []
+        given = host.get("widgets_values") or []
+        proxies = (host.get("properties") or {}).get("proxyWidgets") or []  # files before the middle of 2026
         values: dict[str, Any] = {}
         if isinstance(given, dict):
             values = dict(given)
@@ -131,31 +133,37 @@ class Editor:
                 if str(owner) == "-1":
                     values[widget] = value
                 elif value is not None:
-                    inner.values[str(owner), widget] = value
+                    inner.values.setdefault(str(owner), {})[widget] = value
         else:
-            values = dict(zip(names, given, strict=False))
+            values = dict(zip(self._promoted(host["type"]), given, strict=False))
         values |= host.get("widgets_values_named") or {}
-        values |= {name: value for (owner, name), value in scope.values.items() if owner == key}
+        values |= scope.values.get(key, {})
         for name, value in values.items():
-            for owner, widget in self._targets(inner.data, name) if value is not None else ():
-                inner.values[owner, widget] = value
+            for owner, slot, kind in self._fed(host["type"]).get(name, ()) if value is not None else ():
+                within = slot["name"] if kind in self.definitions else (slot.get("widget") or slot)["name"]
+                inner.values.setdefault(owner, {})[within] = value
 
-    def _promoted(self, data: dict, depth: int = 0) -> Iterator[str]:
+    def _promoted(self, kind: str) -> list[str]:
         """The inputs of a subgraph that stand for widgets within, in order."""
-        nodes = {str(node["id"]): node for node in data["nodes"]}
-        for put in data.get("inputs") or ():
-            for owner, _, slot in _fed(data, put, nodes):
-                deeper = self.definitions.get(nodes[owner]["type"]) if depth < MAX_DEPTH else None
-                if slot.get("widget") or (deeper and slot["name"] in self._promoted(deeper, depth + 1)):
-                    yield put["name"]
-                    break
+        if kind not in self.promoted:
+            self.promoted[kind] = []  # one that holds itself promotes nothing
+            self.promoted[kind] = [
+                name
+                for name, fed in self._fed(kind).items()
+                if any(slot.get("widget") or slot["name"] in self._promoted(inner) for _, slot, inner in fed)
+            ]
+        return self.promoted[kind]
 
-    @staticmethod
-    def _targets(data: dict, name: str) -> list[tuple[str, str]]:
-        """The (node, widget) within a subgraph that its input of this name feeds."""
-        nodes = {str(node["id"]): node for node in data["nodes"]}
-        puts = [put for put in data.get("inputs") or () if put["name"] == name]
-        return [(owner, widget) for put in puts for owner, widget, _ in _fed(data, put, nodes)]
+    def _fed(self, kind: str) -> dict[str, list[tuple[str, dict, str]]]:
+        """What each input of a subgraph feeds within: (node, the input there, the type of that node)."""
+        if kind not in self.definitions:
+            return {}
+        if kind not in self.fed:
+            data = self.definitions[kind]
+            nodes = {str(node["id"]): node for node in data["nodes"]}
+            links = {link["id"]: link for link in data.get("links") or ()}
+            self.fed[kind] = {put["name"]: list(_slots_fed(put, links, nodes)) for put in data.get("inputs") or ()}
+        return self.fed[kind]
 
     # The graph ----------------------------------------------------------------------------------------------------
 
@@ -218,13 +226,14 @@ class Editor:
             values = {name: value for name, value in given.items() if name not in ("videopreview", "preview")}
         elif known := NODES.get(node["type"]):
             values, rest = _in_order(known, list(given))
-            if rest := [value for value in rest if value not in UPLOAD]:
+            named = node.get("widgets_values_named") or {}
+            if rest := [value for value in rest if value not in UPLOAD and value not in named.values()]:
                 self.notes.append(f"{at}: not used, since it has no such widget: {short(rest)}")
         else:
             values = _by_slots(node, list(given))
         named = node.get("widgets_values_named") or {}
         values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
-        values |= {name: value for (owner, name), value in scope.values.items() if owner == key}
+        values |= scope.values.get(key, {})
         for name, text in values.items():
             if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(node["type"], name):
                 values[name] = without_comments(text)
@@ -287,16 +296,13 @@ class Editor:
         return _Found(None)
 
 
-def _fed(data: dict, put: dict, nodes: dict[str, dict]) -> Iterator[tuple[str, str, dict]]:
-    """What an input of a subgraph feeds within: (node, widget or input, that input)."""
-    links = {link["id"]: link for link in data.get("links") or ()}
+def _slots_fed(put: dict, links: dict, nodes: dict[str, dict]) -> Iterator[tuple[str, dict, str]]:
     for number in put.get("linkIds") or ():
         link = links.get(number)
         owner = str(link["target_id"]) if link else ""
         slots = nodes[owner].get("inputs") or [] if owner in nodes else []
         if link and 0 <= link["target_slot"] < len(slots):
-            slot = slots[link["target_slot"]]
-            yield owner, (slot.get("widget") or slot)["name"], slot
+            yield owner, slots[link["target_slot"]], nodes[owner]["type"]
 
 
 def _in_order(known: Node, given: list) -> tuple[dict[str, Any], list]:

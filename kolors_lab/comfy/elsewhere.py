@@ -34,6 +34,8 @@ def reason(class_type: str) -> str:
     """Why a node that does not run here does not, and what would help."""
     if class_type.startswith(("workflow>", "workflow/")):
         return "is a group node that the file does not describe; in ComfyUI convert it to nodes and save again"
+    if len(class_type) == 36 and class_type.count("-") == 4:
+        return "is a subgraph that the file does not describe; in ComfyUI unpack it, or export the API form"
     if class_type in ELSEWHERE:
         return f"{ELSEWHERE[class_type]}. {BYPASS}"
     return f"no such node here; the nearest is {nearest(class_type, NODES)}. {BYPASS}"

@@ -47,8 +47,15 @@ class Workbench:
         self.pipe, self.ran = pipe, []
         self.results: dict[str, tuple] = {}
 
-    def run(self, job: Job, on_step: Callable[[int, int], None] | None = None) -> dict[str, list[Image.Image]]:
-        """The pictures of each SaveImage and PreviewImage by node id. `on_step(step, total)` counts sampling steps.
+    def run(
+        self,
+        job: Job,
+        on_step: Callable[[int, int], None] | None = None,
+        on_node: Callable[[str], None] | None = None,
+        on_preview: Callable[[Image.Image], None] | None = None,
+    ) -> dict[str, list[Image.Image]]:
+        """The pictures of each SaveImage and PreviewImage by node id. `on_step(step, total)` counts sampling steps,
+        `on_node(key)` hears of each node that is to run, `on_preview(picture)` gets a rough view after each step.
 
         A LoRA that is on the pipeline is taken off: only those of the workflow act.
         """
@@ -60,11 +67,13 @@ class Workbench:
             raise DataError("this is a workflow as it was read: fit it to a preset first, run(fit(graph, preset))")
         marks, self.ran = fingerprints(job), []
         new = {key for key, mark in marks.items() if mark not in self.results}
-        self.report = _counter(sum(_steps(job.graph, key) for key in new), on_step)
+        self.report = self._reporter(sum(_steps(job.graph, key) for key in new), on_step, on_preview)
         try:
             with drawing(self.pipe):
                 for key in marks:
                     if marks[key] not in self.results:  # two equal nodes compute once
+                        if on_node:
+                            on_node(key)
                         self.results[marks[key]] = self.compute(job, key, marks)
                         self.ran.append(key)
         finally:
@@ -87,6 +96,24 @@ class Workbench:
             return NODES[node["class_type"]].run(self, **inputs)
         except KolorsLabError as error:
             raise type(error)(f"{name_of(job.graph, key)}: {error}") from error
+
+    def _reporter(
+        self, total: int, on_step: Callable[[int, int], None] | None, on_preview: Callable[[Image.Image], None] | None
+    ) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
+        """What every sampler of a run calls after each step; `total` of all of them."""
+        from kolors_lab.sampling.latents import preview
+
+        done = 0
+
+        def report(step: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
+            nonlocal done
+            done = min(done + 1, total)
+            if on_preview:
+                on_preview(preview(self.pipe, denoised))
+            if on_step:
+                on_step(done, total)
+
+        return report
 
     def sample(
         self, guider: Guider, latent: Latent, settings: KSampler, *, like_diffusers: bool = False,
@@ -215,15 +242,3 @@ def _steps(graph: Graph, key: str) -> int:
     if "latent" in inputs:  # kijai's sampler runs a part of them, as diffusers does
         steps = int(steps * inputs["denoise_strength"])
     return max(min(steps, inputs.get("end_at_step", steps)) - inputs.get("start_at_step", 0), 0)
-
-
-def _counter(total: int, on_step: Callable[[int, int], None] | None) -> Callable[..., None]:
-    done = 0
-
-    def count(*_: object) -> None:
-        nonlocal done
-        done = min(done + 1, total)
-        if on_step:
-            on_step(done, total)
-
-    return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 
 from kolors_lab.comfy.graph import Graph, escapes, name_of, rows
@@ -23,13 +24,14 @@ def find_files(
     """
     files: Files = {}
     notes: list[str] = []
+    place = _Folder(loras)
     for key, node in graph.items():
         inputs, known = node["inputs"], NODES[node["class_type"]]
         loaded = [(name, widget) for name, widget in known.widgets.items() if widget.folder == "loras"]
         named = [(name, inputs[name] if inputs.get(widget.switch, "On") == "On" else "") for name, widget in loaded]
         named += [(name, row["lora"] if row.get("on", True) else "") for name, row in rows(node)]
         for name, wanted in named:
-            files[key, name] = None if wanted in NO_LORA else _lora(graph, key, str(wanted), loras, skip, notes)
+            files[key, name] = None if wanted in NO_LORA else _lora(graph, key, str(wanted), place, skip, notes)
         for name, widget in known.widgets.items():
             if widget.folder == "images":
                 files[key, name] = _image(graph, key, str(inputs[name]), images)
@@ -37,7 +39,7 @@ def find_files(
 
 
 def _lora(
-    graph: Graph, key: str, wanted: str, folder: str | Path | None, skip: bool, notes: list[str]
+    graph: Graph, key: str, wanted: str, place: _Folder, skip: bool, notes: list[str]
 ) -> Path | None:  # fmt: skip
     """A LoRA's file, where the workflow's own path says or else of its name anywhere within the folder."""
     from kolors_lab.lora.formats import read_lora
@@ -45,9 +47,9 @@ def _lora(
     path, at = wanted.replace("\\", "/"), name_of(graph, key)
     name = path.rpartition("/")[2]
     safe = Path(name).stem + ".safetensors"
-    file = _inside(folder, path) or _anywhere(folder, name, at) or _anywhere(folder, safe, at)
+    file = _inside(place.folder, path) or place.find(name, at) or place.find(safe, at)
     if file is None:
-        where = f"is not in {folder}" if folder else "is needed: say with --loras which folder it is in"
+        where = f"is not in {place.folder}" if place.folder else "is needed: say with --loras which folder it is in"
         if not skip:
             raise DataError(f"{at}: LoRA {name} {where}; or leave it out with --missing_loras skip")
         notes.append(f"{at}: LoRA {name} is missing and left out")
@@ -89,22 +91,33 @@ def _inside(folder: str | Path | None, path: str) -> Path | None:
     return file if file.is_file() and file.resolve().is_relative_to(Path(folder).resolve()) else None
 
 
-def _anywhere(folder: str | Path | None, name: str, at: str) -> Path | None:
-    """The one file of this name in the folder or within; of several that at the top. DataError: none is at the top."""
-    if top := _inside(folder, name):
-        return top
-    paths = [file.relative_to(folder) for file in _walk(folder) if file.name == name] if folder and name else []
-    found = [path for path in paths if _inside(folder, str(path))]
-    if len(found) > 1:
-        places = ", ".join(sorted(map(str, found))[:5])
-        raise DataError(f"{at}: LoRA {name} is there {len(found)} times: {places}; write the folder in the workflow")
-    return Path(folder, found[0]) if found else None
+class _Folder:
+    """A folder and all that lies within, looked through once, when a file is not where it should be."""
 
+    def __init__(self, folder: str | Path | None):
+        self.folder = folder
 
-def _walk(folder: str | Path) -> list[Path]:
-    files: list[Path] = []
-    for place, _, names in os.walk(folder):
-        files += [Path(place, name) for name in names]
-        if len(files) > MAX_FILES:
-            raise DataError(f"{folder}: more than {MAX_FILES} files; give the folder of the LoRAs alone")
-    return files
+    @cached_property
+    def paths(self) -> dict[str, list[Path]]:
+        """The paths within the folder by the files' names. Raises DataError for more than MAX_FILES."""
+        found: dict[str, list[Path]] = {}
+        count = 0
+        for place, _, names in os.walk(self.folder or ""):
+            count += len(names)
+            if count > MAX_FILES:
+                raise DataError(f"{self.folder}: more than {MAX_FILES} files; give the folder of the LoRAs alone")
+            for name in names:
+                found.setdefault(name, []).append(Path(place, name).relative_to(self.folder))
+        return found
+
+    def find(self, name: str, at: str) -> Path | None:
+        """The one file of this name; of several that at the top. DataError where none of several is."""
+        if top := _inside(self.folder, name):
+            return top
+        found = [path for path in self.paths.get(name, ()) if _inside(self.folder, str(path))]
+        if len(found) > 1:
+            places = ", ".join(sorted(map(str, found))[:5])
+            raise DataError(
+                f"{at}: LoRA {name} is there {len(found)} times: {places}; write the folder in the workflow"
+            )
+        return Path(self.folder, found[0]) if found else None

@@ -17,6 +17,7 @@ from kolors_lab.comfy.texts import text_fault
 from kolors_lab.core.errors import DataError
 
 SHOWN = 12  # lines of one kind at most; the rest is counted
+MANY = 100  # faults of a workflow, after which no more are looked for
 
 
 class Graph(dict[str, dict[str, Any]]):
@@ -98,7 +99,7 @@ def _is_input(node: Mapping[str, Any], name: str) -> bool:
 def _constant(graph: Mapping[str, dict], key: str) -> tuple:
     node = graph[key]
     known = NODES[node["class_type"]]
-    values = {name: node["inputs"].get(name, widget.default) for name, widget in known.widgets.items()}
+    values = {name: widget.cast(node["inputs"].get(name, widget.default)) for name, widget in known.widgets.items()}
     for name, widget in known.widgets.items():
         if fault := widget.fault(values[name]):
             raise DataError(f"{name_of(graph, key)}: {name} = {short(values[name])!r}: {fault}")
@@ -121,7 +122,11 @@ def faults(graph: Mapping[str, dict]) -> list[str]:
         order = running_order(graph)
     except DataError as error:
         return [str(error)]
-    found = [f"{name_of(graph, key)}: {fault}" for key in order for fault in _node_faults(graph, key)]
+    found: list[str] = []
+    for at, key in enumerate(order):
+        if len(found) > MANY:
+            return [*found, f"{len(order) - at} more nodes are not looked at before these are right"]
+        found += [f"{name_of(graph, key)}: {fault}" for fault in _node_faults(graph, key)]
     if not found and not any(is_picture(graph[key]) for key in order):
         found = ["the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted"]
     return found
@@ -204,13 +209,14 @@ def unused(graph: Mapping[str, dict]) -> list[str]:
     if not needed:
         return []
     taken = {source for key in graph for source in sources(graph, key)}
-    lines, told = [], set(needed)
-    for key in (key for key in graph if key not in needed and key not in taken):
-        alone = upstream(graph, [key], told)
-        told |= alone
-        lines.append(_end(graph, key, sorted(alone - {key}, key=list(graph).index) if len(alone) < 100 else [*alone]))
-    rest = [key for key in graph if key not in told]  # circles, which no end needs
-    lines += [f"{name_of(graph, key)} does not run: no picture needs it" for key in rest]
+    ends = [key for key in graph if key not in needed and key not in taken]
+    ends += [key for key in graph if key not in needed and key in taken]  # what is left of these stands in a circle
+    place, told, lines = {key: n for n, key in enumerate(graph)}, set(needed), []
+    for key in ends:
+        if key not in told:
+            alone = upstream(graph, [key], told)
+            told |= alone
+            lines.append(_end(graph, key, sorted(alone - {key}, key=place.__getitem__)) if len(lines) < SHOWN else "")
     return bounded(lines) + bounded(_extras(graph, needed))
 
 

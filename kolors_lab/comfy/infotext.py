@@ -64,7 +64,7 @@ def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
     prompt, _, negative = words.partition(NEGATIVE)
     prompt, loras = extract_loras(prompt.strip())
     width, height = (int(side) for side in values.pop("Size").lower().split("x"))
-    sampler, schedule = _sampler(values.pop("Sampler"), values.pop("Schedule type", values.pop("Scheduler", "")))
+    sampler, schedule = find_sampler(values.pop("Sampler"), values.pop("Schedule type", values.pop("Scheduler", "")))
     settings = {
         "prompt": prompt, "negative_prompt": negative.strip(), "prompt_syntax": "webui", "width": width,
         "height": height, "steps": int(values.pop("Steps")), "seed": int(values.pop("Seed")),
@@ -83,7 +83,7 @@ def _unquoted(value: str) -> str:
     return json.loads(value) if value.startswith('"') and len(value) > 1 else value.strip()
 
 
-def _sampler(label: str, schedule: str) -> tuple[str, str]:
+def find_sampler(label: str, schedule: str) -> tuple[str, str]:
     """Sampler and scheduler of the web UI's labels; older ones hold both: `DPM++ 2M Karras`. SettingError: not here."""
     ours = {ours: ours for ours in SAMPLERS} | {label: name for name, label in SAMPLER_LABELS.items()}
     for ending in ("Karras", "Exponential", "SGM Uniform"):

@@ -23,11 +23,10 @@ from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import PROMPTS, file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, SettingError, check_name
 from kolors_lab.core.files import replacing
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
-from kolors_lab.sampling.ksampler import check_name
 from kolors_lab.sampling.metadata import write_picture
 
 if TYPE_CHECKING:

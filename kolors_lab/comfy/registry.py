@@ -206,7 +206,8 @@ Size = Annotated[int, Widget(64, MAX_SIDE, step=8)]  # px
 AnySize = Annotated[int, Widget(0, MAX_SIDE)]  # px; 0: as the other side asks for
 Place = Annotated[int, Widget(0, MAX_SIDE)]  # px
 Scale = Annotated[float, Widget(0.01, 8)]
-Number = Annotated[float, Widget(-(2.0**63), 2.0**64)]
+Number = Annotated[float, Widget(-1e18, 1e18)]
+Whole = Annotated[int, Widget(-(2**63), 2**63)]
 Sampler = Annotated[str, Widget(choices=tuple(SAMPLERS))]
 Scheduler = Annotated[str, Widget(choices=tuple(SCHEDULERS))]
 Switch = Annotated[str, Widget(choices=("enable", "disable"))]

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from kolors_lab.comfy.registry import Number, Seed, Text, node
-
-Whole = int
+from kolors_lab.comfy.registry import Number, Seed, Text, Whole, node
 
 
 @node("PrimitiveInt", "INTConstant", outputs=("INT",), constant=True)
-def whole(bench: Any, *, value: Number = 0) -> tuple[int]:
-    return (int(value),)
+def whole(bench: Any, *, value: Whole = 0) -> tuple[int]:
+    return (value,)
 
 
 @node("PrimitiveFloat", "FloatConstant", outputs=("FLOAT",), constant=True)
 def number(bench: Any, *, value: Number = 0.0) -> tuple[float]:
-    return (float(value),)
+    return (value,)
 
 
 @node("PrimitiveString", "PrimitiveStringMultiline", outputs=("STRING",), constant=True)

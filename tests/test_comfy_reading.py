@@ -1,0 +1,482 @@
+"""Workflows as they are in the wild: what every form says is read, and what is not used is named."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from helpers import failure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from test_workflow import SETTINGS, between, inputs, kijai
+from workflows import node
+
+from kolors_lab.cli import main
+from kolors_lab.comfy.graph import describe, faults, unused
+from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
+from kolors_lab.comfy.settings import settings_of
+from kolors_lab.comfy.texts import file_prefix, unknown_tokens
+from kolors_lab.comfy.writer import outward, to_ui, workflow_api
+from kolors_lab.core.errors import DataError
+
+CASES = Path(__file__).parent / "cases" / "comfy"
+
+
+def case(name: str) -> dict:
+    return json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def plain(**changes) -> dict:
+    return to_ui(workflow_api(SETTINGS | {"scheduler": "karras"} | changes))
+
+
+def of_type(data: dict, kind: str) -> dict:
+    return next(each for each in data["nodes"] if each["type"] == kind)
+
+
+# Values of widgets
+
+
+def test_true_behind_a_seed_is_a_control_word():
+    sampler = normalise(case("ui_boolean_control_default_like"))["3"]["inputs"]
+    assert (sampler["seed"], sampler["steps"], sampler["sampler_name"]) == (5, 4, "euler")
+
+
+def test_values_by_name_win_over_those_in_order():
+    assert normalise(case("widgets_values_named_ui_hole"))["6"]["inputs"]["text"] == "二次元，一个紫色短发少女"
+    data = kijai()
+    data["nodes"][3]["widgets_values_named"] = {"seed": 8, "control_after_generate": "fixed", "steps": 9}
+    found = normalise(data)["4"]["inputs"]
+    assert (found["seed"], found["steps"], found["cfg"]) == (8, 9, 5.0) and "control_after_generate" not in found
+
+
+def test_a_value_too_many_is_named():
+    data = kijai()
+    data["nodes"][4]["widgets_values"] = ["sdxl.vae.safetensors", "tile", 512]
+    graph = normalise(data)
+    assert graph["5"]["inputs"] == {"vae_name": "sdxl.vae.safetensors"}
+    assert any("node 5 (VAELoader): not used" in note and "tile" in note for note in graph.notes)
+
+
+def test_inputs_that_a_node_does_not_have_are_named_and_kept_from_it():
+    graph = normalise(case("api_extra_keys_img2img_upload_key"))
+    assert not faults(graph) and not unused(graph)  # the button for a file is no loss
+    graph["3"]["inputs"]["sharpness"] = 0.5
+    assert not faults(graph)
+    assert unused(graph) == ["node 3 (KSampler): not used, since it has no such input: sharpness = 0.5"]
+
+
+def test_comments_are_taken_out_of_prompts_as_the_editor_does():
+    graph = normalise(case("prompt_comments_ui"))
+    assert inputs(graph) == inputs(normalise(case("prompt_comments_what_comfyui_runs")))
+    assert graph.notes == ("node 6 (CLIPTextEncode): comments are taken out of text, as ComfyUI does",)
+    data = kijai()
+    data["nodes"][2]["widgets_values"][0] = "白马 // 王子"  # kijai's node gets its text as it is
+    assert normalise(data)["3"]["inputs"]["prompt"] == "白马 // 王子"
+
+
+# Links
+
+
+def test_set_and_get_nodes_are_followed_also_into_a_subgraph():
+    assert normalise(case("set_get_ui"))["8"]["inputs"]["vae"] == ["4", 2]
+    data = case("set_get_ui")
+    data["nodes"] = [each for each in data["nodes"] if each["type"] != "SetNode"]
+    graph = normalise(data)
+    assert "node 41 (GetNode): no SetNode keeps 'vae'" in graph.notes and "vae is not linked" in faults(graph)[0]
+
+
+def test_reroutes_that_are_drawn_on_a_link_change_nothing():
+    data = kijai() | {"extra": {"linkExtensions": [{"id": 4, "parentId": 1}], "reroutes": [{"id": 1, "pos": [0, 0]}]}}
+    assert inputs(normalise(data)) == inputs(normalise(kijai()))
+
+
+@pytest.mark.parametrize("kind", ["Reroute", "Reroute (rgthree)", "SetNode"])
+def test_nodes_that_only_pass_on_are_no_nodes(kind):
+    added = node(9, kind, ["x"], (("", "*", 90),), ("*",))
+    assert inputs(normalise(between(kijai(), added, 4))) == inputs(normalise(kijai()))
+
+
+def test_rgthrees_buttons_are_no_nodes():
+    data = kijai()
+    for number, name in enumerate(("Fast Muter", "Fast Groups Bypasser", "Label", "Bookmark"), 20):
+        data["nodes"].append(node(number, f"{name} (rgthree)", [], (("", "*", None),), ("*",)))
+    graph = normalise(data)
+    assert inputs(graph) == inputs(normalise(kijai())) and not unused(graph)
+
+
+def test_a_bypassed_node_of_any_type_passes_on():
+    data = between(kijai(), node(9, "ImageFilter", [], (("a", "*", 90),), ("IMAGE",), mode=4), 6)
+    assert normalise(data)["7"]["inputs"]["images"] == ["6", 0]
+
+
+@pytest.mark.parametrize("kind", ["PrimitiveInt", "INTConstant", "Seed (rgthree)", "CR Seed"])
+def test_a_constant_from_a_node_that_comfyui_runs_is_filled_in(kind):
+    graph = normalise(kijai())
+    name = "seed" if "eed" in kind else "value"
+    graph["20"] = {"class_type": kind, "inputs": {name: 77}, "_meta": {}}
+    graph["4"]["inputs"]["seed"] = ["20", 0]
+    assert not faults(graph) and settings_of(graph)["seed"] == 77
+    graph["20"]["inputs"][name] = "many"
+    assert f"node 20 ({kind}): {name} = 'many'" in faults(graph)[0]
+
+
+# Subgraphs
+
+
+def test_values_that_a_subgraph_promotes_win():
+    graph = normalise(case("subgraph_ui"))
+    sampler = graph["30:3"]["inputs"]
+    assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (77, 6, 4.0)
+    assert graph["8"]["inputs"]["samples"] == ["30:3", 0] and sampler["model"] == ["4", 0] and not faults(graph)
+
+
+def nested(inner_mode: int = 0, host_mode: int = 0) -> dict:
+    """case subgraph, its sampler one storey deeper and, before it, a LoRA that may be bypassed."""
+    data = case("subgraph_ui")
+    (outer,) = data["definitions"]["subgraphs"]
+    inner = deepcopy(outer) | {"id": "00000000-2222-4222-8333-9a0b1c2d3e4f"}
+    host = next(each for each in data["nodes"] if each["id"] == 30)
+    host |= {"widgets_values": [88], "mode": host_mode, "properties": {}}
+    sampler = outer["nodes"][0]
+    sampler |= {"id": 5, "type": inner["id"], "widgets_values": [66], "properties": {}}
+    for link in outer["links"]:
+        link["origin_id"] = 5 if link["origin_id"] == 3 else link["origin_id"]
+        link["target_id"] = 5 if link["target_id"] == 3 else link["target_id"]
+    for definition, target in ((outer, 5), (inner, 3)):  # the seed goes through both storeys
+        definition["inputs"].append({"name": "the seed", "type": "INT", "linkIds": [50]})
+        slot = {"id": 50, "origin_id": -10, "origin_slot": 4, "target_id": target, "target_slot": 4, "type": "INT"}
+        definition["links"].append(slot)
+    inner["nodes"][0]["inputs"].append({"name": "seed", "type": "INT", "link": 50, "widget": {"name": "seed"}})
+    sampler["inputs"].append({"name": "the seed", "type": "INT", "link": 50, "widget": {"name": "the seed"}})
+    inner["nodes"].append(
+        node(4, "LoraLoaderModelOnly", ["a.safetensors", 1.0], (("model", "MODEL", 1),), ("MODEL",), mode=inner_mode)
+    )
+    inner["links"][0]["target_id"], inner["links"][0]["target_slot"] = 4, 0
+    inner["nodes"][0]["inputs"][0]["link"] = 60
+    inner["links"].append(
+        {"id": 60, "origin_id": 4, "origin_slot": 0, "target_id": 3, "target_slot": 0, "type": "MODEL"}
+    )
+    data["definitions"]["subgraphs"].append(inner)
+    return data
+
+
+def test_subgraphs_within_subgraphs_the_outermost_value_wins():
+    graph = normalise(nested())
+    assert graph["30:5:3"]["inputs"]["seed"] == 88 and graph["30:5:3"]["inputs"]["model"] == ["30:5:4", 0]
+    assert graph["30:5:4"]["inputs"]["model"] == ["4", 0] and not faults(graph)
+
+
+def test_what_is_bypassed_inside_or_muted_outside():
+    assert normalise(nested(inner_mode=4))["30:5:3"]["inputs"]["model"] == ["4", 0]
+    graph = normalise(nested(host_mode=2))
+    assert set(graph) == {"4", "5", "6", "7"}
+    assert any("node 9 (SaveImage) does not run: it needs node 30" in note for note in graph.notes)
+
+
+def test_one_input_of_a_subgraph_feeds_two_nodes():
+    data = case("subgraph_ui")
+    (definition,) = data["definitions"]["subgraphs"]
+    more = deepcopy(definition["nodes"][0]) | {"id": 13}
+    more["inputs"] = [{**put, "link": put["link"] + 100} for put in more["inputs"]]
+    definition["nodes"].append(more)
+    for number, put in enumerate(definition["inputs"]):
+        put["linkIds"].append(101 + number)
+        definition["links"].append(
+            {"id": 101 + number, "origin_id": -10, "origin_slot": number, "target_id": 13, "target_slot": number,
+             "type": put["type"]}
+        )  # fmt: skip
+    graph = normalise(data)
+    assert graph["30:13"]["inputs"]["positive"] == graph["30:3"]["inputs"]["positive"] == ["6", 0]
+
+
+def test_a_subgraph_that_is_not_in_the_file_is_said_to_be_one():
+    data = case("subgraph_ui") | {"definitions": {}}
+    assert "subgraph that the file does not describe" in faults(normalise(data))[0]
+
+
+# What does not run
+
+
+def test_every_end_that_does_not_run_is_named_with_what_only_it_needs(tmp_path, capsys):
+    lines = unused(normalise(case("other_output_node_api")))
+    assert lines == [
+        "node 15 (Image Save) does not run: there is no such node here, nor what only it needs: node 12, 13, 14"
+    ]
+    assert main(["comfy", "show", str(CASES / "other_output_node_api.json")]) == 0
+    assert lines[0] in capsys.readouterr().out
+
+
+def test_what_falls_away_with_a_muted_node_is_named():
+    data = kijai()
+    data["nodes"][3]["mode"] = 2
+    notes = normalise(data).notes
+    assert "node 7 (PreviewImage) does not run: it needs node 4 (KolorsSampler), which is muted" in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a, embedding:easynegative", "character 4, embedding:easynegative"),
+        ("(embedding:bad-hands-5:1.2)", "character 2"),
+        ("a {0.7::red|blue} hat", "character 4, 0.7::"),
+        ("{2$$red|blue|green}", "character 1"),
+        ("a __color__ hat", "character 3, __color__"),
+    ],
+)
+def test_what_prompts_cannot_do_here_is_refused_with_its_place(text, words):
+    graph = normalise(workflow_api(SETTINGS))
+    graph["5"]["inputs"]["text"] = text
+    assert "node 5 (MZ_ChatGLM3_V2)" in faults(graph)[0] and words in faults(graph)[0]
+
+
+def test_weights_and_times_are_no_wildcards():
+    graph = normalise(workflow_api(SETTINGS | {"prompt": "(白马:1.2), {a|b}, 10:30, snake_case__"}))
+    assert not faults(graph)
+
+
+# Names of files
+
+
+def test_tokens_in_names_of_files():
+    graph = normalise(case("filename_tokens_ui"))
+    now = datetime(2026, 3, 4, 5, 6, 7)
+
+    def put(prefix):
+        return file_prefix(graph, prefix, (128, 96), 2, now)
+
+    assert put("%date:yyyy-MM-dd%/%KSampler.seed%_girl") == "2026-03-04/5_girl"
+    assert put("%date:yy_M_d_hhmmss%") == "26_3_4_050607"
+    assert put("%year%-%month%-%day%/%width%x%height%_%batch_num%") == "2026-03-04/128x96_2"
+    assert put("%CLIPTextEncode.text%%Nobody.seed%100%") == "二次元，一个紫色短发少女%Nobody.seed%100%"
+    assert unknown_tokens(graph, "a%Nobody.seed%") == ["%Nobody.seed%"]
+    graph["4"]["inputs"]["ckpt_name"] = "../../up"
+    assert put("%CheckpointLoaderSimple.ckpt_name%") == ".._.._up"
+
+
+# Pictures that carry workflows
+
+
+def exif_picture(file: Path, tags: dict[int, str]) -> Path:
+    image = Image.new("RGB", (8, 8))
+    exif = image.getexif()
+    for tag, text in tags.items():
+        exif[tag] = text
+    image.save(file, exif=exif)
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["webp", "jpg"])
+def test_webp_and_jpeg_carry_workflows(tmp_path, suffix):
+    graph = normalise(kijai())
+    tags = {0x0110: f"prompt:{json.dumps(graph)}", 0x010F: f"workflow:{json.dumps(kijai())}"}
+    file = exif_picture(tmp_path / f"a.{suffix}", tags)
+    assert inputs(read_workflow(file)) == inputs(graph) and set(read_forms(file)) == {"prompt", "workflow"}
+    assert inputs(read_workflow(exif_picture(tmp_path / f"b.{suffix}", {0x010F: tags[0x010F]}))) == inputs(graph)
+
+
+def test_what_a_file_is_goes_by_its_content(tmp_path):
+    image = exif_picture(tmp_path / "a.webp", {0x010F: f"workflow:{json.dumps(kijai())}"})
+    renamed = image.rename(tmp_path / "b.png")
+    assert inputs(read_workflow(renamed)) == inputs(normalise(kijai()))
+
+
+@pytest.mark.parametrize("prompt", ["{}", "{broken", "[1, 2]", "null"])
+def test_a_good_workflow_beside_an_empty_or_broken_prompt_is_read(tmp_path, prompt):
+    info = PngInfo()
+    info.add_text("prompt", prompt)
+    info.add_text("workflow", json.dumps(kijai()))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    graph = read_workflow(tmp_path / "a.png")
+    assert inputs(graph) == inputs(normalise(kijai())) and "cannot be used" in graph.notes[0]
+    command = ["comfy", "export", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.json"), "--format", "api"]
+    assert main(command) == 0 and inputs(read_workflow(tmp_path / "b.json")) == inputs(graph)
+
+
+# Other programs' settings
+
+
+WEBUI = """girl, <lora:ink:0.8>, (night:1.2)
+two lines
+Negative prompt: blurry
+Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4.5, Seed: 7, Size: 128x96, Model hash: 1a2b, \
+Model: kolors, Clip skip: 2, Lora hashes: "ink: 12, other: 3", Version: v1.10"""
+PARAMETERS = {
+    "web UI": (WEBUI, {"sampler_name": "dpmpp_2m", "scheduler": "karras", "cfg": 4.5, "seed": 7, "height": 96}),
+    "older web UI": (
+        "girl\nSteps: 20, Sampler: DPM++ 2M Karras, CFG scale: 4, Seed: 7, Size: 128x96",
+        {"sampler_name": "dpmpp_2m", "scheduler": "karras"},
+    ),
+    "Forge": (
+        "girl\nSteps: 20, Sampler: Euler a, Schedule type: SGM Uniform, CFG scale: 1, Seed: 7, Size: 128x96, "
+        "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 10, Hires upscaler: Latent",
+        {"sampler_name": "euler_ancestral", "scheduler": "sgm_uniform"},
+    ),
+    "SD.Next": (
+        "girl\nNegative prompt: blurry\nSteps: 20, Size: 128x96, Sampler: Euler, Seed: 7, CFG scale: 4, App: SD.Next",
+        {"sampler_name": "euler", "scheduler": "normal"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PARAMETERS)
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_the_web_uis_parameters_are_settings(tmp_path, program, suffix):
+    text, wanted = PARAMETERS[program]
+    image, file = Image.new("RGB", (8, 8)), tmp_path / f"a.{suffix}"
+    info, exif = PngInfo(), image.getexif()
+    info.add_text("parameters", text)
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode("utf-16-be")
+    image.save(file, **({"pnginfo": info} if suffix == "png" else {"exif": exif}))
+    graph = read_workflow(file)
+    found = settings_of(graph)
+    expected = {"steps": 20, "seed": 7, "width": 128, "prompt_syntax": "webui"} | wanted
+    assert {name: found[name] for name in expected} == expected or program == "Forge"
+    assert found["sampler_name"] == wanted["sampler_name"] and not faults(graph)
+
+
+def test_what_of_them_has_no_place_here_is_named_and_loras_are_put_on(tmp_path):
+    info = PngInfo()
+    info.add_text("parameters", WEBUI)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    graph = read_workflow(tmp_path / "a.png")
+    assert "Clip skip: 2" in graph.notes[0] and "Lora hashes: ink: 12, other: 3" in graph.notes[0]
+    found = settings_of(graph)
+    assert (found["lora"], found["lora_strength"]) == ("ink.safetensors", 0.8)
+    assert found["prompt"].startswith("girl") and "two lines" in found["prompt"] and "lora" not in found["prompt"]
+    assert found["negative_prompt"] == "blurry"
+
+
+def test_invokeais_metadata_is_settings(tmp_path):
+    data = {
+        "positive_prompt": "girl++", "negative_prompt": "blurry", "seed": 7, "steps": 20, "cfg_scale": 4.5,
+        "scheduler": "dpmpp_2m_k", "width": 128, "height": 96, "model": {"name": "kolors"},
+        "loras": [{"model": {"name": "ink"}, "weight": 0.8}], "app_version": "5.0",
+    }  # fmt: skip
+    info = PngInfo()
+    info.add_text("invokeai_metadata", json.dumps(data))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    graph = read_workflow(tmp_path / "a.png")
+    found = settings_of(graph)
+    assert (found["sampler_name"], found["scheduler"], found["cfg"]) == ("dpmpp_2m", "karras", 4.5)
+    assert (found["prompt"], found["prompt_syntax"], found["lora"]) == ("girl++", "compel", "ink.safetensors")
+    assert "app_version" in graph.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("DPM++ 2M", "Restart"), "Sampler Restart"),
+        (("Karras", "Polyexponential"), "Schedule type Polyexponential"),
+        (("Size: 128x96", "Size: 128"), "cannot be read"),
+        (("Size: 128x96", "Size: 99999x96"), "width = 99999"),
+        (("Seed: 7, ", ""), "cannot be read"),
+    ],
+)
+def test_settings_that_ask_for_what_is_not_here_are_one_line(tmp_path, capsys, change, words):
+    info = PngInfo()
+    info.add_text("parameters", WEBUI.replace(*change))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert main(["comfy", "show", str(tmp_path / "a.png")]) == 2
+    line = failure(capsys)
+    assert words in line and str(tmp_path / "a.png") in line
+
+
+# Export
+
+
+def unknown_node(data: dict, named: bool) -> dict:
+    slots = (("a", "INT", None, "a"), ("b", "INT", None, "b")) if named else ()
+    data["nodes"].append(node(20, "SomethingElse", [1, "fixed", 2], (("image", "IMAGE", 20), *slots)))
+    data["links"].append([20, 6, 0, 20, 0, "IMAGE"])
+    return data
+
+
+def test_export_gives_what_runs_in_comfyui_or_names_the_node(tmp_path, capsys):
+    def export(data, form):
+        (tmp_path / "a.json").write_text(json.dumps(data), encoding="utf-8")
+        return main(["comfy", "export", str(tmp_path / "a.json"), "--out", str(tmp_path / "b.json"), "--format", form])
+
+    assert export(unknown_node(kijai(), named=True), "api") == 0
+    assert read_workflow(tmp_path / "b.json")["20"]["inputs"] == {"a": 1, "b": 2, "image": ["6", 0]}
+    (tmp_path / "b.json").unlink()
+    assert export(unknown_node(kijai(), named=False), "api") == 2
+    assert "node 20 (SomethingElse)" in failure(capsys)
+    assert export(outward(normalise(unknown_node(kijai(), named=True))), "ui") == 2
+    assert "node 20 (SomethingElse): its slots are not known here" in failure(capsys)
+    broken = normalise(kijai())
+    del broken["6"]["inputs"]["vae"]
+    assert export(broken, "ui") == 2
+    assert "node 6 (VAEDecode): its input vae is not linked" in failure(capsys)
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_widget_that_is_linked_stays_linked_in_the_editors_form():
+    graph = normalise(kijai())
+    graph["20"] = {"class_type": "PrimitiveInt", "inputs": {"value": 77}, "_meta": {"title": "seed"}}
+    graph["4"]["inputs"]["seed"] = ["20", 0]
+    assert inputs(normalise(to_ui(graph))) == inputs(graph)
+
+
+# Limits
+
+
+def chain(count: int, kind: str, **more) -> dict:
+    """An empty latent, so many nodes behind it, and a picture."""
+    nodes = [node(0, "EmptyLatentImage", [64, 64, 1], (), ("LATENT",), **more)]
+    nodes += [
+        node(n, kind, [1], (("samples", "LATENT", n),), ("LATENT",), **more) for n in range(1, count)
+    ]  # fmt: skip
+    nodes.append(node(count, "PreviewImage", None, (("images", "IMAGE", count),)))
+    return {"nodes": nodes, "links": [[n, n - 1, 0, n, 0, "LATENT"] for n in range(1, count + 1)]}
+
+
+@pytest.mark.parametrize(
+    "data", [chain(40_000, "Reroute"), chain(20_000, "RepeatLatentBatch", mode=2), chain(5_000, "RepeatLatentBatch")]
+)
+def test_long_chains_are_read(data):
+    graph = normalise(data)
+    assert len(describe(graph)) == len(graph) and faults(graph) and len(unused(graph)) < 30
+
+
+def doubling(storeys: int) -> dict:
+    """Subgraphs each of which holds the next one ten times."""
+    names = [f"{n:08x}-0000-4000-8000-000000000000" for n in range(storeys + 1)]
+    inner = [[node(k, names[n + 1]) for k in range(10)] for n in range(storeys)] + [[node(1, "VAELoader", ["a"])]]
+    definitions = [{"id": name, "nodes": nodes, "links": []} for name, nodes in zip(names, inner, strict=True)]
+    return {"nodes": [node(1, names[0])], "links": [], "definitions": {"subgraphs": definitions}}
+
+
+def endless() -> dict:
+    """A subgraph that holds itself."""
+    data = doubling(0)
+    data["definitions"]["subgraphs"][0]["nodes"] = [node(1, data["nodes"][0]["type"])]
+    return data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{str(n): {"class_type": "VAELoader", "inputs": {}} for n in range(100_000)}, doubling(20), endless()],
+    ids=["nodes", "subgraphs", "endless"],
+)
+def test_what_is_too_much_is_refused(data):
+    with pytest.raises(DataError, match="no workflow that can run"):
+        normalise(data)
+
+
+def test_json_nested_without_end_is_one_line(tmp_path, capsys):
+    for depth in (500, 100_000):
+        (tmp_path / "a.json").write_text(
+            '{"1": {"class_type": "X", "inputs": {"a": ' + "[" * depth + "]" * depth + "}}}"
+        )
+        assert main(["comfy", "show", str(tmp_path / "a.json")]) == 2
+        assert str(tmp_path / "a.json") in failure(capsys)
+
+
+def test_a_prompt_without_end_is_refused():
+    graph = normalise(workflow_api(SETTINGS))
+    graph["5"]["inputs"]["text"] = "(" * 300_000
+    assert "has 300000 characters" in faults(graph)[0]
