@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_number
+from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_name, check_number
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import add_parts, check_bits, load_parts, load_pipeline, need_quantization, place
 from kolors_lab.models.memory import gpu_plan_here, plan
@@ -20,7 +20,7 @@ from kolors_lab.sampling.consistency import sharing
 from kolors_lab.sampling.control import Control, ControlConfig, find_control
 from kolors_lab.sampling.denoiser import Guided, Noise, model_sigmas
 from kolors_lab.sampling.inpaint import MaskConfig, find_area
-from kolors_lab.sampling.ksampler import KSampler, check_name, get_sigmas, run_ksampler
+from kolors_lab.sampling.ksampler import KSampler, get_sigmas, run_ksampler
 from kolors_lab.sampling.latents import decode, drawing, empty_latents, encode_image, preview, upscale
 from kolors_lab.sampling.metadata import check_png
 from kolors_lab.sampling.text import encode_text, encode_then_free
