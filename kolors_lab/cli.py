@@ -1,41 +1,44 @@
 """The `kolors-lab` command: one subcommand for each settings dataclass, its options made from the fields.
 
 Example: kolors-lab baseline --preset tiny --out runs/baseline
+
+Options and errors come from core/fields.py, which the notebooks' forms are made from as well; argparse does the rest.
+Only the command that is asked for is imported.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
+import difflib
 import inspect
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any
 
-from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError
-
-if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
+from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError, explain
+from kolors_lab.core.fields import hints, kinds, meanings, read_field
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
     "baseline": ("kolors_lab.challenge.pipeline", "BaselineConfig", "baseline"),
     "juice": ("kolors_lab.dataset.cleaning", "CleanConfig", "clean"),
-    "captions": ("kolors_lab.dataset.captions", "CaptionsConfig", "captions"),
+    "captions": ("kolors_lab.scoring.tagging", "TaggingConfig", "tag_or_show"),
     "train": ("kolors_lab.training.loop", "TrainConfig", "train"),
     "choose": ("kolors_lab.challenge.selection", "ChooseConfig", "choose_checkpoint"),
     "invert": ("kolors_lab.training.inversion", "InversionConfig", "invert"),
     "generate": ("kolors_lab.sampling.pipeline", "GenerateConfig", "generate_file"),
+    "repair": ("kolors_lab.sampling.repair", "RepairConfig", "repair"),
+    "controls": ("kolors_lab.pictures.controls", "ControlsConfig", "controls"),
     "grid": ("kolors_lab.pictures.grids", "GridConfig", "grid"),
     "story": ("kolors_lab.comic.panels", "StoryConfig", "story"),
     "story brief": ("kolors_lab.comic.brief", "BriefConfig", "brief"),
     "story cast": ("kolors_lab.comic.casting", "CastConfig", "cast"),
+    "story check": ("kolors_lab.comic.script", "StoryCheckConfig", "story_check"),
     "score": ("kolors_lab.scoring.aesthetics", "ScoreConfig", "score"),
     "score compare": ("kolors_lab.scoring.compare", "CompareConfig", "compare"),
     "submit": ("kolors_lab.challenge.submission", "SubmitConfig", "submit"),
@@ -51,10 +54,11 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "lora show": ("kolors_lab.lora.arithmetic", "LoraShowConfig", "lora_show"),
     "lora convert": ("kolors_lab.lora.arithmetic", "LoraConvertConfig", "lora_convert"),
     "lora mix": ("kolors_lab.lora.arithmetic", "LoraMixConfig", "lora_mix"),
+    "serve": ("kolors_lab.serve.server", "ServeConfig", "serve"),
+    "app": ("kolors_lab.serve.app", "AppConfig", "run_app"),
     "course": ("kolors_course.copies", "CourseConfig", "course"),
 }
-JOINT = "\u00a0"  # within a name of two words, where jsonargparse takes no plain space
-POSITIONAL = ("folder", "other", "what", "file", "picture", "target", "parts")  # kolors-lab score FOLDER
+POSITIONAL = ("folder", "other", "what", "file", "picture", "target", "parts", "pictures")  # kolors-lab score FOLDER
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -64,69 +68,156 @@ QUIET = {  # libraries that tell a learner what only their makers need to know; 
     "MODELSCOPE_LOG_LEVEL": "40",
     "LOGURU_LEVEL": "ERROR",
 }
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+ABOUT = "Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl+C."""
-    for stream in (sys.stdout, sys.stderr):  # Chinese text and file names also where the locale is C
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    _mend_streams()
     try:
         return run(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
         return _say("stopped; run the same command again to go on", STOPPED)
-    except argparse.ArgumentError as error:
-        return _say(f"{explain(str(error))}; see kolors-lab --help", WRONG)
-    except KolorsLabError as error:
-        return _say(str(error), WRONG)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        hint = "; free some space or choose another place" if error.errno in NO_ROOM else ""
-        return _say(f"{where}{error.strerror or error}{hint}", WRONG)
+    except BrokenPipeError:  # `kolors-lab --help | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        line = explain(error)
+        if line is None:  # a fault of the program: its makers need all of it
+            raise
+        return _say(line, WRONG)
+
+
+def _mend_streams() -> None:
+    """Chinese text and file names also where the locale is C; a closed stdout or stderr (`2>&-`) takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def run(argv: list[str]) -> int:
     """Parse and do one command; its exceptions pass through."""
-    parser = make_parser()
-    if not argv:
-        parser.print_help()
+    if not argv or argv[0] in ("-h", "--help"):
+        return _help("kolors-lab", ABOUT, list(COMMANDS))
+    if argv[0] == "--version":
+        from kolors_lab import __version__
+
+        print(__version__)
         return 0
-    options = parser.parse_args(join_words(argv))
-    name = options.command.replace(JOINT, " ")
-    module_name, config_name, function_name = COMMANDS[name]
-    module = import_module(module_name)
-    config = getattr(module, config_name)(**vars(options[options.command]))
+    name, rest = find_command(argv)
+    if name not in COMMANDS:  # the first word of several commands
+        return _help(f"kolors-lab {name}", "", family(name))
+    config = read_config(name, rest)
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", KolorsLabWarning)
     warnings.showwarning = lambda message, *_: _say(str(message), 0)
-    function = getattr(module, function_name)
+    module, _, function_name = COMMANDS[name]
+    function = getattr(import_module(module), function_name)
     with Bars() as bars:
         result = function(config, **_callbacks(function, name, bars))
     print("\n".join(SUMMARIES.get(name, _path)(config, result)))
     return WRONG if NOT_READY.get(name, lambda done: False)(result) else 0
 
 
-def join_words(argv: Sequence[str]) -> list[str]:
-    """The words of a two-word command as one: ["lora", "show", "a.safetensors"] → ["lora show", "a.safetensors"]."""
-    if " ".join(argv[:2]) in COMMANDS:
-        return [JOINT.join(argv[:2]), *argv[2:]]
-    family = [known for known in COMMANDS if known.startswith(f"{argv[0]} ")]
-    if family and argv[0] not in COMMANDS:
-        raise SettingError(
-            f"{argv[0]} must be followed by {', '.join(n.split()[1] for n in family)}; see --help of each"
-        )
-    return list(argv)
+def family(word: str) -> list[str]:
+    """The commands of two words that begin with this one."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ")]
 
 
-def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callable]:
+def find_command(argv: list[str]) -> tuple[str, list[str]]:
+    """The command that the line begins with, of two words if there is one, and the rest.
+
+    The first word of several commands is found where nothing or --help follows. SettingError names the nearest command.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in COMMANDS:
+            return name, argv[words:]
+    members = family(argv[0])
+    if members and set(argv[1:]) <= {"-h", "--help"}:
+        return argv[0], []
+    wanted = " ".join(argv[:2]) if members else argv[0]
+    near = difflib.get_close_matches(wanted, members or COMMANDS, 1, 0)[0]
+    raise SettingError(f"{wanted}: there is no such command; did you mean {near}? see kolors-lab --help")
+
+
+def read_config(name: str, argv: list[str]) -> Any:
+    """The settings that a command's options say. SettingError, naming the nearest option, for one it does not have."""
+    parser, config = make_parser(name), _config(name)
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flags = [f"--{field.name}" for field in fields(config) if field.name not in POSITIONAL]
+        given = unknown[0].partition("=")[0]
+        near = difflib.get_close_matches("--" + given[2:].replace("-", "_"), flags, 1, 0.5)
+        hint = f"did you mean {near[0]}? " if near and given.startswith("--") else ""
+        raise SettingError(f"{given}: {name} has no such option; {hint}see {parser.prog} --help")
+    return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in vars(options).items()})
+
+
+def _config(name: str) -> type:
+    module, config_name, _ = COMMANDS[name]
+    return getattr(import_module(module), config_name)
+
+
+def _about(name: str) -> str:
+    from docstring_parser import parse_from_object
+
+    return parse_from_object(_config(name)).short_description or ""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, whose errors are ours."""
+
+    def error(self, message: str) -> None:
+        raise SettingError(f"{message}; see {self.prog} --help")
+
+
+def make_parser(name: str) -> Parser:
+    """A command's parser: one option per field, with its default and what the docstring says of it; the fields in
+    POSITIONAL go without a flag."""
+    others = ", ".join(family(name))
+    parser = Parser(prog=f"kolors-lab {name}", description=_about(name), allow_abbrev=False)
+    parser.epilog = f"Further commands: {others}" if others else None
+    config = _config(name)
+    for field in fields(config):
+        hint, about = hints(config)[field.name], meanings(config).get(field.name, "")
+        plain = field.default in (None, "", (), MISSING)
+        text = about if plain else f"{about} (default: {field.default})"
+        options = {"help": text.replace("%", "%%"), "type": _reader(field.name, hint)}
+        options |= {} if field.default is MISSING else {"default": field.default}
+        if field.name in POSITIONAL:
+            several = tuple[str, ...] in kinds(hint)
+            optional = {"nargs": "?"} if "default" in options else {}
+            parser.add_argument(field.name, **options | ({"nargs": "+", "type": str} if several else optional))
+        else:
+            switch = {"nargs": "?", "const": True} if bool in kinds(hint) else {}  # --official alone means true
+            parser.add_argument(f"--{field.name}", required=field.default is MISSING, **options, **switch)
+    return parser
+
+
+def _reader(name: str, hint: Any) -> Callable[[str], Any]:
+    return lambda text: read_field(name, hint, text)
+
+
+def _help(usage: str, about: str, names: Sequence[str]) -> int:
+    """Print the commands, each with its dataclass's first line."""
+    width = max(map(len, names)) + 2
+    lines = [f"    {name:{width}}{_about(name)}" for name in names]
+    print("\n".join([f"usage: {usage} COMMAND --help", *filter(None, ["", about]), "", "commands:", *lines]))
+    return 0
+
+
+def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Any]:
     """What the function calls to tell how far it is, by the names of its parameters."""
     known = {
         "progress": lambda: bars,
         "on_encode": lambda: bars("encode"),
         "on_step": lambda: bars(command),
-        "on_metrics": lambda: bars.note,
+        "callbacks": lambda: _figures(bars),
         "say": lambda: _tell,
         "on_progress": lambda: lambda line: print(line, file=sys.stderr),
     }
@@ -134,99 +225,17 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Callab
     return {name: make() for name, make in known.items() if name in wanted}
 
 
+def _figures(bars: Bars) -> list[Any]:
+    from kolors_lab.training.callbacks import Rows
+
+    return [Rows(bars.note)]
+
+
 def _tell(line: object) -> None:
     """Print a line, above a progress bar if there is one."""
     from tqdm import tqdm
 
     tqdm.write(str(line))
-
-
-def make_parser() -> ArgumentParser:
-    """The parser, with a subcommand for every settings dataclass."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(
-        prog="kolors-lab",
-        exit_on_error=False,
-        formatter_class=Help,
-        description="Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline",
-    )
-    commands = parser.add_subcommands(dest="command", metavar="COMMAND", title="commands")
-    for name, (module, config_name, _) in COMMANDS.items():
-        config = getattr(import_module(module), config_name)
-        command = ArgumentParser(exit_on_error=False, formatter_class=Help)
-        command.description = add_options(command, config)
-        commands.add_subcommand(name.replace(" ", JOINT), command, help=command.description)
-    return parser
-
-
-def add_options(command: ArgumentParser, config: type) -> str:
-    """One option per field, with its type, default and docstring; the fields in POSITIONAL go without a flag.
-
-    Returns the dataclass's first line. (jsonargparse's own add_class_arguments would import all that the module's
-    TYPE_CHECKING block names, seconds of torch and diffusers, to look at types that are no fields.)
-    """
-    from docstring_parser import parse_from_object
-
-    about = parse_from_object(config)
-    bases = [base for base in reversed(config.__mro__) if is_dataclass(base)]  # fields may be explained in any of them
-    texts = {part.arg_name: part.description for base in bases for part in parse_from_object(base).params}
-    types = get_type_hints(config)
-    for field in fields(config):
-        options = {} if field.default is MISSING else {"default": field.default}
-        name = f"--{field.name}"
-        if types[field.name] is bool:  # --official alone means true
-            options |= {"nargs": "?", "const": True}
-        if field.name in POSITIONAL:
-            several = get_origin(types[field.name]) is tuple
-            name, options = field.name, {"nargs": "+"} if several else options and options | {"nargs": "?"}
-        kind = types[field.name]
-        kind = words if tuple[str, ...] in (kind, *get_args(kind)) else kind
-        kind = str if options.get("nargs") == "+" else kind
-        command.add_argument(name, type=kind, help=texts.get(field.name), **options)
-    return about.short_description
-
-
-def words(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """`attention,conv1`, `[attention, conv1]` or `["attention", "conv1"]` → ("attention", "conv1"); a tuple stays."""
-    if not isinstance(text, str):
-        return text  # jsonargparse checks what it has parsed once more
-    if not text.startswith("["):
-        return tuple(word.strip() for word in text.split(","))
-    import yaml
-
-    try:
-        found = yaml.load(text, yaml.BaseLoader)  # which leaves every item text; JSON is a part of YAML
-    except yaml.YAMLError:
-        found = [None]
-    if not all(isinstance(word, str) for word in found):
-        raise ValueError("must be like [one, two]; put what holds other brackets into quotes")
-    return tuple(found)
-
-
-class Help(argparse.HelpFormatter):
-    """Help that gives each default, but no Python types."""
-
-    def format_help(self) -> str:
-        return super().format_help().replace(JOINT, " ")
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        plain = action.default in (None, "", (), argparse.SUPPRESS)
-        return text if plain else f"{text} (default: {action.default})"
-
-
-def explain(error: str) -> str:
-    """A parser's message in a learner's words: which option, what was given, what is allowed."""
-    error = " ".join(error.split())  # JOINT becomes a space, too
-    key = re.match(r'Parser key "(?:[^".]+\.)*(\w+)":', error)
-    value = re.search(r"(?:Got|Given) value: (.*)$", error)
-    if not (key and value):
-        return re.sub(r"\b(?:" + "|".join(COMMANDS) + r")\.(\w+)", r"\1", error)
-    literals = re.search(r"Literal\[(.*?)\]", error)
-    kinds = dict.fromkeys(re.findall(r"Expected a <class '(\w+)'>", error))
-    words = [TYPES.get(kind, kind) for kind in kinds if kind != "NoneType"]
-    return f"{key[1]} = {value[1]!r}: must be {f'one of {literals[1]}' if literals else ' or '.join(words)}"
 
 
 def _say(message: str, code: int) -> int:
@@ -304,6 +313,8 @@ def _juice(config: Any, done: Any) -> list[str]:
 
 
 def _captions(config: Any, done: Any) -> list[str]:
+    if config.tag:
+        return done.lines()
     changed = [row for row in done if row[1] != row[2]]
     lines = [line for name, before, after in changed for line in (name, f"  − {before}", f"  + {after}")]
     return [*lines, f"{len(changed)} of {len(done)} captions would change"]
@@ -361,10 +372,13 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "submit reproduce": _score,
     "submit upload": _lines,
     "story cast": _cast,
+    "story check": _lines,
     "leaderboard": _lines,
+    "repair": _lines,
     "doctor": _doctor,
     "comfy show": _lines,
     "comfy run": _lines,
+    "serve": _lines,
     "lora show": _lines,
 }  # the others say where what they made lies
 

@@ -9,8 +9,9 @@ from helpers import in_browser, make_set, make_story, use_stand_ins
 
 from kolors_lab.challenge import pipeline as module
 from kolors_lab.challenge.pipeline import BaselineConfig, baseline
-from kolors_lab.core.errors import DataError, FetchError
+from kolors_lab.core.errors import DataError, FetchError, KolorsLabWarning
 from kolors_lab.core.files import fingerprint
+from kolors_lab.core.steps import Steps
 from kolors_lab.models import presets as models
 
 
@@ -71,6 +72,32 @@ def test_only_what_changed_is_done(world, monkeypatch, tmp_path):
     again = baseline(config, progress=lambda stage: stages.append(stage))
     assert stages == ["lora", "score", "submit"]  # a panel drawn alone is not to the bit the one drawn among eight
     assert again.lora_score == pytest.approx(first.lora_score, abs=0.01)
+
+
+@pytest.mark.parametrize("cut", ["nothing of the training", "half of it"])
+def test_a_training_that_was_done_but_not_recorded_is_not_done_again(world, monkeypatch, cut):
+    """A full disk or a kill at steps.json, and in the middle of a line of metrics.jsonl."""
+    run, config, first, _ = world
+    record, metrics = run / "steps.json", run / "train" / "metrics.jsonl"
+    kept, rows = record.read_text(encoding="utf-8"), metrics.read_text(encoding="utf-8")
+    known = json.loads(kept)
+    del known["train"]
+    record.write_text(json.dumps(known) if cut.startswith("nothing") else kept[: len(kept) // 2], encoding="utf-8")
+    metrics.write_text(rows + '{"step": 4, "lo', encoding="utf-8")
+    monkeypatch.setattr(module, "train", lambda *a, **k: pytest.fail("trained already"))
+    with pytest.warns(KolorsLabWarning, match=r"metrics\.jsonl: line 4 is damaged"):
+        assert baseline(config).loss == first.loss
+    assert not list((run / "train").glob("*previous*"))
+    metrics.write_text(rows, encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ['{"train": {"set', "[1]", '{"train": 5, "juice": {"made": []}}', "[" * 100_000])
+def test_a_damaged_record_of_steps_is_named_and_its_steps_are_done_anew(tmp_path, content):
+    (tmp_path / "steps.json").write_text(content, encoding="utf-8")
+    with pytest.warns(KolorsLabWarning, match=r"steps\.json is damaged: done anew is"):
+        steps = Steps(tmp_path)
+    assert steps.do("train", {"a": 1}, [], lambda: 7) == 7
+    assert Steps(tmp_path).do("train", {"a": 1}, [], lambda: pytest.fail("done")) == 7
 
 
 def test_the_users_own_lora_stays(world, monkeypatch):

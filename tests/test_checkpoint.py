@@ -17,6 +17,7 @@ from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.lora.adapter import read_lora
 from kolors_lab.training import loop as module
+from kolors_lab.training.callbacks import Callback
 from kolors_lab.training.checkpoint import claim, load_state, save_state, states
 from kolors_lab.training.loop import TrainConfig, train
 
@@ -48,13 +49,13 @@ def stopped_at(run, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, end)
 
-    def stopped_at(out, when, **settings):
+    def stopped_at(out, when, callbacks=(), **settings):
         def on_step(step, *_):
             if step == when:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(Terminated):
-            run(out, calls={"on_step": on_step}, **settings)
+            run(out, calls={"on_step": on_step, "callbacks": callbacks}, **settings)
 
     yield stopped_at
     signal.signal(signal.SIGTERM, before)
@@ -97,6 +98,78 @@ def test_what_differs_is_named_before_anything_is_done(run, stopped_at, pictures
     with pytest.raises(SettingError, match="pictures = "):
         run("cut")
     assert (tmp_path / "cut/config.json").read_bytes() == before
+
+
+def test_a_set_that_was_moved_goes_on_and_an_older_run_too(run, stopped_at, pictures, tmp_path):
+    """Only the place differs; and a field that the older run does not know has its default."""
+    whole = run("whole")
+    stopped_at("cut", 2)
+    pictures.rename(tmp_path / "elsewhere")
+    file = tmp_path / "cut/config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for newer in ("use_dora", "patience", "masks"):
+        del config[newer]
+    file.write_text(json.dumps(config), encoding="utf-8")
+    (newest,) = states(tmp_path / "cut")
+    state = load_state(tmp_path / "cut")
+    del state["settings"]["patience"]
+    newest.unlink()
+    save_state(tmp_path / "cut", 2, state)
+    cut = train(TrainConfig(resume=str(tmp_path / "cut"), data=str(tmp_path / "elsewhere")))
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+def test_ignored_signals_end_a_training_without_a_lora_by_an_exception(run, tmp_path):
+    """Begun with nohup or &, SIGINT is ignored: the command must not say where a LoRA lies that does not exist."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("cut", calls={"on_step": lambda step, *_: os.kill(os.getpid(), signal.SIGINT)})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [state.name for state in states(tmp_path / "cut")] == ["step-000001.state"]
+    assert run("cut").exists()
+
+
+def test_without_room_for_a_checkpoint_nothing_begins_and_nothing_is_lost(run, stopped_at, monkeypatch, tmp_path):
+    stopped_at("cut", 2)
+    free = SimpleNamespace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: free)
+        for out in ("new", "cut"):
+            with pytest.raises(
+                DataError, match=rf"{out}: a checkpoint of this training takes . MiB and 0 MiB are free"
+            ):
+                run(out)
+    assert not list((tmp_path / "new").rglob("*.safetensors"))
+    assert run("cut").exists()
+
+
+def test_a_callback_hears_of_every_step_ends_the_training_and_goes_on_where_it_was(run, stopped_at, tmp_path):
+    class Mine(Callback):
+        def __init__(self, last):
+            self.last, self.heard = last, []
+
+        def on_step(self, training, row):
+            row["mine"] = training.step * 10
+            self.heard.append(training.step)
+            training.ended = training.step == self.last
+
+        def on_end(self, training):
+            self.heard.append("end")
+
+        def state_dict(self):
+            return {"heard": self.heard}
+
+        def load_state_dict(self, state):
+            self.heard = state["heard"]
+
+    stopped_at("cut", 2, callbacks=[Mine(4)])
+    mine = Mine(4)
+    run("cut", calls={"callbacks": [mine]})
+    assert mine.heard == [1, 2, 3, 4, "end"]
+    rows = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").open()]
+    assert [row["mine"] for row in rows] == [10, 20, 30, 40]
 
 
 def test_a_folder_without_a_training_cannot_be_gone_on_with(run, tmp_path):

@@ -1,5 +1,6 @@
 """The commands: help that is quick and complete, one line and exit code 2 for bad input, nothing half-written."""
 
+import contextlib
 import errno
 import os
 import re
@@ -11,8 +12,11 @@ from importlib import import_module
 import pytest
 from helpers import failure, make_set, make_story, use_stand_ins
 
-from kolors_lab.cli import COMMANDS, POSITIONAL, main, make_parser, words
+from kolors_lab import __version__
+from kolors_lab.cli import COMMANDS, POSITIONAL, main, read_config
 from kolors_lab.comic import panels as story
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import read_words
 
 
 def run(*argv, **env):
@@ -44,14 +48,78 @@ def test_help_explains_every_option(name, capsys):
 
 @pytest.mark.parametrize("given", ["attention,conv1", "attention, conv1", "[attention,conv1]", '["attention","conv1"]'])
 def test_several_words_go_with_commas_or_in_brackets(given):
-    assert make_parser().parse_args(["train", "--target_modules", given]).train.target_modules == ("attention", "conv1")
+    assert read_config("train", ["--target_modules", given]).target_modules == ("attention", "conv1")
 
 
 def test_prompts_in_brackets_keep_their_chinese_commas():
-    assert words("[二次元，白马，全身, 二次元，少女]") == ("二次元，白马，全身", "二次元，少女")
-    for wrong in ("[二次元", "[{红|白}马]"):
-        with pytest.raises(ValueError, match="quotes"):
-            words(wrong)
+    assert read_words("prompts", "[二次元，白马，全身, 二次元，少女]") == ("二次元，白马，全身", "二次元，少女")
+    for wrong in ("[二次元", "[{红|白}马]", "[" * 100_000):
+        with pytest.raises(SettingError, match="quotes"):
+            read_words("prompts", wrong)
+
+
+def test_options_are_read_as_the_types_of_their_fields():
+    config = read_config("train", ["--snr_gamma", "none", "--use_dora", "--keep_best", "false", "--steps", "7"])
+    assert (config.snr_gamma, config.use_dora, config.keep_best) == (None, True, False)
+    assert (config.steps, config.alpha, config.learning_rate, config.data) == (7, 16.0, None, "runs/clean")
+    mix = read_config("lora mix", ["a.safetensors=0.5", "b.safetensors=1", "--out", "c.safetensors"])
+    assert (mix.parts, mix.out) == (("a.safetensors=0.5", "b.safetensors=1"), "c.safetensors")
+
+
+@pytest.mark.parametrize("word", ["comfy", "lora"])
+def test_the_first_word_of_several_commands_shows_them(word, capsys):
+    for argv in ([word], [word, "--help"]):
+        assert main(argv) == 0
+        shown = capsys.readouterr().out
+        assert all(f"    {name} " in shown for name in COMMANDS if name.startswith(f"{word} "))
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_no_line_holds_an_invisible_space(capsys):
+    for argv in (["story", "brief", "--help"], ["story", "brief", "--scene", "x"], ["story", "breif"]):
+        with contextlib.suppress(SystemExit):
+            main(argv)
+        assert "\xa0" not in "".join(capsys.readouterr())
+
+
+def test_a_closed_stderr_is_no_traceback():
+    command = f"{sys.executable} -m kolors_lab train --steps 0 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, kolors_lab; print({'torch', 'numpy', 'PIL', 'diffusers', 'argparse'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], encoding="utf-8") == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError("Unable to allocate 8.00 GiB for an array"), "main memory does not suffice"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), "main memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the GPU's memory does not suffice"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "the GPU's memory"),
+    ],
+)
+def test_out_of_memory_is_one_line_with_a_way_out(error, line, capsys, monkeypatch):
+    def fails(config):
+        raise error
+
+    monkeypatch.setattr("kolors_lab.comic.brief.brief", fails)
+    assert main(["story", "brief"]) == 2
+    said = failure(capsys)
+    assert line in said and "take smaller pictures" in said
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr("kolors_lab.comic.brief.brief", lambda config: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["story", "brief"])
 
 
 @pytest.mark.parametrize(
@@ -72,6 +140,11 @@ def test_prompts_in_brackets_keep_their_chinese_commas():
         (["juice", "--data", "/no/such/set"], "/no/such/set"),
         (["story", "--story", "/no/such.csv"], "/no/such.csv"),
         (["paint"], "paint"),
+        (["generate", "--promt", "x"], "did you mean --prompt?"),
+        (["generate", "--lora-strength", "x"], "did you mean --lora_strength?"),
+        (["lora", "shw"], "did you mean lora show?"),
+        (["comfy"] * 2, "did you mean comfy"),
+        (["lora", "convert"], "required: file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(argv, said, capsys, tmp_path, monkeypatch):

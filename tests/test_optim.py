@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.core.errors import SettingError
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.training import processes
 from kolors_lab.training.loop import TrainConfig, train
 from kolors_lab.training.optim import SCHEDULES, advance, batch_sizes, find_optimizer, make_schedule, peak_rate
 
@@ -50,14 +52,39 @@ def test_the_learning_rate_is_the_presets_as_the_optimizer_needs_it():
     [
         ("adamv", "nearest is adamw"),
         ("torch.optim.Adamm", "torch.optim has no optimizer called Adamm"),
-        ("json.JSONDecoder", "json has no optimizer called JSONDecoder"),
-        ("nowhere.Adam", "needs the package nowhere; install it: pip install nowhere"),
+        ("json.JSONDecoder", "there is none of that name"),
+        ("torch.optim.os.system", "there is none of that name"),
         ("torch.optim.LBFGS", "several times a step"),
     ],
 )
 def test_a_name_that_is_no_optimizer_is_one_line(name, said):
     with pytest.raises(SettingError, match=said):
         find_optimizer(TrainConfig(optimizer=name).optimizer)
+
+
+def test_a_run_folder_from_somebody_else_names_no_code(tmp_path, monkeypatch):
+    """Its config.json said which module to import, and a module beside it was run."""
+    (tmp_path / "theirs.py").write_text("import pathlib; pathlib.Path('run').touch()", encoding="utf-8")
+    config = json.dumps({"optimizer": "theirs.Adam", "data": "somewhere"})
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match=r"resume = .*optimizer = 'theirs\.Adam'"):
+        train(TrainConfig(resume=str(tmp_path)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_process_has_a_gpu_of_its_own_before_anything_computes(monkeypatch):
+    """What computes first opens a context, half a GiB, on the GPU that is set; by default the first one."""
+    done = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: done.append(number))
+    monkeypatch.setattr(processes, "pick_device", lambda: done.append("computes") or torch.device("cpu"))
+    monkeypatch.setattr("accelerate.PartialState", lambda cpu: SimpleNamespace(num_processes=2))
+    processes.start_processes()
+    assert done == [1, "computes"]
 
 
 def test_eight_bit_adamw_says_which_package_is_missing(monkeypatch):

@@ -147,3 +147,25 @@ def test_a_file_that_is_no_word_is_one_line(pipe, run, tmp_path):
     run()
     with pytest.raises(DataError, match="already holds"):
         run()
+
+
+def test_a_word_learns_in_half_precision_too(run, pipe, monkeypatch):
+    """Without a scale, gradients below 6e-8 are 0 in float16 and the word stays where it began."""
+    from kolors_lab.training import inversion
+
+    pipe.to(torch.float16)
+    start, loss = embedding_of(pipe, "马"), inversion.loss
+    monkeypatch.setattr(inversion, "loss", lambda *args: loss(*args) * 1e-6)
+    learned = load_file(run(steps=4))["embedding"]
+    assert learned.isfinite().all() and (learned - start).count_nonzero() > 0.9 * len(start)
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_an_empty_word_to_begin_from_is_refused(empty):
+    with pytest.raises(SettingError, match="initial_word is empty"):
+        InversionConfig(initial_word=empty)
+
+
+def test_a_word_without_tokens_has_no_embedding(pipe):
+    with pytest.raises(SettingError, match="finds no token in it"):
+        embedding_of(pipe, "")

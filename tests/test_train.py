@@ -24,7 +24,7 @@ def run(pipe_folder, pipe, pictures, tmp_path):
     """Train for two steps in a folder of the given name."""
 
     def run(out="run", pipe=pipe, **settings):
-        calls = {name: settings.pop(name) for name in list(settings) if name in ("on_step", "on_metrics", "say")}
+        calls = {name: settings.pop(name) for name in list(settings) if name in ("on_step", "callbacks", "say")}
         settings = {"steps": 2, "batch_size": 2, "rank": 4, "lr_warmup_steps": 0, "data": str(pictures)} | settings
         return train(TrainConfig(preset=str(pipe_folder), out=str(tmp_path / out), **settings), pipe, **calls)
 

@@ -47,7 +47,8 @@ def training(steps=9, **settings):
     unet = SimpleNamespace(eval=lambda: None, train=lambda: None)
     config = SimpleNamespace(**vars(config), steps=steps, batch_size=3, snr_gamma=5.0)
     return SimpleNamespace(
-        config=config, step=0, unet=unet, noise_scheduler=range(1100), device=CPU, dtype=torch.float32,
+        config=config, step=0, unet=unet, noise_scheduler=range(1100), device=CPU, dtype=torch.float32, ended=False,
+        processes=SimpleNamespace(num_processes=1, is_main_process=True),
         weights=[torch.zeros(2)], ema=None, averaged=contextlib.nullcontext,
     )  # fmt: skip
 
@@ -59,7 +60,8 @@ def run(training, watcher, stop=99):
         training.step += 1
         training.weights[0].fill_(training.step)
         rows.append({})
-        if watcher(training, rows[-1]):
+        watcher.on_step(training, rows[-1])
+        if training.ended:
             break
     return rows
 
@@ -127,6 +129,14 @@ def test_a_watcher_goes_on_where_its_state_was_saved():
     assert (cut.step, cut.weights[0].tolist()) == (whole.step, whole.weights[0].tolist()) == (7, [4, 4])
 
 
+def test_one_process_decides_for_all_when_to_end(monkeypatch):
+    """Each computes its own loss, never quite the same; were each to decide, one would wait for ever for the others."""
+    monkeypatch.setattr("kolors_lab.training.validation.from_main", lambda processes, value: main[it.step - 1])
+    main, it = [3, 2, 1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0], training(patience=1)
+    rows = run(it, Watcher(losses(it, [1, 2, 3, 4, 5, 6, 7, 8, 9]), Held()))
+    assert it.step == 9 and [row["validation_loss"] for row in rows] == main
+
+
 def test_patience_asks_for_held_out_pictures():
     with pytest.raises(SettingError, match="patience = 3: needs held-out pictures"):
         ValidationConfig(patience=3)
@@ -142,6 +152,22 @@ def test_pictures_on_the_way_are_those_of_generate_without_the_text_encoder(pipe
     assert abs(np.asarray(Image.open(files[0]), dtype=int) - expected[0]).max() <= 1
 
 
+def test_in_half_precision_pictures_on_the_way_are_decoded_in_single(pipe, pipe_folder, tmp_path, monkeypatch):
+    """In float16 SDXL's VAE overflows, and autocast would take it back there."""
+    pipe.to(torch.float16)
+    samples = Samples(pipe, ("白马",), replace(get_preset(str(pipe_folder)), steps=1), tmp_path, CPU)
+    decode, seen = pipe.vae.decode, []
+
+    def look(latents):
+        seen.append((latents.dtype, pipe.vae.dtype, torch.is_autocast_enabled("cpu")))
+        return decode(latents)
+
+    monkeypatch.setattr(pipe.vae, "decode", look)
+    (file,) = samples.draw(1)
+    assert seen == [(torch.float32, torch.float32, False)] and np.asarray(Image.open(file)).std() > 0
+    assert pipe.vae.dtype == torch.float16 and pipe.text_encoder is not None
+
+
 def test_a_training_is_watched_and_learns_from_the_class_as_well(pipe, pipe_folder, pictures, tmp_path):
     settings = {"held_out": 0.3, "validate_every": 1, "sample_every": 9, "sample_prompts": ("少女",), "steps": 3}
     subject = {"trigger_word": "二次元", "class_word": "少女", "class_pictures": 1}
@@ -151,7 +177,7 @@ def test_a_training_is_watched_and_learns_from_the_class_as_well(pipe, pipe_fold
     assert all(row["validation_loss"] > 0 for row in rows) and len(rows) == 3
     drawn = sorted(picture.name for picture in (file.parent / "samples").iterdir())
     assert drawn == ["step-000003_0.png"]
-    assert read_lora(file)[1]["examples"] == "3"  # two of the three pictures, and one of the class
+    assert read_lora(file)[1]["examples"] == "2"  # of the three pictures; what the base drew of the class is no example
 
 
 # DreamBooth ----------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _entry(place: Path, root: Path) -> Entry:
     found |= {"pictures": steps.get("juice", {}).get("result", {}).get("kept")}
     found |= {"seconds": sum(step["seconds"] for step in steps.values())} if steps else {}
     for file in (place / "train" / "metrics.jsonl", place / "metrics.jsonl"):
-        with suppress(OSError, ValueError, LookupError, TypeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, DataError):
             found |= _training(file, whole=bool(steps))
     score = _json(place / "scores.json").get("lora", {})
     if score.get("scores"):

@@ -26,7 +26,7 @@ from kolors_lab.models.memory import plan
 from kolors_lab.models.presets import get_preset, local_path, pipeline_path
 from kolors_lab.sampling.pipeline import check_sampling, load_for, prompts_of
 from kolors_lab.scoring.aesthetics import find_scorer, judge, load_scorer, score_folder
-from kolors_lab.training.loop import TrainConfig, train
+from kolors_lab.training.loop import TrainConfig, is_trained, train
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -134,14 +134,15 @@ class Run:
 
     def train(self) -> dict:
         c, folder = self.config, self.out / "train"
-        if self.lora_file.exists():  # of other settings; hours of training are not thrown away
-            spare = (folder / f"lora.previous-{n}.safetensors" for n in count(1))
-            self.lora_file.replace(next(file for file in spare if not file.exists()))
         config = TrainConfig(
             preset=c.preset, data=str(self.out / "clean"), out=str(folder), steps=c.steps, seed=c.seed, rank=c.rank,
             checkpoint_every=CHECKPOINT_EVERY,
         )  # fmt: skip
-        train(config, self.pipe, on_encode=self.progress("encode"), on_step=self.progress("train"))
+        if not is_trained(config):  # it is where the run was cut off before it took note
+            if self.lora_file.exists():  # of other settings; hours of training are not thrown away
+                spare = (folder / f"lora.previous-{n}.safetensors" for n in count(1))
+                self.lora_file.replace(next(file for file in spare if not file.exists()))
+            train(config, self.pipe, on_encode=self.progress("encode"), on_step=self.progress("train"))
         return {"loss": mean_loss(read_metrics(folder / "metrics.jsonl"))}
 
     def tell_story(self, name: str) -> dict:

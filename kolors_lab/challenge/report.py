@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import platform
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolors_lab.core.errors import DataError, KolorsLabWarning
 from kolors_lab.core.files import replacing
 from kolors_lab.core.fonts import embed_font
 from kolors_lab.core.images import embed
@@ -71,8 +74,23 @@ def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StorySc
 
 
 def read_metrics(file: Path) -> list[dict]:
-    """The training's measurements, one {"step", "loss", "learning_rate", "seconds"} a line."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    """The training's measurements, one {"step", "loss", "learning_rate", "seconds"} a line.
+
+    A line that is cut, by a full disk or a kill, is named and left out; DataError where none is whole.
+    """
+    rows, lost = [], []
+    with contextlib.suppress(FileNotFoundError):
+        for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            try:
+                row = json.loads(line)
+                rows.append({**row, "step": int(row["step"]), "loss": float(row["loss"])})
+            except (ValueError, LookupError, TypeError, RecursionError):
+                lost.append(str(number))
+    if not rows:
+        raise DataError(f"{file}: holds no whole line of measurements; move its folder away and train again")
+    if lost:
+        warnings.warn(KolorsLabWarning(f"{file}: line {', '.join(lost[:5])} is damaged and left out"), stacklevel=2)
+    return rows
 
 
 def mean_loss(metrics: Sequence[dict]) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from kolors_lab.core.errors import KolorsLabWarning
 from kolors_lab.core.files import fingerprint, write_json
 
 
@@ -16,10 +18,17 @@ class Steps:
 
     def __init__(self, run: Path):
         self.run, self.file = run, run / "steps.json"
+        self.record: dict[str, dict] = {}
         try:
-            self.record: dict[str, dict] = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or damaged: every step is done anew
-            self.record = {}
+            found = json.loads(self.file.read_text(encoding="utf-8"))
+            self.record = {name: entry for name, entry in found.items() if _is_entry(entry)}
+            lost = [name for name in found if name not in self.record]
+        except FileNotFoundError:
+            lost = []
+        except (OSError, ValueError, AttributeError, RecursionError):
+            lost = ["everything"]
+        if lost:
+            warnings.warn(KolorsLabWarning(f"{self.file} is damaged: done anew is {', '.join(lost)}"), stacklevel=2)
 
     def do(
         self, name: str, settings: dict, outputs: Iterable[str], work: Callable[[], Any], by_hand: bool = False
@@ -44,3 +53,10 @@ class Steps:
         self.record[name] = {"settings": settings, "made": made, "result": result, "seconds": seconds}
         write_json(self.file, self.record)
         return result
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what `Steps.do` writes of a step."""
+    kinds = {"settings": dict, "made": dict, "seconds": (int, float)}
+    whole = isinstance(entry, dict) and "result" in entry
+    return whole and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
-from kolors_lab.core.errors import SettingError, check_name, check_number
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.sampling.denoiser import Guided
 from kolors_lab.sampling.samplers import SAMPLERS
 from kolors_lab.sampling.schedules import SCHEDULERS
@@ -53,34 +54,24 @@ class KSampler:
         batch: pictures drawn at once, from one noise
     """
 
-    seed: int = 0
-    control_after_generate: str = "fixed"
-    steps: int | None = None
-    cfg: float | None = None
-    sampler_name: str = "euler"
-    scheduler: str = "leading"
-    denoise: float = 1.0
-    width: int | None = None
-    height: int | None = None
-    batch: int = 1
+    seed: Annotated[int, Range(0, MAX_SEED)] = 0
+    control_after_generate: Annotated[str, OneOf(CONTROLS)] = "fixed"
+    steps: Annotated[int | None, Range(1, 1000)] = None
+    cfg: Annotated[float | None, Range(0, 100)] = None
+    sampler_name: Annotated[str, OneOf(SAMPLERS)] = "euler"
+    scheduler: Annotated[str, OneOf(SCHEDULERS)] = "leading"
+    denoise: Annotated[float, Range(0, 1)] = 1.0
+    width: Annotated[int | None, Range(64, 4096)] = None
+    height: Annotated[int | None, Range(64, 4096)] = None
+    batch: Annotated[int, Range(1, 64)] = 1
 
     def __post_init__(self):
-        check_number("seed", self.seed, 0, MAX_SEED, whole=True)
-        check_number("denoise", self.denoise, 0, 1)
-        check_number("batch", self.batch, 1, 64, whole=True)
-        check_name("control_after_generate", self.control_after_generate, CONTROLS)
-        check_name("sampler_name", self.sampler_name, SAMPLERS)
-        check_name("scheduler", self.scheduler, SCHEDULERS)
-        if self.steps is not None:
-            check_number("steps", self.steps, 1, 1000, whole=True)
-        if self.cfg is not None:
-            check_number("cfg", self.cfg, 0, 100)
+        check_fields(self)
         for field in ("width", "height"):
-            if (value := getattr(self, field)) is not None:
-                check_number(field, value, 64, 4096, whole=True)
-                if value % 8:
-                    near = value // 8 * 8
-                    raise SettingError(f"{field} = {value}: must be a multiple of 8, such as {near} or {near + 8}")
+            value = getattr(self, field)
+            if value is not None and value % 8:
+                near = value // 8 * 8
+                raise SettingError(f"{field} = {value}: must be a multiple of 8, such as {near} or {near + 8}")
 
     def resolve(self: Self, preset: Preset) -> Self:
         """The same with the preset's values where it says None."""

@@ -40,13 +40,26 @@ def encode_prompt(pipe: KolorsPipeline, text: str, syntax: str = "webui") -> tup
     if lost := _lost(pipe.tokenizer, plain):
         warnings.warn(PromptCut(f"prompt: only 256 tokens fit; not read: “{_short(lost)}”"), stacklevel=2)
     with torch.no_grad():
-        embeds, _, pooled, _ = pipe.encode_prompt(plain, do_classifier_free_guidance=False)
+        embeds, pooled = run_text_encoder(pipe, [plain])
         if any(weight != 1 for weight in weights):
-            empty = pipe.encode_prompt("", do_classifier_free_guidance=False)[0][:, -1:].float()
+            empty = run_text_encoder(pipe, [""])[0][:, -1:].float()
             factor = torch.ones(MAX_TOKENS, 1, device=embeds.device)
             factor[MAX_TOKENS - len(weights) :, 0] = torch.tensor(weights, device=embeds.device)
             weighted = (empty + (embeds.float() - empty) * factor).to(embeds.dtype)
             embeds = torch.where(factor == 1, embeds, weighted)
+    return embeds, pooled
+
+
+def run_text_encoder(pipe: KolorsPipeline, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings (B, 256, hidden) and pooled vectors (B, hidden) of texts without weights, where the encoder lies.
+
+    Gradients flow through it to a word that learns. Everything that reads a text reads it here.
+    """
+    home = pipe.text_encoder.device
+    device = pipe._execution_device if home.type == "cpu" else home  # offloaded, it lies on the CPU and works elsewhere
+    embeds, _, pooled, _ = pipe.encode_prompt(
+        texts, device=device, do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS
+    )
     return embeds, pooled
 
 
@@ -141,7 +154,7 @@ def forget_texts(pipe: KolorsPipeline) -> None:
 def encode_then_free(pipe: KolorsPipeline, texts: Iterable[tuple[str, str]]) -> None:
     """Encode all (prompt, syntax) of a run, then take the text encoder off: Kolors' 12 GiB that sampling never needs.
 
-    `generate.load_for` does so on a card that has no room for all parts at once.
+    `pipeline.load_for` does so on a GPU that has no room for all parts at once.
     """
     for text, syntax in texts:
         encode_text(pipe, text, syntax)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import ModelError
+from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import replacing
 from kolors_lab.lora.formats import serialize
 from kolors_lab.sampling.text import forget_texts
@@ -19,10 +19,12 @@ FORMAT = "kolors_lab textual inversion"
 
 
 def embedding_of(pipe: KolorsPipeline, word: str) -> torch.Tensor:
-    """The mean embedding, (hidden,), of the word's tokens."""
+    """The mean embedding, (hidden,), of the word's tokens. SettingError for a word of none."""
     import torch
 
     ids = pipe.tokenizer.convert_tokens_to_ids(pipe.tokenizer.tokenize(word))
+    if not ids:
+        raise SettingError(f"initial_word = {word!r}: the tokenizer finds no token in it; give a word")
     table = pipe.text_encoder.get_input_embeddings()
     with torch.no_grad():
         device = next(table.parameters()).device

@@ -6,14 +6,15 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.models.loading import check_bits
 from kolors_lab.training.beside import BesideConfig
 from kolors_lab.training.checkpoint import states
 from kolors_lab.training.methods import METHODS
-from kolors_lab.training.optim import OPTIMIZERS, SCHEDULES, parse_growth, peak_rate
+from kolors_lab.training.optim import SCHEDULES, check_optimizer, parse_growth, peak_rate
 from kolors_lab.training.validation import ValidationConfig
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class TrainConfig(BesideConfig, ValidationConfig):
         seed: equal seeds give equal LoRAs
         rank: the LoRA's size; about 16 for a style, about 4 for a subject
         alpha: the LoRA's effect is scaled by alpha / rank
-        dropout: share of what goes into the LoRA that is left out by lot, against learning by heart
+        dropout: share of what goes into the LoRA that is left out at random, against learning by heart
         use_rslora: scale by alpha / sqrt(rank) instead, so that large ranks learn as quickly as small ones
         use_dora: learn how long a layer's weights are apart from where they point; slower
         target_modules: layers that learn: attention, attention+ff, all-linear, conv, ends of names; none: the preset's
@@ -48,7 +49,8 @@ class TrainConfig(BesideConfig, ValidationConfig):
         batch_size: pictures that go through the UNet at once; none: the preset's
         gradient_accumulation_steps: batches that make one step: a larger batch in the memory of a small one
         batch_growth: larger batches later: 0.5:2,0.8:4 has 2 pictures at once after half of the steps, then 4
-        optimizer: adamw, adamw8bit (CUDA), lion, prodigy, or any other by dotted name, such as torch.optim.Adamax
+        optimizer: adamw, adamw8bit (CUDA), lion, prodigy, or another of torch.optim and pytorch_optimizer by its dotted
+            name, such as torch.optim.Adamax
         learning_rate: at its peak; none: the preset's, as the optimizer needs it
         weight_decay: how strongly weights are drawn to 0; none: the optimizer's own
         lr_scheduler: cosine, cosine_with_restarts, linear, polynomial, constant, constant_with_warmup, or
@@ -64,54 +66,40 @@ class TrainConfig(BesideConfig, ValidationConfig):
     """
 
     preset: str = "tiny"
-    method: str = "lora"
+    method: Annotated[str, OneOf(METHODS)] = "lora"
     out: str = "runs/train"
     resume: str | None = None
-    steps: int | None = None
-    seed: int = 0
-    rank: int = 16
-    alpha: float = 16.0
-    dropout: float = 0.0
+    steps: Annotated[int | None, Range(1)] = None
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    rank: Annotated[int, Range(1, 1024)] = 16
+    alpha: Annotated[float, Range(1e-6, 1024)] = 16.0
+    dropout: Annotated[float, Range(0, 0.99)] = 0.0
     use_rslora: bool = False
     use_dora: bool = False
     target_modules: tuple[str, ...] | None = None
     init_lora: str | None = None
-    batch_size: int | None = None
-    gradient_accumulation_steps: int = 1
+    batch_size: Annotated[int | None, Range(1)] = None
+    gradient_accumulation_steps: Annotated[int, Range(1)] = 1
     batch_growth: str = ""
     optimizer: str = "adamw"
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    lr_scheduler: str = "cosine"
-    lr_warmup_steps: int = 10
-    snr_gamma: float | None = 5.0
-    noise_offset: float = 0.0
-    ema_decay: float | None = None
-    precision: str = "auto"
+    learning_rate: Annotated[float | None, Range(1e-9)] = None
+    weight_decay: Annotated[float | None, Range(0)] = None
+    lr_scheduler: Annotated[str, OneOf(SCHEDULES)] = "cosine"
+    lr_warmup_steps: Annotated[int, Range(0)] = 10
+    snr_gamma: Annotated[float | None, Range(1e-3)] = 5.0
+    noise_offset: Annotated[float, Range(0, 1)] = 0.0
+    ema_decay: Annotated[float | None, Range(0, 0.999999)] = None
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
     base_bits: int | None = None
-    gradient_checkpointing: str | None = None
-    checkpoint_every: int = 0
+    gradient_checkpointing: Annotated[str | None, OneOf(CHECKPOINTING)] = None
+    checkpoint_every: Annotated[int, Range(0)] = 0
 
     def __post_init__(self):
         ValidationConfig.__post_init__(self)
         BesideConfig.__post_init__(self)
-        check_name("method", self.method, METHODS)
-        for field, low, high in (  # whole numbers
-            ("steps", 1, None), ("seed", 0, 2**63 - 1), ("rank", 1, 1024), ("batch_size", 1, None),
-            ("gradient_accumulation_steps", 1, None), ("lr_warmup_steps", 0, None), ("checkpoint_every", 0, None),
-        ):  # fmt: skip
-            self._check(field, low, high, whole=True)
-        for field, low, high in (
-            ("alpha", 1e-6, 1024), ("dropout", 0, 0.99), ("learning_rate", 1e-9, None), ("weight_decay", 0, None),
-            ("snr_gamma", 1e-3, None), ("noise_offset", 0, 1), ("ema_decay", 0, 0.999999),
-        ):  # fmt: skip
-            self._check(field, low, high)
+        check_fields(self)
         parse_growth(self.batch_growth)
-        if "." not in self.optimizer:
-            check_name("optimizer", self.optimizer, [*OPTIMIZERS, "a dotted name such as torch.optim.Adamax"])
-        check_name("lr_scheduler", self.lr_scheduler, SCHEDULES)
-        check_name("precision", self.precision, PRECISIONS)
-        check_name("gradient_checkpointing", self.gradient_checkpointing or "none", CHECKPOINTING)
+        check_optimizer(self.optimizer)
         check_bits("base_bits", self.base_bits)
         if self.target_modules is not None and not self.target_modules:
             raise SettingError("target_modules = (): must name at least one layer, such as to_q")
@@ -128,11 +116,6 @@ class TrainConfig(BesideConfig, ValidationConfig):
             idle += ["controls", "control_kind"]
         if given := [name for name in idle if getattr(self, name) != fields[name].default]:
             raise SettingError(f"{given[0]} = {getattr(self, given[0])}: method {self.method} has no use for it")
-
-    def _check(self, field: str, low: float, high: float | None = None, whole: bool = False) -> None:
-        value = getattr(self, field)
-        if value is not None or "None" not in self.__dataclass_fields__[field].type:
-            check_number(field, value, low, float("inf") if high is None else high, whole)
 
 
 def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
@@ -158,8 +141,10 @@ def identity(config: TrainConfig, examples: list[Example]) -> dict[str, Any]:
 
 def check_identity(run: Path, saved: dict[str, Any], current: dict[str, Any]) -> None:
     """Raise SettingError, naming what differs, if the training that was cut short in `run` was another one."""
-    differs = [f"{key} = {saved.get(key)!r} there, {value!r} here" for key, value in current.items()
-               if saved.get(key) != value]  # fmt: skip
+    saved = json.loads(json.dumps(asdict(TrainConfig()))) | saved  # what an older run does not know, it had at default
+    differs = [
+        f"{key} = {saved.get(key)!r} there, {value!r} here" for key, value in current.items() if saved.get(key) != value
+    ]
     if differs:
         raise SettingError(
             f"{run} holds a training cut short with other settings: {'; '.join(differs)}; "
@@ -168,18 +153,24 @@ def check_identity(run: Path, saved: dict[str, Any], current: dict[str, Any]) ->
 
 
 def saved_config(config: TrainConfig) -> TrainConfig:
-    """The settings of the run in `config.resume`; what else is given must be as it was there, or SettingError."""
+    """The settings of the run in `config.resume`; what else is given must be as it was there, places excepted.
+
+    Fields that an older run does not know have their defaults. Raises SettingError for what differs, DataError for a
+    folder without a training that could go on.
+    """
     run = Path(config.resume)
     try:
         content = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        content = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
-        saved = TrainConfig(**content)
-    except (OSError, ValueError, TypeError) as error:
+        saved = TrainConfig(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SettingError) as error:
         raise DataError(f"resume = {run}: holds no training that could go on ({error})") from error
     default = TrainConfig()
-    given = [field.name for field in fields(config) if getattr(config, field.name) != getattr(default, field.name)]
-    given = {name: getattr(config, name) for name in given if name not in ("out", "resume")}
+    given = {field.name: getattr(config, field.name) for field in fields(config)}
+    given = {name: value for name, value in given.items() if value != getattr(default, name)}
+    places = {name: given.pop(name) for name in PLACES if name in given}
     check_identity(run, asdict(saved), given)
     if not states(run):
         raise DataError(f"resume = {run}: holds no checkpoint; leave resume out to train anew")
-    return replace(saved, out=str(run), resume=None)
+    return replace(saved, **places | {"out": str(run), "resume": None})

@@ -53,8 +53,9 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = ControlNetModel.from_unet(unet)
-    if unet.encoder_hid_proj is not None:
-        net.encoder_hid_proj.load_state_dict(unet.encoder_hid_proj.state_dict())
+    projection = getattr(unet, "text_encoder_hid_proj", None) or unet.encoder_hid_proj  # there under an IP-Adapter
+    if projection is not None:
+        net.encoder_hid_proj.load_state_dict(projection.state_dict())
     return net.float()
 
 

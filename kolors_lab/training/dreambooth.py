@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.files import replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.captions import join, parts
 from kolors_lab.dataset.folder import Example
 from kolors_lab.models.loading import place
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.pipeline import generate_batch
-from kolors_lab.training.latent_cache import cache_file, fingerprint
+from kolors_lab.training.latent_cache import cache_file, caching, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +81,7 @@ def _draw(pipe: KolorsPipeline, examples: list[Example], seeds: list[int], prese
     # plain: brackets in a caption are no weights
     images = generate_batch(pipe, texts, [""] * len(texts), settings, prompt_syntax="plain")
     for example, image in zip(examples, images, strict=True):
-        with replacing(example.image) as temporary:
+        with caching(example.image) as temporary:
             image.save(temporary, format="PNG")
 
 

@@ -1,7 +1,7 @@
 """Textual inversion: one new word of the text encoder's vocabulary, learned from pictures; all else stays as it is.
 
 The new word's embedding, hidden numbers in all (4096 in Kolors, 16 kB), is trained through the frozen text encoder and
-UNet to make the pictures of the set. Kolors needs text encoder and UNet on the card together: about 24 GB.
+UNet to make the pictures of the set. Kolors needs text encoder and UNet on the GPU together: about 24 GB.
 
     kolors-lab invert --data data/figurine --trigger_word sks玩偶 --word '<toy>' --initial_word 玩偶
     kolors-lab generate --word runs/word/word.safetensors --prompt '<toy>，在夜空下'
@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import DataConfig, read_sets
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import load_pipeline, place
 from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.text import run_text_encoder
 from kolors_lab.sampling.vocabulary import add_word, embedding_of, remove_words, save_word
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loss import draw, loss
@@ -57,19 +59,17 @@ class InversionConfig:
     trigger_word: str = "sks玩偶"
     word: str = "<toy>"
     initial_word: str = "玩"
-    steps: int = 300
-    seed: int = 0
-    batch_size: int | None = None
-    learning_rate: float = 5e-3
+    steps: Annotated[int, Range(1)] = 300
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    batch_size: Annotated[int | None, Range(1)] = None
+    learning_rate: Annotated[float, Range(1e-9)] = 5e-3
 
     def __post_init__(self):
         if not (self.word[:1] == "<" and self.word[-1:] == ">" and self.word[1:-1].isalnum()):
             raise SettingError(f"word = {self.word!r}: must be letters or digits in pointed brackets, such as <toy>")
-        check_number("steps", self.steps, 1, whole=True)
-        check_number("seed", self.seed, 0, 2**63 - 1, whole=True)
-        check_number("learning_rate", self.learning_rate, 1e-9)
-        if self.batch_size is not None:
-            check_number("batch_size", self.batch_size, 1, whole=True)
+        if not self.initial_word.strip():
+            raise SettingError("initial_word is empty: must be the word to begin from, such as the class word 玩偶")
+        check_fields(self)
 
 
 def invert(
@@ -98,7 +98,7 @@ def invert(
     vector = add_word(pipe, config.word, start)
     try:
         captions = [name_it(example.text, config) for example in examples]
-        _fit(pipe, vector, captions, data, config, config.batch_size or preset.batch_size, on_step)
+        _learn(pipe, vector, captions, data, config, config.batch_size or preset.batch_size, on_step)
         base = preset.name if Path(preset.model).is_dir() else preset.model
         return save_word(file, config.word, vector, {"base_model": base})
     finally:
@@ -112,7 +112,7 @@ def name_it(text: str, config: InversionConfig) -> str:
     return replaced if config.word in replaced else f"{config.word}，{text}"
 
 
-def _fit(
+def _learn(
     pipe: KolorsPipeline,
     vector: torch.nn.Parameter,
     captions: list[str],
@@ -128,22 +128,19 @@ def _fit(
     device, scheduler = vector.device, DDPMScheduler.from_config(pipe.scheduler.config)
     generator = torch.Generator().manual_seed(config.seed)
     optimizer = torch.optim.Adam([vector], lr=config.learning_rate)
+    # in half precision the word's small gradients would round to 0 on their way through the text encoder
+    scaler = torch.amp.GradScaler(device.type, enabled=pipe.unet.dtype == torch.float16)
     for step, index in enumerate(data.batches([batch_size] * config.steps, generator), 1):
         batch = data.batch(index, device)
         texts = [captions[entry] for entry in index.tolist()]
-        embeds, _, pooled, _ = pipe.encode_prompt(texts, device, do_classifier_free_guidance=False)
+        embeds, pooled = run_text_encoder(pipe, texts)
         noise, timesteps = draw(batch["latents"].shape, len(scheduler), generator, device)
         with torch.autocast(device.type, pipe.unet.dtype, enabled=pipe.unet.dtype != torch.float32):
             value = loss(pipe.unet, scheduler, {**batch, "prompt_embeds": embeds, "pooled": pooled}, noise, timesteps)
-        (vector.grad,) = torch.autograd.grad(value, [vector])
-        optimizer.step()
+        (vector.grad,) = torch.autograd.grad(scaler.scale(value), [vector])
+        scaler.step(optimizer)
+        scaler.update()
         if not vector.isfinite().all():
             raise ModelError(f"the word is not finite after step {step}: nothing saved; try a lower learning_rate")
         if on_step:
             on_step(step, config.steps, value.item())
-
-
-# The vocabulary ------------------------------------------------------------------------------------------------------
-
-
-# The file ------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ model), so runs share what they have in common. Nothing but file names stays in 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -20,9 +21,10 @@ from kolors_lab.core.images import open_image
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.captions import shuffled
 from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.sampling.text import MAX_TOKENS, encode_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from diffusers import KolorsPipeline
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from kolors_lab.dataset.folder import Example
 
-MAX_TOKENS = 256  # of a Kolors prompt, its prefix included
+ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Encoded:
         return tuple(self._entries(steps[step], generator) for step in range(len(sizes)))
 
     def _entries(self, pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """One entry for each picture: a version by lot, and by lot without its caption."""
+        """One entry for each picture: a version at random, and at random without its caption."""
         import torch
 
         entries = pictures * self.variants
@@ -140,7 +142,8 @@ def encode(
     pictures = _picture_files(pipe, examples, size, config)
     total = len(captions) + len(pictures)
     tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
-    encode_captions(pipe, list(captions), device, tick)
+    told = [(file, lambda t=text: _encode_caption(pipe, t)) for text, file in captions.items()]
+    _fill(told, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
     drawn = []
     for entry, file in enumerate(pictures):
         picture, number = divmod(entry, config.variants)
@@ -157,25 +160,6 @@ def encode(
         dropout=config.caption_dropout,
         empty=captions.get(""),
     )
-
-
-def encode_captions(
-    pipe: KolorsPipeline,
-    texts: list[str],
-    device: torch.device | str = "cpu",
-    tick: Callable[[int], None] = lambda done: None,
-) -> dict[str, Path]:
-    """Encode captions that the cache does not hold yet; each one's cache file."""
-    files = _caption_files(pipe, texts)
-    work = [(file, lambda t=text: _encode_text(pipe, t, device)) for text, file in files.items()]
-    _fill(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
-    return files
-
-
-def read_caption(file: Path, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embedding (1, 256, D) and pooled vector (1, D) of a caption from its cache file."""
-    found = _read(file, "prompt_embeds", "pooled")
-    return found["prompt_embeds"][None].to(device), found["pooled"][None].to(device)
 
 
 def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:
@@ -195,10 +179,9 @@ def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, con
     return files
 
 
-def _encode_text(pipe: KolorsPipeline, text: str, device: torch.device | str) -> dict[str, torch.Tensor]:
-    embeds, _, pooled, _ = pipe.encode_prompt(
-        text, device=device, do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS
-    )
+def _encode_caption(pipe: KolorsPipeline, text: str) -> dict[str, torch.Tensor]:
+    """A caption as it stands: its brackets are no weights. Warns with PromptCut of one that is too long."""
+    embeds, pooled = encode_prompt(pipe, text, "plain")
     return {"prompt_embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
 
 
@@ -206,7 +189,7 @@ def _encode_image(
     vae: torch.nn.Module, file: Path, size: int, config: DataConfig, number: int, seed: str
 ) -> dict[str, torch.Tensor]:
     """Mean and standard deviation, (4, h/8, w/8), both scaled; time ids (6,) as SDXL's training gives them: original
-    height and width, crop top and left, target height and width, in px. A version by lot has its lot from `seed`.
+    height and width, crop top and left, target height and width, in px. What is random of a version comes from `seed`.
     """
     import numpy as np
     import torch
@@ -239,11 +222,24 @@ def cut(
 
 
 def cache_dir() -> Path:
-    """Where encoded examples are kept: KOLORS_LAB_CACHE, else `kolors_lab` in the user's cache folder."""
+    """Where encoded examples are kept: KOLORS_LAB_CACHE, else `kolors_lab` in the user's cache folder. DataError."""
     if chosen := os.environ.get("KOLORS_LAB_CACHE"):
         return Path(chosen)
     home = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform)
-    return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
+    try:
+        return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
+    except RuntimeError as error:  # no HOME, and the user has no entry in the system's list
+        raise DataError(f"there is no home folder for encoded pictures; {ELSEWHERE}") from error
+
+
+@contextlib.contextmanager
+def caching(file: Path) -> Iterator[Path]:
+    """As `replacing`; a DataError says how to have the cache elsewhere."""
+    try:
+        with replacing(file) as temporary:
+            yield temporary
+    except DataError as error:
+        raise DataError(f"{error}; {ELSEWHERE}") from error
 
 
 def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
@@ -293,7 +289,7 @@ def _fill(
             torch.nn.Module.to(module, device, dtype)
         for done, (file, make) in enumerate(work, 1):
             if not _whole(file):
-                with torch.no_grad(), replacing(file) as temporary:
+                with torch.no_grad(), caching(file) as temporary:
                     temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in make().items()}))
             tick(done)
     finally:

@@ -1,12 +1,12 @@
 """Train a LoRA on Kolors' UNet, or what methods.py has beside it, from pictures with captions.
 
 Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
-trainer neither prints nor plots: it calls back. Its settings are in config.py, optimisers and schedules in optim.py,
-the loss in loss.py. Read `train`, `fit`, `Training.take_step`, `loss`, in this order.
+trainer neither prints nor plots: it calls back (callbacks.py). Its settings are in config.py, optimisers and schedules
+in optim.py, the loss in loss.py. Read `train`, `take_steps`, `Training.take_step`, `loss`, in this order.
 
     kolors-lab train --preset tiny --data FOLDER --out runs/train
     kolors-lab train --resume runs/train
-    accelerate launch -m kolors_lab train --preset kolors --data FOLDER --out runs/train    (on every card)
+    accelerate launch -m kolors_lab train --preset kolors --data FOLDER --out runs/train    (on every GPU)
 
 References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop conditioning https://arxiv.org/abs/2307.01952
 """
@@ -14,6 +14,7 @@ References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop condit
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import time
@@ -22,35 +23,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError
-from kolors_lab.core.files import write_config
+from kolors_lab.core.files import fingerprint, write_config
 from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import unload_lora
+from kolors_lab.lora.formats import read_lora
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.loading import load_pipeline, need_quantization, place
 from kolors_lab.models.memory import memory_used, training_plan
-from kolors_lab.models.presets import get_preset
+from kolors_lab.models.presets import get_preset, pipeline_path
 from kolors_lab.training.beside import beside
-from kolors_lab.training.checkpoint import (
-    Metrics,
-    checkpoint_file,
-    claim,
-    clear_states,
-    load_state,
-    save_state,
-    states,
-    stop_signals,
-)
+from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
+from kolors_lab.training.checkpoint import claim, load_state, states, stop_signals
 from kolors_lab.training.config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loss import draw, loss
-from kolors_lab.training.methods import METHODS, Method
+from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
-from kolors_lab.training.processes import any_of, mean_over, start_processes
+from kolors_lab.training.processes import mean_over, start_processes
 from kolors_lab.training.validation import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from accelerate import PartialState
@@ -58,6 +52,7 @@ if TYPE_CHECKING:
 
     from kolors_lab.dataset.folder import Example
     from kolors_lab.models.presets import Preset
+    from kolors_lab.training.callbacks import Callback
     from kolors_lab.training.latent_cache import Encoded
 
 
@@ -66,16 +61,16 @@ def train(
     pipe: KolorsPipeline | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
     on_encode: Callable[[int, int], None] | None = None,
-    on_metrics: Callable[[dict[str, float]], None] | None = None,
     say: Callable[[str], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train a LoRA; return `out/lora.safetensors`, with other methods `out/controlnet` or `out/unet`. A pipeline that
     is passed in is given back as it was, without a LoRA.
 
     A training that was cut short and left a checkpoint in `out` goes on from there, on a CPU bit for bit.
-    Calls `on_encode(done, total)` while pictures and captions are encoded, `say(line)` with the memory plan, and after
-    each step `on_metrics(row)`, row as in metrics.jsonl, and `on_step(step, total, loss)`.
-    Raises DataError for a set that cannot be used and a folder that is in use or holds a LoRA, SettingError for
+    Calls `on_encode(done, total)` while pictures and captions are encoded, `say(line)` with the memory plan, after each
+    step `on_step(step, total, loss)`; `callbacks` hear more (callbacks.py).
+    Raises DataError for a set that cannot be used and a folder that is in use, full or holds a LoRA, SettingError for
     settings unlike those of the training cut short, ModelError for a loss that is not finite: what was saved stays.
     """
     config = saved_config(config) if config.resume else config
@@ -90,24 +85,27 @@ def train(
     examples, held = read_sets(config)
     processes = start_processes()
     if not processes.is_main_process:  # one of them tells and writes
-        on_step = on_encode = on_metrics = say = None
+        on_encode = say = None
     with claim(run) if processes.is_main_process else contextlib.nullcontext():
         state = load_state(run, say)
         settings = identity(config, examples)
         if state:
             check_identity(run, state["settings"], settings)
         write_config(run / "config.json", config)
+        header = _header(config, preset, examples)  # before class pictures come to the examples
         borrowed = pipe is not None
         with processes.main_process_first():  # one after the other: main memory holds one text encoder
             pipe = _prepare(pipe, preset, config, processes.device)
             examples += class_examples(pipe, examples, config, preset, processes.device, on_encode)
             data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
             data = beside(data, examples, preset.size, config, config.method)
-            watcher = watch(pipe, examples, held, config, preset, run, processes.device, loss)
-            if watcher and watcher.held:
-                watcher.held = beside(watcher.held, held, preset.size, config.plain(), config.method)
+            watchers = watch(pipe, examples, held, config, preset, run, processes.device, loss)
             if not borrowed:
                 pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
+        watchers = [*watchers, *callbacks]
+        progress = [Progress(on_step)] if on_step else []
+        checkpoints = Checkpoints(run, method, header, settings, watchers)
+        listeners = [*watchers, MetricsFile(run), *progress, checkpoints]
         model = None
         try:
             model = method.begin(pipe, preset, config)
@@ -116,8 +114,7 @@ def train(
                 copies = 5 if training.ema else 4  # weights, gradients, two moments of AdamW, the average
                 batch = max(batch_sizes(config))
                 say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
-            header = _header(config, preset, examples)
-            fit(training, run, header, settings, state, on_step, on_metrics, watcher, method)
+            take_steps(training, run, listeners, state)
         finally:
             pipe.unet.eval()
             pipe.unet.disable_gradient_checkpointing()
@@ -127,53 +124,35 @@ def train(
     return run / method.result
 
 
-def fit(
-    training: Training,
-    run: Path,
-    header: dict[str, str],
-    settings: dict[str, Any],
-    state: dict[str, Any] | None = None,
-    on_step: Callable[[int, int, float], None] | None = None,
-    on_metrics: Callable[[dict[str, float]], None] | None = None,
-    watcher: Callable[[Training, dict[str, float]], bool] | None = None,
-    method: Method = METHODS["lora"],
+def take_steps(
+    training: Training, run: Path, callbacks: Sequence[Callback], state: dict[str, Any] | None = None
 ) -> None:
-    """Take all steps, those after `state` if there is one; write metrics, checkpoints and at the end what was learned.
+    """Take all steps, those after `state` if there is one; the callbacks hear of each.
 
-    `watcher(training, row)`, called after each step, may add to the row of metrics and ends the training by True; its
-    state_dict and load_state_dict are for the checkpoints. Ctrl+C and SIGTERM are obeyed after a checkpoint.
+    Ctrl+C and SIGTERM are obeyed after a checkpoint, by KeyboardInterrupt where the system ignores them (`nohup`, `&`).
     """
     import torch
 
-    config, main, ended = training.config, training.processes.is_main_process, False
-    with stop_signals() as stopped, torch.random.fork_rng(), _naming_what_stays(run):
-        torch.manual_seed(config.seed)  # dropout's
+    main = training.processes.is_main_process
+    callbacks = [callback for callback in callbacks if callback.everywhere or main]
+    devices = [training.device] if training.device.type == "cuda" else []  # no context on other GPUs
+    with stop_signals() as training.signals, torch.random.fork_rng(devices), _naming_what_stays(run):
+        torch.manual_seed(training.config.seed)  # dropout's
         if state:
             training.load_state_dict(state["training"])
-            if watcher:
-                watcher.load_state_dict(state["watcher"])
-        log = Metrics(run, training.step) if main else None
-        while training.step < config.steps and not ended:
+            for callback in callbacks:
+                callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
+        for callback in callbacks:
+            callback.on_start(training)
+        while not (training.ended or training.stopped):
             row = training.take_step()
-            ended = watcher(training, row) if watcher else False
-            if main:
-                log.write(row)
-            if on_metrics:
-                on_metrics(row)
-            if on_step:
-                on_step(training.step, config.steps, row["loss"])
-            stop = any_of(training.processes, bool(stopped))
-            due = config.checkpoint_every and training.step % config.checkpoint_every == 0
-            if main and (stop or due) and not ended:
-                training.save(checkpoint_file(run, training.step, ".safetensors"), header, method.write)
-                seen = watcher.state_dict() if watcher else {}
-                state = {"training": training.state_dict(), "watcher": seen, "settings": settings}
-                save_state(run, training.step, state)
-            if stop:
-                break
-        if main and (ended or training.step == config.steps):
-            training.save(run / method.result, header, method.write)
-            clear_states(run)
+            for callback in callbacks:
+                callback.on_step(training, row)
+            training.ended = training.ended or training.step == training.config.steps
+        for callback in callbacks if training.ended else ():
+            callback.on_end(training)
+    if not training.ended:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -215,6 +194,8 @@ class Training:
         together = config.gradient_accumulation_steps * processes.num_processes
         self.batches = data.batches([size * together for size in batch_sizes(config)], self.generator)
         self.step, self.seconds, self.smooth = 0, 0.0, None  # steps done; time they took; running mean of the loss
+        self.ended = self.stopped = False  # nothing is left to learn; a signal came, and is obeyed
+        self.signals: Sequence[int] = ()
 
     def take_step(self) -> dict[str, float]:
         """One step down the gradient of the next batch; its row of metrics. ModelError for a loss that is not finite.
@@ -287,6 +268,10 @@ class Training:
                 raise ModelError(f"the weights after step {self.step} are not finite")
             write(self.unet, file, header)
 
+    def bytes_saved(self) -> int:
+        """How much a checkpoint takes at most: what was learned, and weights, two moments and the average to go on."""
+        return sum(weight.nbytes for weight in self.weights) * (5 if self.ema else 4)
+
     def state_dict(self) -> dict[str, Any]:
         """All that going on after this step needs."""
         import torch
@@ -297,7 +282,7 @@ class Training:
             "ema": self.ema.state_dict() if self.ema else None,
             "generator": self.generator.get_state(),
             "random": torch.get_rng_state(),  # dropout's
-            "cuda": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             **{name: getattr(self, name) for name in ("step", "seconds", "smooth")},
         }
 
@@ -315,8 +300,8 @@ class Training:
             self.ema.to(self.device)
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["random"])
-        if self.device.type == "cuda" and len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if self.device.type == "cuda" and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
         self.step, self.seconds, self.smooth = state["step"], state["seconds"], state["smooth"]
 
 
@@ -339,6 +324,25 @@ def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, d
     return pipe
 
 
+def is_trained(config: TrainConfig) -> bool:
+    """Whether `out` holds the LoRA that `train(config)` would make: of these settings, pictures and this base model.
+
+    For a run that was cut off between the training's end and its own note of it.
+    """
+    file, preset = Path(config.out) / "lora.safetensors", get_preset(config.preset)
+    if not file.exists():
+        return False
+    examples, _ = read_sets(config)
+    mark = _mark(resolve(config, preset), preset, examples)
+    return read_lora(file).header.get("training") == mark
+
+
+def _mark(config: TrainConfig, preset: Preset, examples: list[Example]) -> str:
+    """16 hex digits that say what a LoRA was trained from."""
+    made_of = {**identity(config, examples), "preset": preset.name, "model": fingerprint(pipeline_path(preset))}
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
     """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
     settings = {key: value for key, value in asdict(config).items() if key not in ("preset", *PLACES)}
@@ -347,5 +351,6 @@ def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dic
         "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
         "trigger_word": config.trigger_word if used else "",
         "examples": str(len(examples)),
+        "training": _mark(config, preset, examples),
         "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
     }

@@ -9,7 +9,7 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import SettingError
+from kolors_lab.core.errors import SettingError, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,8 @@ OPTIMIZERS = {  # name: (class, its learning rate in multiples of AdamW's; None:
     "lion": ("pytorch_optimizer.Lion", 0.2),  # each of its steps has full size: its paper advises 3 to 10 times less
     "prodigy": ("pytorch_optimizer.Prodigy", None),
 }
+
+LIBRARIES = ("torch.optim", "pytorch_optimizer", "bitsandbytes.optim")  # whose classes go by their dotted names
 
 
 def parse_growth(text: str) -> list[tuple[float, int]]:
@@ -52,10 +54,20 @@ def peak_rate(optimizer: str, preset_rate: float) -> float:
     return 1.0 if factor is None else factor * preset_rate
 
 
+def check_optimizer(name: str) -> None:
+    """Raise SettingError unless it is one of OPTIMIZERS or the dotted name of a class in one of LIBRARIES.
+
+    Of no other module: the name may come from a run folder that somebody else made, and importing runs code.
+    """
+    if name not in OPTIMIZERS and name.rpartition(".")[0] not in LIBRARIES:
+        check_name("optimizer", name, [*OPTIMIZERS, *(f"{library}.NAME" for library in LIBRARIES)])
+
+
 def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
     """The optimiser's class. Raises SettingError where its package is missing or holds no such class."""
     import torch
 
+    check_optimizer(name)
     dotted = OPTIMIZERS.get(name, (name,))[0]
     package, _, last = dotted.rpartition(".")
     try:

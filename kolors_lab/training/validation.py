@@ -9,12 +9,19 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import SettingError, check_number
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import write_picture
-from kolors_lab.training.latent_cache import encode, encode_captions, read_caption
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.sampling.text import encode_text
+from kolors_lab.training.beside import beside
+from kolors_lab.training.callbacks import Callback
+from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.processes import from_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +31,7 @@ if TYPE_CHECKING:
 
     from kolors_lab.dataset.folder import Example
     from kolors_lab.models.presets import Preset
+    from kolors_lab.training.config import TrainConfig
     from kolors_lab.training.latent_cache import Encoded
     from kolors_lab.training.loop import Training
 
@@ -42,17 +50,15 @@ class ValidationConfig(DataConfig):
         sample_prompts: what they show; none: the captions of the first two pictures
     """
 
-    validate_every: int = 20
-    patience: int = 0
+    validate_every: Annotated[int, Range(1)] = 20
+    patience: Annotated[int, Range(0)] = 0
     keep_best: bool = True
-    sample_every: int = 0
+    sample_every: Annotated[int, Range(0)] = 0
     sample_prompts: tuple[str, ...] = ()
 
     def __post_init__(self):
         DataConfig.__post_init__(self)
-        check_number("validate_every", self.validate_every, 1, whole=True)
-        check_number("patience", self.patience, 0, whole=True)
-        check_number("sample_every", self.sample_every, 0, whole=True)
+        check_fields(self)
         if self.patience and not self.held_out:
             raise SettingError(f"patience = {self.patience}: needs held-out pictures to look at, such as held_out 0.1")
 
@@ -75,31 +81,29 @@ def validation_loss(training: Training, held: Encoded, loss: Callable[..., torch
 
 
 @dataclass
-class Watcher:
-    """Called after each step of a training; True ends it. Figures go into the step's row of metrics."""
+class Watcher(Callback):
+    """Looks at held-out pictures every so many steps, ends the training where they get no better, keeps the best."""
 
-    loss: Callable[..., torch.Tensor]  # train.loss
+    loss: Callable[..., torch.Tensor]  # loss.loss
     held: Encoded | None = None
-    samples: Samples | None = None
     best: float = float("inf")
     best_step: int = 0
     waited: int = 0  # looks since then
     weights: list[torch.Tensor] = field(default_factory=list)  # of then
 
-    def __call__(self, training: Training, row: dict[str, float]) -> bool:
+    everywhere = True  # each process restores its own weights; what it decides by is the main one's loss
+
+    def on_step(self, training: Training, row: dict[str, float]) -> None:
         config, step = training.config, training.step
-        last, ended = step == config.steps, False
-        if self.samples and training.processes.is_main_process and (step % config.sample_every == 0 or last):
-            with _looking(training):
-                self.samples.draw(step)
-        if self.held and (step % config.validate_every == 0 or last):
-            with _looking(training):
-                row["validation_loss"] = value = validation_loss(training, self.held, self.loss)
-                self.judge(value, step, [weight.detach().clone() for weight in training.weights])
-            ended = bool(config.patience) and self.waited >= config.patience
-        if config.keep_best and self.weights and (ended or last):
+        if step % config.validate_every and step != config.steps:
+            return
+        with _looking(training):
+            value = validation_loss(training, self.held, self.loss)
+            row["validation_loss"] = value = from_main(training.processes, value)
+            self.judge(value, step, [weight.detach().clone() for weight in training.weights])
+        training.ended = bool(config.patience) and self.waited >= config.patience
+        if config.keep_best and self.weights and (training.ended or step == config.steps):
             restore(training, self.weights)
-        return ended
 
     def judge(self, value: float, step: int, weights: list[torch.Tensor]) -> None:
         """Take note of a look; NaN is never better."""
@@ -140,34 +144,42 @@ def restore(training: Training, weights: list[torch.Tensor]) -> None:
             average.copy_(kept)
 
 
-class Samples:
+class Samples(Callback):
     """Pictures of the same prompts and seeds again and again, `samples/step-000100_0.png` in the run's folder."""
 
     def __init__(self, pipe: KolorsPipeline, prompts: tuple[str, ...], preset: Preset, folder: Path, device: Any):
         """Encodes the prompts, so that the text encoder may be freed after."""
-        self.pipe, self.prompts, self.preset, self.folder, self.device = pipe, prompts, preset, folder, device
-        self.files = encode_captions(pipe, [*prompts, ""], device)
+        self.pipe, self.prompts, self.folder, self.device, self.model = pipe, prompts, folder, device, preset.name
+        self.settings = [
+            KSampler(seed=seed, steps=preset.steps, cfg=preset.cfg, width=preset.size, height=preset.size)
+            for seed in range(len(prompts))
+        ]
+        pipe.text_encoder.to(device)
+        for text in (*prompts, ""):
+            encode_text(pipe, text, "plain")
+        pipe.text_encoder.to("cpu")
+
+    def on_step(self, training: Training, row: dict[str, float]) -> None:
+        if training.step % training.config.sample_every == 0 or training.step == training.config.steps:
+            with _looking(training):
+                self.draw(training.step)
 
     def draw(self, step: int) -> list[Path]:
-        """Draw all of them with the UNet as it is."""
+        """Draw all of them with the UNet as it is, as `generate` draws: the VAE computes in float32 where it must."""
         import torch
 
         pipe, drawn = self.pipe, []
-        home, dtype = pipe.vae.device, pipe.vae.dtype
-        pipe.vae.to(self.device, torch.float32)
-        names = ("prompt_embeds", "pooled_prompt_embeds")
-        nothing = dict(zip((f"negative_{n}" for n in names), read_caption(self.files[""], self.device), strict=True))
-        for number, prompt in enumerate(self.prompts):
-            told = dict(zip(names, read_caption(self.files[prompt], self.device), strict=True))
-            settings = {"seed": number, "steps": self.preset.steps, "cfg": self.preset.cfg}
-            with torch.autocast(self.device.type, pipe.unet.dtype, enabled=pipe.unet.dtype != torch.float32):
-                image = pipe(
-                    **told, **nothing, num_inference_steps=settings["steps"], guidance_scale=settings["cfg"],
-                    width=self.preset.size, height=self.preset.size, generator=torch.Generator().manual_seed(number),
-                ).images[0]  # fmt: skip
-            file = self.folder / f"step-{step:06d}_{number}.png"
-            drawn.append(write_picture(image, file, {"model": self.preset.name, "prompt": prompt, **settings}))
-        torch.nn.Module.to(pipe.vae, home, dtype)
+        encoder, home, dtype = pipe.text_encoder, pipe.vae.device, pipe.vae.dtype
+        pipe.text_encoder = None  # its texts are known; on the CPU it would make the pipeline take that for its place
+        pipe.vae.to(self.device)
+        try:
+            for one, prompt in zip(self.settings, self.prompts, strict=True):
+                (image,) = generate_batch(pipe, [prompt], [""], [one], prompt_syntax="plain")
+                told = {"model": self.model, "prompt": prompt, "seed": one.seed, "steps": one.steps, "cfg": one.cfg}
+                drawn.append(write_picture(image, self.folder / f"step-{step:06d}_{one.seed}.png", told))
+        finally:
+            pipe.text_encoder = encoder
+            torch.nn.Module.to(pipe.vae, home, dtype)  # not diffusers' own, which warns of half precision on a CPU
         return drawn
 
 
@@ -175,14 +187,18 @@ def watch(
     pipe: KolorsPipeline,
     examples: list[Example],
     held: list[Example],
-    config: ValidationConfig,
+    config: TrainConfig,
     preset: Preset,
     folder: Path,
     device: torch.device,
     loss: Callable[..., torch.Tensor],
-) -> Watcher | None:
-    """The watcher that the config asks for, if any; made while the pipeline still has its text encoder."""
-    prompts = config.sample_prompts or tuple(example.text for example in examples[:2])
-    samples = Samples(pipe, prompts, preset, folder / "samples", device) if config.sample_every else None
-    seen = encode(pipe, held, preset.size, device, config=config.plain()) if held else None
-    return Watcher(loss, seen, samples) if seen or samples else None
+) -> list[Callback]:
+    """The callbacks that the config asks for; made while the pipeline still has its text encoder."""
+    found: list[Callback] = []
+    if config.sample_every:
+        prompts = config.sample_prompts or tuple(example.text for example in examples[:2])
+        found.append(Samples(pipe, prompts, preset, folder / "samples", device))
+    if held:
+        seen = encode(pipe, held, preset.size, device, config=config.plain())
+        found.append(Watcher(loss, beside(seen, held, preset.size, config.plain(), config.method)))
+    return found
