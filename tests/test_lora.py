@@ -150,10 +150,12 @@ def renamed(tensors):
         tensors[key.replace("mid_block", "no_block")] = tensors.pop(key)
 
 
-@pytest.mark.parametrize(("change", "words"), [(longer, r"\(8, 99\) there, \(8, 64\) here"), (renamed, "no_block")])
+@pytest.mark.parametrize(
+    ("change", "words"), [(longer, r"made for another model.*\(8, 99\) there, \(8, 64\) here"), (renamed, "no_block")]
+)
 def test_a_lora_of_another_model_names_the_first_mismatch(pipe, make, change, words):
     before = draw(pipe)
-    with pytest.raises(ModelError, match=f"made for another model.*{words}"):
+    with pytest.raises(ModelError, match=words):
         load_lora(pipe, make(change))
     assert np.array_equal(draw(pipe), before)
 
@@ -244,7 +246,11 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(pipe, tmp_path, mon
 
 def test_wearing_gives_back_what_the_pipeline_wore_and_an_empty_chain_wears_nothing(pipe, make, tmp_path):
     """A file that says "no LoRA" must not have been drawn with the caller's."""
-    base, mine, other = draw(pipe), make(), write_lora(make_lora(pipe.unet, ATTENTION, 4.0, seed=5), tmp_path / "o.st")
+    base, mine, other = (
+        draw(pipe),
+        make(),
+        write_lora(make_lora(pipe.unet, ATTENTION, 4.0, seed=5), tmp_path / "o.safetensors"),
+    )
     load_lora(pipe, mine, 0.7)
     before = draw(pipe)
     with wearing(pipe, []):

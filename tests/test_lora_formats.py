@@ -238,7 +238,7 @@ def unequal(tensors):
 
 
 def foreign(tensors):
-    tensors["lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"] = torch.zeros(4, 4)
+    tensors["lora_unet_single_blocks_0_linear1.lora_down.weight"] = torch.zeros(4, 4)
 
 
 def loha(tensors):
@@ -255,8 +255,8 @@ def twice(tensors):
         (nan, "NaN"),
         (half, "not whole"),
         (unequal, "unequal rank"),
-        (foreign, "lora_te1.*format"),
-        (loha, "hada_w1_a.*LoHa"),
+        (foreign, "single_blocks.*format"),
+        (loha, r"mid_block.attentions.0.proj_in is not whole.*hada_w1_b"),
         (twice, "second of two"),
         (dict.clear, "no weights"),
     ],

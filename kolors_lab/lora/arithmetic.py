@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError, SettingError, check_number
-from kolors_lab.lora.formats import FORMATS, Layer, Lora, open_lora, read_lora, write_lora
+from kolors_lab.lora.formats import FORMATS, LIMIT, Layer, Lora, open_lora, read_lora, write_lora
+from kolors_lab.lora.weights import lora_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class LoraShowConfig:
     """What a LoRA file holds.
 
     Args:
-        file: a LoRA of diffusers, kohya/ComfyUI or DiffSynth
+        file: a LoRA of diffusers, peft (its folder will do), kohya/ComfyUI, LyCORIS (LoHa, LoKr) or DiffSynth
     """
 
     file: str
@@ -105,7 +106,8 @@ class LoraShowConfig:
 
 def lora_show(config: LoraShowConfig) -> list[str]:
     """Lines on a file: format, rank, alpha, layers by kind, number of parameters, and what it says about itself."""
-    form, lora = open_lora(config.file)
+    file = lora_file(config.file)
+    form, lora, notes, kind = open_lora(file)
     layers = lora.layers.values()
     count = sum(layer.down.numel() + layer.up.numel() for layer in layers)
     types = Counter(str(layer.down.dtype).removeprefix("torch.") for layer in layers)
@@ -114,15 +116,38 @@ def lora_show(config: LoraShowConfig) -> list[str]:
         next((kind for pattern, kind in KINDS.items() if re.search(pattern, name)), "others") for name in lora.layers
     )
     lines = {
-        "file": f"{config.file}, {Path(config.file).stat().st_size / 1e6:.1f} MB, {', '.join(types)}",
-        "format": f"{form}, {'DoRA' if lora.dora else 'plain LoRA'}",
+        "file": f"{file}, {file.stat().st_size / 1e6:.1f} MB, {', '.join(types)}",
+        "format": f"{form}, {kind}" + (", read as the plain LoRA that it is" if kind in ("LoHa", "LoKr") else ""),
         "rank": ", ".join(str(rank) for rank in sorted({layer.rank for layer in layers})),
         "alpha": ", ".join(f"{alpha:g}" for alpha in alphas) or "not in the file; whoever trained it knows",
         "layers": f"{len(layers)}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),
         "parameters": f"{count:,}",
     }
     said = {name: value for name, value in lora.header.items() if name not in lines}
-    return [f"{name:14}{value}" for name, value in (lines | said).items() if value]
+    shown = [f"{name:13} {value}" for name, value in lines.items()]
+    return [*shown, *(f"{'note':13} {note}" for note in notes), *_about(said)]
+
+
+SHOWN, WIDE = 20, 120  # entries of a header, and characters of each
+
+
+def _about(header: dict[str, str]) -> list[str]:
+    """What a file says about itself, in short lines: kohya's trainers note every caption in there."""
+    entries = sorted(((_short(name, 40), _short(value, WIDE)) for name, value in header.items() if value), key=_last)
+    lines = [f"{name:13} {value}" for name, value in entries[:SHOWN]]
+    rest = [name for name, _ in entries[SHOWN:]]
+    return lines + ([_short(f"and {len(rest)} more: {', '.join(rest)}", WIDE)] if rest else [])
+
+
+def _last(entry: tuple[str, str]) -> bool:
+    """Trainers' own notes behind what was written for people."""
+    return entry[0].startswith("ss_")
+
+
+def _short(text: str, width: int) -> str:
+    """At most so many characters in one line."""
+    line = " ".join(text[: 4 * width].split())
+    return line if len(text) <= 4 * width and len(line) <= width else f"{line[:width]}… ({len(text):,} characters)"
 
 
 @dataclass(frozen=True)
@@ -130,7 +155,7 @@ class LoraConvertConfig:
     """Write a LoRA file in another program's format.
 
     Args:
-        file: a LoRA of diffusers, kohya/ComfyUI or DiffSynth
+        file: a LoRA of any format that `lora show` knows
         target: the .safetensors file to write
         to: diffusers or comfyui (which kohya's scripts and the web UI read as well)
         alpha: what the LoRA was trained with, where its file does not say; none: as the file says
@@ -151,7 +176,7 @@ class LoraConvertConfig:
 
 def lora_convert(config: LoraConvertConfig) -> Path:
     """Convert a LoRA file; the file it was stays. Raises as `read_lora` and `write_lora`."""
-    lora = read_lora(config.file, config.alpha)
+    lora = read_lora(config.file, config.alpha, max(config.rank or 0, LIMIT))
     return write_lora(resize(lora, config.rank) if config.rank else lora, config.target, config.to)
 
 

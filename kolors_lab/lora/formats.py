@@ -1,36 +1,57 @@
-"""LoRA files of diffusers, kohya/ComfyUI and DiffSynth; whichever it was, one `Lora` comes of it.
+"""LoRA files of diffusers, peft, kohya/ComfyUI, LyCORIS and DiffSynth; whichever it was, one `Lora` comes of it.
 
-They differ in the names of the layers (lora_keys.py) and in where alpha is: diffusers has it in the header, kohya in a
-tensor beside each layer, DiffSynth nowhere. ComfyUI reads diffusers' names as well, but not that header: it would take
-alpha for equal to the rank. diffusers' own `convert_state_dict_to_kohya` writes just that alpha.
+They differ in the names of the layers (layer_names.py), in where alpha is (alpha.py) and in how the change is written
+(lycoris.py). ComfyUI reads diffusers' names as well, but not that header: it would take alpha for equal to the rank.
+diffusers' own `convert_state_dict_to_kohya` writes just that alpha.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import pickle
 import re
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.core.errors import KolorsLabWarning, ModelError, SettingError
 from kolors_lab.core.files import replacing
-from kolors_lab.lora.layer_names import layer_name
+from kolors_lab.lora.alpha import ADAPTER_KEY, Said, number, said_of
+from kolors_lab.lora.layer_names import TEXT_ENCODER, layer_name
+from kolors_lab.lora.lycoris import plain
+from kolors_lab.lora.weights import lora_file, open_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-ADAPTER_KEY = "lora_adapter_metadata"  # where diffusers looks for rank and alpha
-OWN = ("format", ADAPTER_KEY)  # of the header: what concerns only the file itself
-KEY = re.compile(
-    r"(?P<name>.+?)[._](?P<part>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|alpha|lora_magnitude_vector)"
-    r"(\.default)?(\.weight)?"
-)
+    Tensors = dict[str, torch.Tensor]
+
+OWN = re.compile(rf"format|{ADAPTER_KEY}|ss_network_\w+|sshs_\w+")  # of a header: what concerns only the file itself
 PARTS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
-PARTS |= {"alpha": "alpha", "lora_magnitude_vector": "magnitude"}
+PARTS |= {"lora_mid": "mid", "alpha": "alpha", "lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
+LYCORIS = (
+    "hada_w1_a",
+    "hada_w1_b",
+    "hada_w2_a",
+    "hada_w2_b",
+    "hada_t1",
+    "hada_t2",
+    "lokr_w1",
+    "lokr_w1_a",
+    "lokr_w1_b",
+)
+LYCORIS += ("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2")
+PARTS |= {part: part for part in LYCORIS}
+OTHER = {  # adapters that no LoRA can stand for, by a part of theirs
+    r"oft_|\.rescale$": "OFT turns the base's own weights, so no LoRA does the same without that base",
+    r"\.on_input$|\.ia3_": "IA3 scales the base's own outputs, so no LoRA does the same without that base",
+    r"\.diff(_b)?$|\.[wb]_norm$|lora_bias|lora_B\.bias$": "whole weights or biases are no LoRA",
+}
+ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
+KEY = re.compile(rf"(?P<name>.+?)[._](?P<part>{ENDS})(\.default)?(\.weight)?")
+LIMIT = 256  # rank up to which LoHa and LoKr are written out in full
 
 
 class Layer(NamedTuple):
@@ -62,128 +83,178 @@ class Lora(NamedTuple):
         return any(layer.magnitude is not None for layer in self.layers.values())
 
 
-def read_lora(file: str | Path, alpha: float | None = None) -> Lora:
+class Opened(NamedTuple):
+    """A LoRA, its file's format and kind, and what a user should know: what is left out, guessed or approximated."""
+
+    form: str
+    lora: Lora
+    notes: list[str]
+    kind: str
+
+
+def read_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -> Lora:
     """Read and check a LoRA of any of the formats; `alpha` takes the place of what the file says.
 
-    Raises ModelError for a pickle that holds more than weights (it is never run), a file that is not whole, NaN or
-    infinite values, parts that do not fit each other, and where alpha is neither in the file nor given.
+    Warns (KolorsLabWarning) of what is left out, guessed or approximated; `rank` bounds what LoHa and LoKr are written
+    out to. Raises ModelError for a pickle that holds more than weights (it is never run), a file that is not whole, NaN
+    or infinite values, parts that do not fit each other, and where alpha is neither said, given nor to be guessed.
     """
-    _, lora = open_lora(file)
-    layers = {name: layer if alpha is None else layer._replace(alpha=alpha) for name, layer in lora.layers.items()}
+    opened = open_lora(file, alpha, rank)
+    layers = opened.lora.layers
     if any(layer.alpha is None for layer in layers.values()):
         raise ModelError(
             f"LoRA {file} does not say its alpha, as DiffSynth's never do: convert it first with "
             f"`kolors-lab lora convert FILE TARGET --alpha X` (the camp trains with 4, and 2 draws at half strength)"
         )
+    for note in opened.notes:
+        warnings.warn(KolorsLabWarning(f"LoRA {file}: {note}"), stacklevel=2)
     config = adapter_config(Lora(layers, {}))
-    return Lora(layers, lora.header | {"rank": str(config["r"]), "alpha": str(config["lora_alpha"])})
+    return Lora(layers, opened.lora.header | {"rank": str(config["r"]), "alpha": str(config["lora_alpha"])})
 
 
-def open_lora(file: str | Path) -> tuple[str, Lora]:
-    """The format's name and the LoRA, as `read_lora`; but an alpha that the file does not say is None."""
-    file = Path(file)
-    if not file.is_file():
-        raise ModelError(f"LoRA {file} does not exist; give a .safetensors file")
-    tensors, header = _unpickle(file) if file.suffix.lower() in PICKLES else _read_safetensors(file)
-    if not tensors:
-        raise ModelError(f"LoRA {file} holds no weights")
-    form = _form(next(iter(tensors)))
-    layers = _layers(file, form, _sort(file, tensors), header)
-    return form, Lora(layers, {key: value for key, value in header.items() if key not in OWN})
+def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -> Opened:
+    """The LoRA of a file or of peft's folder, as `read_lora`; but an alpha that the file does not say is None."""
+    file = lora_file(file)
+    with open_weights(file) as (names, read, header):
+        if not names:
+            raise ModelError(f"LoRA {file} holds no weights")
+        form = next((form for start, form in FORMS.items() if re.match(start, names[0])), "diffusers")
+        keys, texts = _sort(file, names)
+        found = {name: {part: _tensor(file, key, read(key)) for part, key in of.items()} for name, of in keys.items()}
+    said = Said({"lora_alpha": alpha}) if alpha is not None else said_of(file, header, form)
+    layers, lost, guessed = {}, 0.0, set()
+    for name, parts in found.items():
+        own = None if alpha is not None or "alpha" not in parts else _own_alpha(file, name, parts["alpha"])
+        layer, share = _layer(file, name, parts, own, said, rank)
+        if layer.alpha is None and form != "DiffSynth":
+            layer = layer._replace(alpha=float(layer.rank))
+            guessed.add(layer.rank)
+        layers[name], lost = layer, max(lost, share)
+    lora = Lora(layers, {key: value for key, value in header.items() if not OWN.fullmatch(key)})
+    ends = {part[:5] for parts in found.values() for part in parts}
+    kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
+    return Opened(form, lora, _notes(texts, guessed, lost, kind, rank), kind)
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int) -> list[str]:
+    """What was left out, guessed or approximated, a sentence each."""
+    notes = []
+    if texts:
+        notes.append(
+            f"{len(texts)} weights of a text encoder are left out ({texts[0][:60]}, …): only the UNet is changed here, "
+            "and a LoRA with CLIP's text encoders was made for another model than Kolors"
+        )
+    if guessed:
+        notes.append(
+            f"alpha is said nowhere and guessed to be the rank ({', '.join(map(str, sorted(guessed)))}), as diffusers "
+            "and ComfyUI do; another is given by `kolors-lab lora convert FILE TARGET --alpha X`"
+        )
+    if lost:
+        notes.append(
+            f"{kind} at rank {rank} is an approximation: it loses up to {lost:.1%} of a layer's change; "
+            "`kolors-lab lora convert FILE TARGET --rank N` writes it at a higher one"
+        )
+    return notes
 
+
+FORMS = {r"(lora|lycoris)_": "kohya/ComfyUI", r"blocks\.\d": "DiffSynth", r"base_model\.": "peft"}  # by a name's start
+KINDS = {"hada_": "LoHa", "lokr_": "LoKr"}  # by a part's
+
+
+def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Names of tensors by diffusers' name of their layer, then by part: down, up, alpha, …; and those of texts.
+
+    A name that nothing is known of is refused before a single weight is read: what is left out could be half a LoRA.
+    """
+    found: dict[str, dict[str, str]] = {}
+    unknown: list[str] = []
+    texts: list[str] = []
+    for key in names:
+        match = KEY.fullmatch(key) if len(key) < 500 else None
+        name = layer_name(match["name"]) if match else None
+        if TEXT_ENCODER.match(key):
+            texts.append(key)
+        elif name is None:
+            unknown.append(key)
+        elif found.setdefault(name, {}).setdefault(PARTS[match["part"]], key) != key:
+            raise ModelError(f"LoRA {file}: {key} is the second of two for {name}; the file mixes formats")
+    if unknown:
+        key, more = unknown[0][:200], f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        why = next((why for part, why in OTHER.items() if re.search(part, key)), None)
+        raise ModelError(
+            f"LoRA {file}: {key}{more}: "
+            + (why or "in no format known here for Kolors' UNet (diffusers, peft, kohya/ComfyUI, LyCORIS, DiffSynth)")
+        )
+    if not found:
+        raise ModelError(
+            f"LoRA {file} holds {len(texts)} weights of a text encoder only; Kolors' LoRAs change the UNet"
+        )
+    return found, texts
+
+
+def _tensor(file: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, if it holds finite numbers. ModelError."""
+    number_like = tensor.is_floating_point() or key.endswith("alpha")
+    if not number_like or tensor.is_complex() or not tensor.float().isfinite().all():
+        raise ModelError(f"LoRA {file}: {key} holds NaN, infinite values or no numbers; train it again")
+    return tensor
+
+
+def _own_alpha(file: Path, name: str, alpha: torch.Tensor) -> float:
+    if alpha.numel() != 1:
+        raise ModelError(f"LoRA {file}: {name} has an alpha of shape {tuple(alpha.shape)}, not a number")
     try:
-        with safe_open(file, framework="pt") as source:
-            return {key: source.get_tensor(key) for key in source.keys()}, source.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"LoRA {file} is damaged or no safetensors file ({error})") from error
+        return number(alpha.item())
+    except ValueError as error:
+        raise ModelError(f"LoRA {file}: the alpha of {name}: {error}") from error
 
 
-def _unpickle(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """A pickle's tensors, by torch's reader that can make nothing else."""
+def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Said, limit: int) -> tuple[Layer, float]:
+    """One layer and the share of its change that is lost. Its own `alpha` counts more than what is said for all."""
+    have = set(parts) - {"alpha", "magnitude", "dora_scale"}
+    if have & set(LYCORIS):
+        common = said.alpha_of(name, 1) if alpha is None else alpha
+        try:
+            if have - set(LYCORIS):
+                raise ValueError(f"{', '.join(sorted(have))} together")
+            down, up, lost = plain(name, parts, common, said.rank_of(name), limit)
+        except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: torch's, for shapes that do not fit
+            raise ModelError(f"LoRA {file}: {name} is not whole or does not fit together ({error})") from error
+        layer = Layer(_tensor(file, name, down), _tensor(file, name, up), float(len(down)))
+    elif {"down", "up"} <= have:
+        layer, lost = _plain_layer(file, name, parts), 0.0
+        layer = layer._replace(alpha=said.alpha_of(name, layer.rank) if alpha is None else alpha)
+    else:
+        raise ModelError(f"LoRA {file}: {name} has only {', '.join(parts)}; the file is not whole")
+    return layer._replace(magnitude=_magnitude(file, name, parts, layer)), lost
+
+
+def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:
+    """down and up of one rank; a kernel that Tucker's form keeps between the two goes into down."""
     import torch
 
-    if torch.__version__ < (2, 6):  # that reader could be tricked: CVE-2025-32434
-        raise ModelError(f"LoRA {file} is a pickle, safe to open from torch 2.6 on; give a .safetensors file")
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, TypeError, LookupError) as error:
-        raise ModelError(
-            f"LoRA {file} is a pickle that is damaged or holds more than weights, which could run code; "
-            "nothing of it was run: give a .safetensors file"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise ModelError(f"LoRA {file} is no table of weights; give a .safetensors file")
-    return {str(key): value for key, value in tensors.items()}, {}
+    down, up = parts["down"], parts["up"]
+    fits = down.ndim >= 2 and down.ndim == up.ndim and down.shape[0] == up.shape[1] > 0
+    if fits and (mid := parts.get("mid")) is not None:
+        fits = mid.ndim == 4 == down.ndim and mid.shape[:2] == (len(down), len(down))
+        down = torch.einsum("rskl,si->rikl", mid, down.flatten(1)) if fits else down
+    if not fits:
+        shapes = " and ".join(str(tuple(part.shape)) for key, part in parts.items() if key in ("down", "up", "mid"))
+        raise ModelError(f"LoRA {file}: {name} has shapes {shapes}, of unequal rank")
+    return Layer(down, up, None)
 
 
-def _form(key: str) -> str:
-    if key.startswith("lora_unet_"):
-        return "kohya/ComfyUI"
-    return "DiffSynth" if re.match(r"blocks\.\d", key) else "diffusers"
-
-
-def _sort(file: Path, tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """Tensors by diffusers' name of their layer, then by part: down, up, alpha, magnitude."""
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        match = KEY.fullmatch(key)
-        name = layer_name(match["name"]) if match else None
-        if name is None:
-            raise ModelError(
-                f"LoRA {file}: key {key} is in no format known here for Kolors' UNet (diffusers, kohya/ComfyUI, "
-                "DiffSynth); DoRA is read from diffusers' files only, LoHa and LoKr from none"
-            )
-        if not (tensor.is_floating_point() or match["part"] == "alpha") or not tensor.float().isfinite().all():
-            raise ModelError(f"LoRA {file}: {key} holds NaN, infinite values or no numbers; train it again")
-        if found.setdefault(name, {}).setdefault(PARTS[match["part"]], tensor) is not tensor:
-            raise ModelError(f"LoRA {file}: {key} is the second of two for {name}; the file mixes formats")
-    return found
-
-
-def _layers(file: Path, form: str, found: dict[str, dict[str, torch.Tensor]], header: dict[str, str]) -> dict:
-    layers = {}
-    for name, parts in found.items():
-        if not {"down", "up"} <= set(parts):
-            raise ModelError(f"LoRA {file}: {name} has only {', '.join(parts)}; the file is not whole")
-        layer = Layer(parts["down"], parts["up"], None, parts.get("magnitude"))
-        down, up = layer.down.shape, layer.up.shape
-        if len(down) < 2 or len(down) != len(up) or down[0] != up[1] or not down[0]:
-            raise ModelError(f"LoRA {file}: {name} has shapes {tuple(down)} and {tuple(up)}, of unequal rank")
-        if parts.get("alpha") is not None and parts["alpha"].numel() != 1:
-            raise ModelError(f"LoRA {file}: {name} has an alpha of shape {tuple(parts['alpha'].shape)}, not a number")
-        layers[name] = layer
-    if form == "DiffSynth":
-        return layers
-    said = _adapter(file, header) if form == "diffusers" else {}
-    return {
-        name: layer._replace(alpha=found[name]["alpha"].item() if "alpha" in found[name] else _alpha(said, name, layer))
-        for name, layer in layers.items()
-    }
-
-
-def _adapter(file: Path, header: dict[str, str]) -> dict:
-    """What diffusers' header says for the UNet, its patterns compiled; {} where it says nothing."""
-    try:
-        said = json.loads(header.get(ADAPTER_KEY, "{}"))
-        said = {key.removeprefix("unet."): value for key, value in said.items()}
-        patterns = (said.get("alpha_pattern") or {}).items()
-        said["alpha_pattern"] = {re.compile(rf"(.*\.)?({key})"): float(value) for key, value in patterns}
-        if "lora_alpha" in said:
-            said["lora_alpha"] = float(said["lora_alpha"])
-        return said
-    except (ValueError, TypeError, AttributeError, re.error) as error:
-        raise ModelError(f"LoRA {file} has a damaged header: {ADAPTER_KEY} ({error})") from error
-
-
-def _alpha(said: dict, name: str, layer: Layer) -> float:
-    """peft's rules: a pattern for this layer, else the one for all, else the rank. rsLoRA's scale is taken in."""
-    patterns = said.get("alpha_pattern", {}).items()
-    alpha = next((value for pattern, value in patterns if pattern.fullmatch(name)), said.get("lora_alpha", layer.rank))
-    return alpha * math.sqrt(layer.rank) if said.get("use_rslora") else float(alpha)
+def _magnitude(file: Path, name: str, parts: Tensors, layer: Layer) -> torch.Tensor | None:
+    """A DoRA's lengths of the layer's output rows in peft's shape: (out,), of a convolution (1, out, 1, 1)."""
+    lengths = parts.get("magnitude", parts.get("dora_scale"))
+    if lengths is None:
+        return None
+    out, conv = len(layer.up), layer.down.ndim == 4
+    if "dora_scale" in parts and lengths.shape[:1] != (out,):
+        raise ModelError(f"LoRA {file}: {name} is a DoRA over inputs, which peft and diffusers do not have")
+    if lengths.numel() != out:
+        raise ModelError(f"LoRA {file}: {name} has {lengths.numel()} lengths of a DoRA for {out} rows")
+    return lengths.reshape((1, out, 1, 1) if conv else (out,))
 
 
 def write_lora(lora: Lora, file: str | Path, to: str = "diffusers") -> Path:

@@ -5,6 +5,9 @@
                     lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q     the same in SDXL's own names
     DiffSynth       blocks.7.transformer_blocks.0.attn1.to_q
 
+and with the names of whatever held the UNet in front: base_model.model. (peft), diffusion_model. (ComfyUI), lycoris_,
+transformer., module. What is then no layer of such a UNet is none of ours.
+
 diffusers can convert the second and third, by functions that are private and not the same in every release; 0.42.1
 renames all of the UNet's blocks as is done here, but not add_embedding and encoder_hid_proj.
 """
@@ -43,20 +46,39 @@ OUTSIDE = {  # layers of SDXL that are in no block
     "label_emb.0.0": "add_embedding.linear_1",
     "label_emb.0.2": "add_embedding.linear_2",
 }
+FLAT = re.compile(r"(?:lora|lycoris)_(?:(?:unet|transformer)_)?")  # before a name whose dots are underscores
+HOLDERS = re.compile(r"(?:(?:base_model|model|unet|diffusion_model|transformer|module|pipe|lycoris)\.)+")
+TEXT_ENCODER = re.compile(  # CLIP's, and ChatGLM's own, by the names that trainers give them
+    r"(?:lora|lycoris)_te\d?_|(?:base_model\.model\.)?(?:text_encoder(?:_\d)?|text_model|te\d?|clip_[lg]|conditioner|"
+    r"cond_stage_model|encoder\.layers)\.|(?:lora|lycoris)_text_"
+)
+LAYER = re.compile(  # what a UNet2DConditionModel of attention and resnets has to offer
+    r"(?:(?:down_blocks|up_blocks)\.\d{1,2}|mid_block)\.(?:"
+    r"resnets\.\d{1,2}\.(?:conv1|conv2|conv_shortcut|time_emb_proj)|(?:down|up)samplers\.0\.conv|"
+    r"attentions\.\d{1,2}\.(?:proj_in|proj_out|transformer_blocks\.\d{1,2}\."
+    r"(?:attn[12]\.(?:to_[qkv]|to_out\.0)|ff\.net\.(?:0\.proj|2))))|"
+    r"conv_in|conv_out|time_embedding\.linear_[12]|add_embedding\.linear_[12]|encoder_hid_proj"
+)
 
 
 def layer_name(name: str) -> str | None:
     """diffusers' name of a layer of Kolors' UNet from any format's; None for one that it does not know."""
-    if name.startswith("lora_unet_"):
-        name = WORDS.sub(lambda match: match[1] or ".", name.removeprefix("lora_unet_"))
-    name = re.sub(r"^(base_model\.model\.|unet\.)+", "", name).replace(".processor.", ".")
+    if flat := FLAT.match(name):
+        name = WORDS.sub(lambda match: match[1] or ".", name[flat.end() :])
+    name = HOLDERS.sub("", name, count=1) if HOLDERS.match(name) else name
+    name = name.replace(".processor.", ".")
     name = re.sub(rf"\.({'|'.join(map(re.escape, ENDS))})$", lambda match: f".{ENDS[match[1]]}", name)
-    if name in OUTSIDE:
-        return OUTSIDE[name]
+    name = OUTSIDE.get(name, name)
     if match := re.match(r"((?:input_|output_)?blocks\.\d+(?:\.\d+)?|middle_block\.\d+)\.(.+)", name):
-        part = elsewhere().get(match[1])
-        return part and f"{part}.{match[2]}"
-    return None if name.startswith("lora_") else name
+        name = f"{elsewhere().get(match[1])}.{match[2]}"
+    return name if LAYER.fullmatch(name) else None
+
+
+def kernel(name: str) -> tuple[int, ...]:
+    """Height and width of a convolution's kernel, by its name; () for a linear layer."""
+    if name.endswith("conv_shortcut"):
+        return 1, 1
+    return (3, 3) if re.search(r"(?:^|\.)conv(?:_in|_out|\d)?$", name) else ()
 
 
 @cache

@@ -236,7 +236,7 @@ def check_lora(
 ) -> Verdict:
     """Notebook 06: a LoRA file of `form` and at most `rank`, with the effect of the weighted `parts` at that rank."""
     try:
-        found, lora = open_lora(file)
+        found, lora, *_ = open_lora(file)
     except ModelError as error:
         return Verdict([f"LoRA 读不出来 the LoRA cannot be read: {error}"])
     wanted = mix([(read_lora(part), weight) for part, weight in parts], rank)

@@ -1,0 +1,143 @@
+"""LoHa and LoKr, two other ways to write a change of weights in few numbers, as the plain LoRA that they are.
+
+    LoHa  ΔW = (w1a · w1b) ∘ (w2a · w2b) · alpha / rank     element by element  https://arxiv.org/abs/2108.06098
+    LoKr  ΔW = w1 ⊗ w2 · alpha / rank                       Kronecker's product https://arxiv.org/abs/2309.14859
+
+as peft's and LyCORIS' own code has it. A LoHa of rank r is a LoRA of rank r²; the best LoRA of a LoKr follows from the
+singular values of its two factors, the big matrix never being made.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from kolors_lab.lora.layer_names import kernel
+
+if TYPE_CHECKING:
+    import torch
+
+    Parts = dict[str, torch.Tensor]  # a layer's tensors, by the ends of their names
+
+MOST = 2**26  # weights of the largest layer that is unfolded; Kolors' largest has 29.5 million
+NOTHING = 1e-7  # a direction weaker than this beside the strongest is float32's rounding
+
+
+class Plain(NamedTuple):
+    """up @ down, alpha / rank taken in: down (rank, in), of a convolution (rank, in, k, k), up (out, rank) or
+    (out, rank, 1, 1); `lost` is the share of ΔW (Frobenius norm) that the rank could not hold."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    lost: float
+
+
+def plain(name: str, parts: Parts, alpha: float | None, rank: float | None, limit: int) -> Plain:
+    """The layer as a LoRA of at most `limit` directions.
+
+    `alpha` and `rank` are what the file says; without them the effect is not scaled, as in LyCORIS' full matrices.
+    Raises ValueError for parts that do not fit each other and KeyError for one that is missing.
+    """
+    parts = {part: tensor.float() for part, tensor in parts.items()}
+    change = _loha if "hada_w1_a" in parts else _lokr
+    up, down, shape, lost, dim = change(name, parts, limit)
+    dim = rank or dim
+    scale = alpha / dim if alpha is not None and dim else 1.0
+    down = (down * scale).reshape(len(down), *shape)
+    return Plain(down.contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), lost)
+
+
+def _loha(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...], float, int]:
+    import torch
+
+    (a1, b1), (a2, b2) = (_factors(parts, f"hada_w{n}", f"hada_t{n}") for n in (1, 2))
+    if a1.shape != a2.shape or b1.shape != b2.shape:
+        raise ValueError(f"halves of shapes {tuple(a1.shape)}, {tuple(a2.shape)}, {tuple(b1.shape)}, {tuple(b2.shape)}")
+    (out, rank), into = a1.shape, b1.flatten(1).shape[1]
+    _bounded(out, into)
+    b1, b2 = b1.flatten(1), b2.flatten(1)
+    if rank * rank < min(out, into):  # each row of (A1 B1) ∘ (A2 B2) is one of A1's kron one of A2's, likewise columns
+        up = torch.einsum("or,os->ors", a1, a2).flatten(1)
+        down = torch.einsum("ri,si->rsi", b1, b2).flatten(0, 1)
+    else:
+        up, down = (a1 @ b1) * (a2 @ b2), torch.eye(into)
+        up, down = (up, down) if into <= out else (torch.eye(out), up)
+    lost = 0.0
+    if up.shape[1] > limit:
+        up, down, lost = _strongest(up, down, limit)
+    dim = parts["hada_w1_b"].shape[0]
+    return up, down, _shape(name, parts.get("hada_t1"), into), lost, dim
+
+
+def _lokr(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...], float, int]:
+    import torch
+
+    w1, dim1 = _whole(parts, "lokr_w1", "lokr_t1")
+    w2, dim2 = _whole(parts, "lokr_w2", "lokr_t2")
+    if w1.ndim != 2:
+        raise ValueError(f"a first factor of shape {tuple(w1.shape)}")
+    _bounded(w1.shape[0] * w2.shape[0], w1.shape[1] * w2.flatten(1).shape[1])
+    u1, s1, v1 = torch.linalg.svd(w1, full_matrices=False)
+    u2, s2, v2 = torch.linalg.svd(w2.flatten(1), full_matrices=False)
+    strength = torch.outer(s1, s2).flatten()  # the product's singular values are those of the factors, each by each
+    order = strength.argsort(descending=True, stable=True)
+    kept = order[: max(1, min(limit, int((strength > NOTHING * strength.max()).sum())))]
+    first, second = kept // len(s2), kept % len(s2)
+    root = strength[kept].sqrt()
+    up = torch.einsum("an,cn->acn", u1[:, first], u2[:, second]).flatten(0, 1) * root
+    down = torch.einsum("nb,nd->nbd", v1[first], v2[second]).flatten(1) * root[:, None]
+    shape = _shape(name, w2 if w2.ndim == 4 else None, down.shape[1])
+    return up, down, shape, _lost(strength, len(kept)), dim1 or dim2
+
+
+def _factors(parts: Parts, side: str, core: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A (out, rank) and B (rank, in, …) of one matrix; Tucker's core goes into B."""
+    import torch
+
+    a, b = parts[f"{side}_a"], parts[f"{side}_b"]
+    if core in parts:
+        a, b = a.T, torch.einsum("ijkl,jr->irkl", parts[core], b)
+    if a.ndim != 2 or a.shape[1] != b.shape[0]:
+        raise ValueError(f"parts of shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    return a, b
+
+
+def _whole(parts: Parts, side: str, core: str) -> tuple[torch.Tensor, int]:
+    """One factor as a matrix or kernel, and the rank it is made of, 0 for one that was learned whole."""
+    if side in parts:
+        return parts[side], 0
+    a, b = _factors(parts, side, core)
+    _bounded(a.shape[0], b.flatten(1).shape[1])
+    return (a @ b.flatten(1)).reshape(a.shape[0], *b.shape[1:]), parts[f"{side}_b"].shape[0]
+
+
+def _strongest(up: torch.Tensor, down: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """The nearest product of `rank` directions, and the share that it loses."""
+    import torch
+
+    left, upper = torch.linalg.qr(up)
+    right, lower = torch.linalg.qr(down.T)
+    u, s, v = torch.linalg.svd(upper @ lower.T, full_matrices=False)
+    root = s[:rank].sqrt()
+    return left @ u[:, :rank] * root, (right @ v.T[:, :rank] * root).T, _lost(s, rank)
+
+
+def _lost(strength: torch.Tensor, kept: int) -> float:
+    squares = strength.double().square().sort(descending=True).values
+    total = squares.sum().item()
+    lost = math.sqrt(squares[kept:].sum().item() / total) if total else 0.0
+    return lost if lost > NOTHING * 10 else 0.0
+
+
+def _shape(name: str, core: torch.Tensor | None, into: int) -> tuple[int, ...]:
+    """(in,) or (in, k, k), where `into` = in · k · k; a flattened kernel's size follows from the layer's name."""
+    size = tuple(core.shape[2:]) if core is not None else kernel(name)
+    area = math.prod(size)
+    if into % area:
+        raise ValueError(f"{into} numbers a row, which is no kernel of {size}")
+    return (into // area, *size)
+
+
+def _bounded(out: int, into: int) -> None:
+    if not 0 < out * into <= MOST:
+        raise ValueError(f"a layer of {out:,} x {into:,}, larger than any of Kolors")

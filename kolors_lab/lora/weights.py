@@ -1,0 +1,88 @@
+"""A LoRA file's tensors as they lie there: no more memory than the file has bytes, and nothing of it is ever run."""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kolors_lab.core.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+IN_FOLDER = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
+
+
+class Weights(NamedTuple):
+    """An open file: the tensors' names, which cost no memory, how to read one of them, and what the header says."""
+
+    names: list[str]
+    read: Callable[[str], torch.Tensor]
+    header: dict[str, str]
+
+
+def lora_file(path: str | Path) -> Path:
+    """The file of a LoRA: itself, or the one in the folder that peft or diffusers wrote. Raises ModelError."""
+    path = Path(path)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        found = [file for file in (path, *(path / name for name in IN_FOLDER)) if file.is_file()]
+        if found:
+            return found[0]
+        if path.is_dir():
+            raise ModelError(f"LoRA {path} is a folder without {' or '.join(IN_FOLDER)}; give a .safetensors file")
+    raise ModelError(f"LoRA {path} does not exist; give a .safetensors file, or peft's folder")
+
+
+@contextlib.contextmanager
+def open_weights(file: Path) -> Iterator[Weights]:
+    """Open a .safetensors file or a pickle of tensors. Raises ModelError for what is damaged or holds anything else."""
+    if file.suffix.lower() in PICKLES:
+        tensors = _unpickle(file)
+        yield Weights(list(tensors), tensors.__getitem__, {})
+        return
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as source:
+            yield Weights(list(source.keys()), source.get_tensor, source.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"LoRA {file} is damaged or no safetensors file ({str(error)[:200]})") from error
+
+
+def _unpickle(file: Path) -> dict[str, torch.Tensor]:
+    """A pickle's tensors, by torch's reader that can make nothing else."""
+    import torch
+
+    if torch.__version__ < (2, 6):  # that reader could be tricked: CVE-2025-32434
+        raise ModelError(f"LoRA {file} is a pickle, safe to open from torch 2.6 on; give a .safetensors file")
+    _check_archive(file)
+    try:
+        tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader itself stumbles in many ways over what is no list of tensors
+        raise ModelError(
+            f"LoRA {file} is a pickle that is damaged or holds more than weights, which could run code; "
+            "nothing of it was run: give a .safetensors file"
+        ) from error
+    if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):  # Lightning's checkpoints
+        tensors = tensors["state_dict"]
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise ModelError(f"LoRA {file} is no table of weights; give a .safetensors file")
+    claimed, there = sum(tensor.nbytes for tensor in tensors.values()), file.stat().st_size
+    if claimed > there:  # a number repeated by a stride of 0 takes no room there, and gigabytes here
+        raise ModelError(f"LoRA {file} claims {claimed:,} bytes of weights and has {there:,}; give a .safetensors file")
+    return {str(key): value for key, value in tensors.items()}
+
+
+def _check_archive(file: Path) -> None:
+    """ModelError for a zip that would unpack to more than it is: torch stores, and never packs."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, ValueError, zipfile.BadZipFile):  # torch's older form, or damaged: torch says so
+        return
+    if unpacked > file.stat().st_size:
+        raise ModelError(f"LoRA {file} would unpack to {unpacked:,} bytes; no torch wrote it: give a .safetensors file")

@@ -1,0 +1,395 @@
+"""LoRA files as they are in the wild, and their hostile kin: read as their makers mean them, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, ModelError
+from kolors_lab.lora.alpha import Patterns
+from kolors_lab.lora.arithmetic import LoraConvertConfig, LoraShowConfig, lora_convert, lora_show
+from kolors_lab.lora.formats import open_lora, read_lora, write_lora
+from kolors_lab.lora.layer_names import layer_name
+
+CASES = Path(__file__).parent / "cases" / "lora"
+LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+CONV = "mid_block.resnets.0.conv1"
+
+
+def alphas(file, **options):
+    return {layer.alpha for layer in read_lora(file, **options).layers.values()}
+
+
+def pair(rank=2, out=6, into=5):
+    return torch.ones(rank, into), torch.ones(out, rank)
+
+
+def simple(file, header=None, prefix="", ends=("lora_A.weight", "lora_B.weight"), **more):
+    """A file of one layer."""
+    tensors = {f"{prefix}{LAYER}.{end}": tensor for end, tensor in zip(ends, pair(), strict=True)}
+    save_file(tensors | more, file, header)
+    return file
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "wild.safetensors"
+
+
+# alpha ---------------------------------------------------------------------------------------------------------------
+
+
+def test_peft_s_folder_is_a_lora_and_its_settings_count(tmp_path):
+    assert alphas(CASES / "peft") == {16.0} == alphas(CASES / "peft" / "adapter_model.safetensors")
+    folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
+    said = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "use_rslora": True, "alpha_pattern": {"attn1.to_k": 3}}
+    (folder / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
+    layers = read_lora(folder).layers
+    assert (layers[LAYER].alpha, layers[LAYER.replace("to_q", "to_k")].alpha) == (12.0, 6.0)  # rsLoRA: times sqrt(4)
+
+
+def test_where_alpha_is_guessed_it_is_said(tmp_path):
+    alone = shutil.copy(CASES / "peft" / "adapter_model.safetensors", tmp_path / "adapter_model.safetensors")
+    for file in (alone, CASES / "transformer_prefix.safetensors"):
+        with pytest.warns(KolorsLabWarning, match=r"guessed to be the rank \(4\)"):
+            read_lora(file)
+        assert any("guessed" in line for line in lora_show(LoraShowConfig(str(file))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert alphas(alone, alpha=7.0) == {7.0}
+        assert alphas(CASES / "kohya_alpha2_rank4.safetensors") == {2.0}
+
+
+def test_kohya_s_header_says_alpha_where_no_tensor_does(file):
+    assert alphas(simple(file, {"ss_network_alpha": "3", "ss_network_dim": "2"})) == {3.0}
+    target = lora_convert(LoraConvertConfig(str(file), str(file.with_name("t.safetensors")), alpha=5.0))
+    assert alphas(target) == {5.0}  # the older figure does not travel along
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300, "4", True, [1]])
+def test_an_alpha_that_is_no_number_is_refused_wherever_it_stands(file, tmp_path, value):
+    said = {"unet.lora_alpha": value, "unet.r": 2}
+    refused = [simple(file, {"lora_adapter_metadata": json.dumps(said)})]
+    said = {"unet.lora_alpha": 1, "unet.alpha_pattern": {"to_q": value}}
+    refused += [simple(tmp_path / "pattern.safetensors", {"lora_adapter_metadata": json.dumps(said)})]
+    if isinstance(value, float):
+        more = {f"{LAYER}.alpha": torch.tensor(value, dtype=torch.float64)}
+        refused += [simple(tmp_path / "layer.safetensors", **more)]
+        refused += [simple(tmp_path / "kohya.safetensors", {"ss_network_alpha": str(value)})]
+    folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": value}), encoding="utf-8")
+    for path in (*refused, folder):
+        with pytest.raises(ModelError):
+            read_lora(path)
+
+
+def test_patterns_are_names_with_wildcards_and_never_run_as_expressions(file):
+    table = Patterns({"attn1.to_q": 1, "^down.to_k": 2, r"up_blocks\..*\.to_v$": 3, "to_q": 4})
+    names = ("a.attn1.to_q", "a.attn2.to_q", "down.to_k", "x.down.to_k", "up_blocks.0.attn.to_v", "xto_q")
+    assert [table.get(name) for name in names] == [1, 4, 2, None, 3, None]
+    for pattern in ("(a+)+$", "(x|xx)*", "a{99}", "[a-z]*"):
+        said = {"unet.lora_alpha": 1, "unet.alpha_pattern": {pattern: 1}}
+        with pytest.raises(ModelError, match=r"pattern .* is more than a layer's name"):
+            read_lora(simple(file, {"lora_adapter_metadata": json.dumps(said)}))
+
+
+def test_a_lora_that_moved_its_base_is_refused(tmp_path):
+    folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
+    said = {"r": 4, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"}
+    (folder / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"pissa.*another base"):
+        read_lora(folder)
+
+
+# names ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "unet.",
+        "transformer.",
+        "diffusion_model.",
+        "model.diffusion_model.",
+        "base_model.model.",
+        "module.unet.",
+        "base_model.model.unet.",
+        "pipe.unet.",
+        "lycoris.",
+    ],
+)
+def test_what_held_the_unet_is_taken_off_its_layers_names(prefix, file):
+    assert set(read_lora(simple(file, prefix=prefix), alpha=1.0).layers) == {LAYER}
+
+
+@pytest.mark.parametrize("start", ["lora_unet_", "lycoris_", "lycoris_unet_", "lora_transformer_"])
+def test_flat_names_too(start):
+    assert layer_name(start + LAYER.replace(".", "_")) == LAYER
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformer.single_blocks.0.linear1",
+        "double_blocks.0.img_attn.qkv",
+        "lora_unet_nothing",
+        "to_q",
+        "unet",
+        "x" * 600,
+        "down_blocks.1.attentions.0.transformer_blocks.0.norm1",
+        "../../etc/passwd",
+        "lora_unet_single_blocks_3_linear1",
+    ],
+)
+def test_a_name_of_no_layer_is_refused_and_named_and_nothing_written(name, file, tmp_path):
+    down, up = pair()
+    save_file({f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}, file)
+    with pytest.raises(ModelError, match=r"and 1 more: in no format") as error:
+        lora_convert(LoraConvertConfig(str(file), str(tmp_path / "out.safetensors"), alpha=1.0))
+    assert name[:40] in str(error.value) and not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["lora_te1_text_model_encoder_layers_0_mlp_fc1", "text_encoder.encoder.layers.0.mlp", "lora_te_layers_0"]
+)
+def test_a_text_encoder_s_part_is_left_out_and_reported(name, file, tmp_path):
+    down, up = pair()
+    more = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    simple(file, **more)
+    with pytest.warns(KolorsLabWarning, match="2 weights of a text encoder are left out"):
+        lora = read_lora(file, alpha=1.0)
+    assert set(lora.layers) == {LAYER}
+    assert name[:30] in "".join(lora_show(LoraShowConfig(str(file))))
+    save_file(more, file)
+    with pytest.raises(ModelError, match="text encoder only"):
+        read_lora(file)
+
+
+def test_what_a_file_says_of_itself_is_shown_short_and_in_lines_of_their_own(file):
+    tags = {f"ss_note_{n}": "x" for n in range(40)}
+    header = {"ss_tag_frequency": json.dumps({"tag": 1}) * 5000, "title": "two\nlines", "a_name_of_many_letters": "v"}
+    lines = lora_show(LoraShowConfig(str(simple(file, header | tags))))
+    assert len(lines) < 35 and max(map(len, lines)) < 300 and not any("\n" in line for line in lines)
+    shown = "\n".join(lines)
+    assert "two lines" in shown and "a_name_of_many_letters v" in shown and "and 23 more: ss_note_" in shown
+
+
+# LoHa, LoKr, DoRA ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["loha", "lokr"])
+def test_lycoris_own_changes_come_out(kind):
+    """Linear, convolution, Tucker's form and whole matrices, against the numbers of LyCORIS' own code."""
+    form, lora, notes, found = open_lora(CASES / f"lycoris_{kind}.safetensors")
+    wanted = load_file(CASES / f"lycoris_{kind}_change.safetensors")
+    assert (form, found.lower(), notes, len(lora.layers)) == ("kohya/ComfyUI", kind, [], 3)
+    for name, change in wanted.items():
+        delta = lora.layers[layer_name(name)].delta()
+        assert delta.shape == change.shape
+        torch.testing.assert_close(delta, change, rtol=1e-4, atol=1e-5)
+
+
+class Net(torch.nn.Module):
+    """Two layers by names of the UNet."""
+
+    def __init__(self):
+        super().__init__()
+        block = torch.nn.Module()
+        block.resnets = torch.nn.ModuleList([torch.nn.Module()])
+        block.resnets[0].conv1 = torch.nn.Conv2d(6, 8, 3)
+        block.resnets[0].time_emb_proj = torch.nn.Linear(12, 10)
+        self.mid_block = block
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LoHa", {"r": 3, "alpha": 2, "use_effective_conv2d": True}),
+        ("LoHa", {"r": 2, "alpha": 5}),
+        ("LoKr", {"r": 2, "alpha": 3, "decompose_factor": 2}),
+        ("LoKr", {"r": 99, "alpha": 3, "use_effective_conv2d": True}),
+        ("LoKr", {"r": 1, "alpha": 3, "decompose_both": True, "use_effective_conv2d": True}),
+    ],
+)
+def test_peft_s_own_changes_come_out(kind, options, tmp_path):
+    """The folder that peft writes, and the change its own layer computes."""
+    import peft
+
+    torch.manual_seed(0)
+    config = getattr(peft, f"{kind}Config")(target_modules=["conv1", "time_emb_proj"], init_weights=False, **options)
+    model = peft.get_peft_model(Net(), config)
+    model.save_pretrained(tmp_path)
+    lora = read_lora(tmp_path)
+    for name in ("mid_block.resnets.0.conv1", "mid_block.resnets.0.time_emb_proj"):
+        change = model.base_model.model.get_submodule(name).get_delta_weight("default").detach()
+        torch.testing.assert_close(lora.layers[name].delta(), change, rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_rank_cannot_hold_is_said_with_its_error(file):
+    torch.manual_seed(0)
+    tensors = {"lokr_w1": torch.randn(4, 4), "lokr_w2": torch.randn(10, 10)}
+    save_file(
+        {f"lora_unet_{CONV.replace('conv1', 'time_emb_proj').replace('.', '_')}.{k}": v for k, v in tensors.items()},
+        file,
+    )
+    change = torch.kron(tensors["lokr_w1"], tensors["lokr_w2"])
+    with pytest.warns(KolorsLabWarning, match=r"LoKr at rank 5 is an approximation: it loses up to \d+\.\d%") as told:
+        [layer] = read_lora(file, rank=5).layers.values()
+    u, s, v = torch.linalg.svd(change)
+    torch.testing.assert_close(layer.delta(), u[:, :5] * s[:5] @ v[:5], rtol=1e-3, atol=1e-4)
+    lost = ((change - layer.delta()).norm() / change.norm()).item()
+    assert f"{lost:.1%}" in str(told[0].message)
+    [layer] = read_lora(
+        lora_convert(LoraConvertConfig(str(file), str(file.with_name("t.safetensors"))))
+    ).layers.values()
+    torch.testing.assert_close(layer.delta(), change, rtol=1e-3, atol=1e-4)
+
+
+def test_a_dora_of_lycoris_is_kept_and_one_over_inputs_refused(file):
+    down, up = pair()
+    ends = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
+    for scale, good in ((torch.full((6, 1), 2.0), True), (torch.ones(1, 5), False)):
+        tensors = {f"lora_unet_{LAYER.replace('.', '_')}.{end}": t for end, t in (ends | {"dora_scale": scale}).items()}
+        save_file(tensors, file)
+        if not good:
+            with pytest.raises(ModelError, match="over inputs"):
+                read_lora(file)
+            continue
+        lora = read_lora(file)
+        assert lora.dora and torch.equal(lora.layers[LAYER].magnitude, torch.full((6,), 2.0))
+        again = read_lora(write_lora(lora, file.with_name("t.safetensors")))
+        assert torch.equal(again.layers[LAYER].magnitude, lora.layers[LAYER].magnitude)
+
+
+def test_a_core_between_down_and_up_goes_into_down(file):
+    torch.manual_seed(0)
+    down, mid, up = torch.randn(2, 3, 1, 1), torch.randn(2, 2, 3, 3), torch.randn(4, 2, 1, 1)
+    parts = {"lora_down.weight": down, "lora_mid.weight": mid, "lora_up.weight": up, "alpha": torch.tensor(2.0)}
+    save_file({f"lora_unet_{CONV.replace('.', '_')}.{end}": tensor for end, tensor in parts.items()}, file)
+    wanted = torch.einsum("or,rskl,si->oikl", up[:, :, 0, 0], mid, down[:, :, 0, 0])
+    torch.testing.assert_close(read_lora(file).layers[CONV].delta(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("end", "word"), [("oft_blocks", "OFT"), ("oft_R.weight", "OFT"), ("diff", "whole weights"), ("on_input", "IA3")]
+)
+def test_what_no_lora_can_stand_for_says_why(file, end, word):
+    save_file({f"base_model.model.{LAYER}.{end}": torch.ones(2, 2)}, file)
+    with pytest.raises(ModelError, match=word):
+        read_lora(file)
+
+
+# hostile -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_small_pickle_that_claims_gigabytes_is_refused_before_they_are_made(tmp_path, old):
+    file = tmp_path / "big.ckpt"
+    wide = torch.ones(1).expand(50_000, 100_000)
+    torch.save({f"unet.{LAYER}.lora_A.weight": wide}, file, _use_new_zipfile_serialization=not old)
+    assert file.stat().st_size < 10_000
+    with pytest.raises(ModelError, match="claims 20,000,000,000 bytes"):
+        lora_show(LoraShowConfig(str(file)))
+
+
+def test_a_zip_bomb_is_refused_unopened(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(5_000_000))
+    with pytest.raises(ModelError, match="would unpack to 5,000,000 bytes"):
+        read_lora(tmp_path / "bomb.ckpt")
+
+
+@pytest.mark.parametrize("place", ["header", "folder"])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "[1]", "{", '{"r": 1, "lora_alpha": ' + "9" * 5000 + "}"]
+)
+def test_json_too_deep_or_of_another_kind_is_one_line(file, tmp_path, place, text):
+    if place == "header":
+        path = simple(file, {"lora_adapter_metadata": text})
+    else:
+        path = shutil.copytree(CASES / "peft", tmp_path / "peft")
+        (path / "adapter_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match="damaged header") as error:
+        read_lora(path)
+    assert len(str(error.value)) < 800
+
+
+def test_a_layer_larger_than_any_is_refused_before_it_is_made(file):
+    save_file({f"{LAYER}.lokr_w1": torch.ones(2000, 2000), f"{LAYER}.lokr_w2": torch.ones(200, 200)}, file)
+    with pytest.raises(ModelError, match="larger than any"):
+        read_lora(file)
+
+
+@pytest.mark.parametrize("name", ["gone", "a\0b", "x" * 5000])
+def test_a_name_that_no_file_has_is_one_line(name):
+    with pytest.raises(ModelError, match="does not exist"):
+        read_lora(name)
+
+
+def test_a_folder_without_a_lora_says_so_and_inputs_stay_as_they_are(tmp_path):
+    with pytest.raises(ModelError, match="a folder without"):
+        read_lora(tmp_path)
+    folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
+    before = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()}
+    read_lora(folder)
+    lora_show(LoraShowConfig(str(folder)))
+    assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()} == before
+
+
+SEEDS = [(CASES / "kohya_alpha2_rank4.safetensors").read_bytes(), (CASES / "lycoris_lokr.safetensors").read_bytes()]
+QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+@settings(max_examples=150, **QUIET)
+@given(
+    st.sampled_from(SEEDS),
+    st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), max_size=6),
+    st.integers(0, 60),
+)
+def test_bytes_changed_or_cut_at_random_end_in_a_lora_or_in_one_line(tmp_path_factory, data, changes, cut):
+    data = bytearray(data)
+    for place, byte in changes:
+        data[place % len(data)] = byte
+    survives(tmp_path_factory, bytes(data[: len(data) - cut]))
+
+
+NUMBERS = st.one_of(
+    st.floats(), st.integers(), st.text(max_size=4), st.none(), st.booleans(), st.lists(st.integers(), max_size=2)
+)
+TABLES = st.dictionaries(st.sampled_from(["to_q", ".*", "(a+)+$", "^x", "", "*"]), NUMBERS, max_size=3)
+FIELDS = ["unet.lora_alpha", "unet.r", "unet.alpha_pattern", "unet.rank_pattern", "unet.use_rslora"]
+SAID = st.dictionaries(st.sampled_from(FIELDS), st.one_of(NUMBERS, TABLES), max_size=5)
+
+
+@settings(max_examples=150, **QUIET)
+@given(st.one_of(SAID.map(json.dumps), st.text(max_size=30)), st.text(max_size=8))
+def test_whatever_a_header_says_ends_in_a_lora_or_in_one_line(tmp_path_factory, said, alpha):
+    from safetensors.torch import save
+
+    tensors = dict(zip((f"unet.{LAYER}.lora_A.weight", f"unet.{LAYER}.lora_B.weight"), pair(), strict=True))
+    survives(tmp_path_factory, save(tensors, {"lora_adapter_metadata": said}))
+    survives(tmp_path_factory, save(tensors, {"ss_network_alpha": alpha}))
+
+
+def survives(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
+    file.write_bytes(data)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            lora = read_lora(file)
+            lora_show(LoraShowConfig(str(file)))
+    except KolorsLabError as error:
+        assert "\n" not in str(error)
+        return
+    assert all(layer.delta().isfinite().all() for layer in lora.layers.values())
