@@ -34,6 +34,7 @@ STEPS = (
     "models.vae_decoder",
     "models.unet",
     "models.classifier",
+    "models.face_probe",
     "models.figurine_probe",
     "models.clip_and_score",
     "models.ship",

@@ -1,7 +1,8 @@
 """Finding faces and hands: boxes of what is to be repaired or compared.
 
 A finder is OpenCV's cascade (.xml), or any object-detection model of transformers whose labels name what is sought.
-Without one, faces of photographs are found by the cascade that OpenCV brings; it does not know drawn faces.
+The picture world has a probe of its own (face_probe.py). Without one, faces of
+photographs are found by the cascade that OpenCV brings; it does not know drawn faces.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import data_dir
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import local_path
+from kolors_lab.sampling.face_probe import find_faces, is_probe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,20 +33,27 @@ def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | P
     `finder` None: the preset's own. Raises SettingError where there is none for this kind, FetchError, ModelError.
     """
     name = str(finder or _own(preset, kind))
-    boxes = _by_cascade(image, name) if name.endswith(".xml") else _by_model(image, name, kind)
+    if name.endswith(".xml"):
+        boxes = _by_cascade(image, name)
+    else:
+        boxes = _by_probe(image, name) if kind == "face" and is_probe(name) else _by_model(image, name, kind)
     return sorted(boxes, key=lambda box: -box[2] * box[3])
 
 
 def _own(preset: Preset, kind: str) -> str:
     """The preset's finder: of the picture world data/tiny-face-probe, else OpenCV's for photographed faces."""
     probe = data_dir() / "tiny-face-probe"
-    if preset.practice and probe.is_dir():
+    if preset.practice and kind == "face" and probe.is_dir():
         return str(probe)
     if kind != "face":
         raise SettingError(f"find = {kind}: nothing here finds one; give a box, or a model that does as finder")
     import cv2
 
     return cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
+
+
+def _by_probe(image: Image.Image, folder: str) -> list[Box]:
+    return [face.box for face in find_faces([image], folder)[0]]
 
 
 def _by_cascade(image: Image.Image, file: str) -> list[Box]:

@@ -43,7 +43,11 @@ def groups(logits: torch.Tensor):
 
 def soften(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
     """Small shifts, tints and the slight softness every VAE adds: none of them changes what a picture shows."""
-    pixels = torch.roll(pixels, (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
+    return soften_in_place(torch.roll(pixels, (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3)), rng)
+
+
+def soften_in_place(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """`soften` without the shift: everything stays where it is."""
     pixels = pixels * rng.uniform(0.92, 1.08) + rng.uniform(-0.06, 0.06)
     if rng.random() < 0.5:
         side = int(pixels.shape[-1] * rng.uniform(0.6, 0.95))
