@@ -198,6 +198,38 @@ def test_a_subgraph_that_is_not_in_the_file_is_said_to_be_one():
     assert "subgraph that the file does not describe" in faults(normalise(data))[0]
 
 
+def grouped() -> dict:
+    """kijai's workflow with text and sampler in a group node: inputs, outputs and values of both on the one node."""
+    data = kijai((1024, 1024, 1, "fixed", 25, 5, "EulerDiscreteScheduler"))
+    text, sampler = data["nodes"][2:4]
+    inner = [{**text, "index": 0}, {**sampler, "index": 1}]
+    group = {"nodes": inner, "links": [[0, 0, 1, 1, 3, "KOLORS_EMBEDS"]], "external": []}
+    slots = (("chatglm3_model", "CHATGLM3MODEL", 1), ("kolors_model", "KOLORSMODEL", 2))
+    values = ["白马", "模糊", 1, 512, 768, 9, "randomize", 20, 4.5, "DEISMultistepScheduler"]
+    data["nodes"][2:4] = [node(30, "workflow>both", values, slots, ("LATENT",))]
+    data["links"] = [link for link in data["links"] if link[0] != 3]
+    for link in data["links"]:
+        link[1:4] = [30 if link[1] == 4 else link[1], link[2], 30 if link[3] in (3, 4) else link[3]]
+    return data | {"extra": {"groupNodes": {"both": group}}}
+
+
+def test_a_group_node_is_the_nodes_in_it():
+    graph = normalise(grouped())
+    assert graph["30:0"]["inputs"]["prompt"] == "白马" and graph["30:0"]["inputs"]["chatglm3_model"] == ["2", 0]
+    wanted = {"width": 512, "height": 768, "seed": 9, "steps": 20, "cfg": 4.5, "scheduler": "DEISMultistepScheduler"}
+    assert graph["30:1"]["inputs"].items() >= wanted.items() and graph["30:1"]["inputs"]["kolors_model"] == ["1", 0]
+    assert graph["30:1"]["inputs"]["kolors_embeds"] == ["30:0", 0] and graph["6"]["inputs"]["samples"] == ["30:1", 0]
+    assert not faults(graph)
+
+
+def test_a_group_node_that_cannot_be_told_says_the_way_out():
+    data = grouped()
+    data["nodes"][2]["inputs"].pop()
+    with pytest.raises(DataError, match=r"node 30 \(workflow>both\): its inputs .* convert it to nodes"):
+        normalise(data)
+    assert "group node that the file does not describe" in faults(normalise(grouped() | {"extra": {}}))[0]
+
+
 # What does not run
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kolors_lab.comfy.graph import Graph, bounded, is_link, is_required, short
+from kolors_lab.comfy.groups import as_subgraphs, values_within
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import MAX_TEXT, Node
 from kolors_lab.comfy.texts import is_dynamic, without_comments
@@ -54,7 +55,9 @@ class _Scope:
         self.nodes = {str(node["id"]): node for node in data["nodes"]}
         self.links = dict(_link(link) for link in data.get("links") or ())
         self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
-        self.puts = {put["name"]: put.get("link") for put in (host or {}).get("inputs") or ()}
+        slots = (host or {}).get("inputs") or ()
+        by_place = data.get("is_group")
+        self.puts = {n if by_place else put["name"]: put.get("link") for n, put in enumerate(slots)}
         self.setters = {_first(node): key for key, node in self.nodes.items() if node["type"] == "SetNode"}
 
     def outside(self, slot: int) -> object:
@@ -94,6 +97,7 @@ class Editor:
     def __init__(self, data: dict):
         definitions = (data.get("definitions") or {}).get("subgraphs") or []
         self.definitions: dict[str, dict] = {definition["id"]: definition for definition in definitions}
+        self.definitions |= as_subgraphs((data.get("extra") or {}).get("groupNodes") or {})
         self.scopes: dict[str, _Scope] = {"": _Scope(data)}
         self.fed: dict[str, dict[str, list]] = {}  # what the inputs of a subgraph feed
         self.promoted: dict[str, list[str]] = {}  # those of them that stand for widgets, in order
@@ -123,6 +127,9 @@ class Editor:
 
     def _promote(self, scope: _Scope, key: str, host: dict, inner: _Scope) -> None:
         """Hand the host's values to the widgets within that they stand for."""
+        if inner.data.get("is_group"):
+            inner.values = values_within(inner.data, host)
+            return
         given = host.get("widgets_values") or []
         proxies = (host.get("properties") or {}).get("proxyWidgets") or []  # files before the middle of 2026
         values: dict[str, Any] = {}
@@ -279,7 +286,7 @@ class Editor:
         if mode == BYPASSED:
             return scope, _passed(node, slot)
         if kind == "PrimitiveNode":
-            return _Found(_first(node))
+            return _Found(scope.values.get(key, {}).get("value", _first(node)))
         if kind in REROUTES:
             return scope, (node.get("inputs") or [{}])[0].get("link")
         if kind == "GetNode":

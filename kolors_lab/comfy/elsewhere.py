@@ -6,13 +6,11 @@ from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import nearest
 
 BYPASS = "Replace, bypass or mute it in ComfyUI"
-CONTROL = "a ControlNet in a workflow is not run here; give it to `generate` as --control_net and --control"
+EDGES = "what a ControlNet reads is not made here; give it the finished picture by LoadImage"
 IP_ADAPTER = "IP-Adapters are not run here"
 OWN_SCHEDULE = "the model's own noise levels are Kolors' and stay so"
 ELSEWHERE = {
-    "ControlNetLoader": CONTROL, "DiffControlNetLoader": CONTROL, "ControlNetApply": CONTROL,
-    "ControlNetApplyAdvanced": CONTROL, "ControlNetApplySD3": CONTROL, "MZ_KolorsControlNetLoader": CONTROL,
-    "MZ_KolorsControlNetPatch": CONTROL,
+    "Canny": EDGES, "CannyEdgePreprocessor": EDGES, "DWPreprocessor": EDGES, "DepthAnythingPreprocessor": EDGES,
     "MZ_ApplySDXLSamplingSettings": OWN_SCHEDULE, "ModelSamplingDiscrete": OWN_SCHEDULE,
     "MZ_ApplyCUDAGenerator": "noise is drawn on the CPU here, the same on every machine",
     "InpaintModelConditioning": "it is for a UNet of nine channels; use VAEEncodeForInpaint or SetLatentNoiseMask",

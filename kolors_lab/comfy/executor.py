@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comfy.graph import Graph, is_link, name_of, running_order
 from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes.control import Controlled
 from kolors_lab.comfy.values import Guider, Latent
 from kolors_lab.core.errors import KolorsLabError
 
@@ -88,10 +89,9 @@ class Workbench:
             name: self.results[marks[value[0]]][value[1]] if is_link(value) else value
             for name, value in node["inputs"].items()
         }
-        inputs |= {name: file for (owner, name), file in job.files.items() if owner == key and name in inputs}
-        for (owner, name), file in job.files.items():
-            if owner == key and isinstance(inputs[name], dict):  # a row of a list of LoRAs
-                inputs[name] = {**node["inputs"][name], "lora": file}
+        for name, file in ((name, file) for (owner, name), file in job.files.items() if owner == key):
+            row = inputs[name]  # of a list of LoRAs
+            inputs[name] = {**row, "lora": file} if isinstance(row, dict) else file
         try:
             return NODES[node["class_type"]].run(self, **inputs)
         except KolorsLabError as error:
@@ -168,6 +168,8 @@ class Workbench:
         size = size or (columns * 8, rows * 8)
         guided = Guided(self.pipe, guider.prompt.fill(count), guider.negative.fill(count), guider.cfg, size)
         _tell(guided, guider)
+        if guider.prompt.hints or guider.negative.hints:
+            guided.unet = Controlled(guided, guider.prompt, guider.negative, count, (columns * 8, rows * 8))
         dtype = self.pipe.unet.dtype if like_diffusers else None
 
         def noise() -> Noise:
@@ -207,7 +209,7 @@ def fingerprints(job: Job) -> dict[str, str]:
     """The hash of each node's type, values, files and all that it is linked to, in running order."""
     files: dict[str, list] = {}
     for (key, name), file in job.files.items():
-        files.setdefault(key, []).append([name, hashlib.sha256(file.read_bytes()).hexdigest() if file else None])
+        files.setdefault(key, []).append([name, file and _content(file)])
     marks: dict[str, str] = {}
     for key in running_order(job.graph):
         node = job.graph[key]
@@ -217,6 +219,14 @@ def fingerprints(job: Job) -> dict[str, str]:
         text = json.dumps([node["class_type"], inputs, files.get(key)], sort_keys=True)
         marks[key] = hashlib.sha256(text.encode()).hexdigest()
     return marks
+
+
+def _content(file: Path) -> str:
+    """What tells a changed file from an unchanged one; of a model's folder, which is large, names, sizes and times."""
+    if file.is_dir():
+        parts = [(each.name, each.stat().st_size, each.stat().st_mtime_ns) for each in sorted(file.iterdir())]
+        return f"{file.resolve()} {parts}"
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def prompts_of(graph: Graph) -> list[tuple[str, str]]:

@@ -16,9 +16,11 @@ MAX_FILES = 100_000  # that are looked through in a folder
 
 
 def find_files(
-    graph: Graph, loras: str | Path | None, skip: bool, images: str | Path | None
+    graph: Graph, loras: str | Path | None, skip: bool, images: str | Path | None, nets: str | Path | None = None
 ) -> tuple[Files, list[str]]:
     """The files of all nodes, checked, and what to tell; with `skip` a LoRA that is missing is left out.
+
+    `loras`, `images`, `nets`: the folders of LoRAs, of pictures, and of ControlNets, each of these a folder itself.
 
     Raises DataError and ModelError with node id and type.
     """
@@ -35,6 +37,8 @@ def find_files(
         for name, widget in known.widgets.items():
             if widget.folder == "images":
                 files[key, name] = _image(graph, key, str(inputs[name]), images)
+            elif widget.folder == "control_nets":
+                files[key, name] = _net(graph, key, str(inputs[name]), nets)
     return files, notes
 
 
@@ -81,6 +85,17 @@ def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path
     except DataError as error:
         raise DataError(f"{at}: {error}") from error
     return file
+
+
+def _net(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
+    """The folder of a ControlNet: of the name that the node says, without suffix, or the one that is given itself."""
+    at, path = name_of(graph, key), name.replace("\\", "/").removesuffix(".safetensors").removesuffix(".bin")
+    if folder is None:
+        raise DataError(f"{at}: ControlNet {name} is needed: say with --control_nets which folder it is in")
+    places = [Path(folder), *(Path(folder, each) for each in (path, path.rpartition("/")[2]) if not escapes(each))]
+    if found := [place for place in places if (place / "config.json").is_file()]:
+        return found[0]
+    raise DataError(f"{at}: {folder} holds no ControlNet {name}: a folder of that name with its config.json")
 
 
 def _inside(folder: str | Path | None, path: str) -> Path | None:

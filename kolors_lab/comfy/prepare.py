@@ -64,6 +64,7 @@ class ComfyRunConfig:
         loras: the folder of the LoRA files: one lies where the workflow's path says, or anywhere within
         missing_loras: a LoRA that is not there: refuse the workflow, or skip it and say so
         images: the folder of the pictures that LoadImage takes
+        control_nets: the folder of the ControlNets, or the one that all nodes use
         text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
     """
 
@@ -73,6 +74,7 @@ class ComfyRunConfig:
     loras: str | None = None
     missing_loras: str = "refuse"
     images: str | None = None
+    control_nets: str | None = None
     text_encoder_bits: int | None = None
 
     def __post_init__(self):
@@ -107,6 +109,7 @@ def fit(
     loras: str | Path | None = None,
     missing_loras: str = "refuse",
     images: str | Path | None = None,
+    control_nets: str | Path | None = None,
 ) -> Job:
     """A workflow checked and made to fit the preset: its sizes, its `{a|b}` choices, its files found in the folders.
 
@@ -128,7 +131,7 @@ def fit(
     for key, node in graph.items():
         if left := unknown_tokens(graph, str(node["inputs"].get("filename_prefix", ""))):
             notes.append(f"{name_of(graph, key)}: {', '.join(left)} in its filename_prefix stays as it is")
-    files, more = find_files(graph, loras, missing_loras == "skip", images)
+    files, more = find_files(graph, loras, missing_loras == "skip", images, control_nets)
     return Job(graph, files, (*notes, *more))
 
 
@@ -203,7 +206,8 @@ def comfy_run(
     from kolors_lab.sampling.pipeline import load_for
 
     preset = get_preset(config.preset)
-    job = fit(read_workflow(config.file), preset, config.loras, config.missing_loras, config.images)
+    folders = (config.loras, config.missing_loras, config.images, config.control_nets)
+    job = fit(read_workflow(config.file), preset, *folders)
     for note in job.notes:
         (say or (lambda _: None))(note)
     pipe = load_for(preset, prompts_of(job.graph), config.text_encoder_bits)
@@ -216,18 +220,20 @@ def run_workflow(
     *,
     loras: str | Path | None = None,
     images: str | Path | None = None,
+    control_nets: str | Path | None = None,
     missing_loras: str = "refuse",
     on_step: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = print,
 ) -> list[Image.Image]:
     """The pictures that a ComfyUI workflow draws on a pipeline: a .json of either form, or a picture that carries one.
 
-    `loras`, `images`: the folders of its LoRAs and of the pictures that it loads; `missing_loras`: refuse or skip.
+    `loras`, `images`, `control_nets`: the folders of its LoRAs, the pictures that it loads, its ControlNets;
+    `missing_loras`: refuse or skip.
     `on_step(step, total)` counts sampling steps, `say` hears what was changed and what does not run. A LoRA that is on
     the pipeline is taken off. Raises DataError, ModelError, before anything runs, for what cannot be run.
     """
     check_name("missing_loras", missing_loras, ("refuse", "skip"))
-    job = fit(read_workflow(file), preset_of(pipe), loras, missing_loras, images)
+    job = fit(read_workflow(file), preset_of(pipe), loras, missing_loras, images, control_nets)
     for note in job.notes:
         (say or (lambda _: None))(note)
     return [picture for pictures in Workbench(pipe).run(job, on_step).values() for picture in pictures]

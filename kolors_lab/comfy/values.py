@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from kolors_lab.comfy.nodes.control import Hint
     from kolors_lab.lora.adapter import Chain
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What an encoding node gives: embeddings (B, 256, hidden), pooled (B, hidden), and time ids of its own, if any."""
+    """What an encoding node gives: embeddings (B, 256, hidden), pooled (B, hidden), and what else belongs to it."""
 
     embeds: torch.Tensor
     pooled: torch.Tensor
     ids: tuple[int, ...] | None = None  # height, width, crop top and left, target height and width, in px
+    hints: tuple[Hint, ...] = ()
 
     def fill(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings and pooled for `count` pictures, the prompts in turn."""

@@ -4,7 +4,7 @@ From ComfyUI's own nodes, kijai's ComfyUI-KwaiKolorsWrapper, MinusZone's ComfyUI
 rgthree's and Comfyroll's LoRA lists.
 """
 
-from kolors_lab.comfy.nodes import constants, images, latents, loaders, masks, sampling, text
+from kolors_lab.comfy.nodes import constants, control, images, latents, loaders, masks, sampling, text
 from kolors_lab.comfy.registry import NODES
 
-__all__ = ["NODES", "constants", "images", "latents", "loaders", "masks", "sampling", "text"]
+__all__ = ["NODES", "constants", "control", "images", "latents", "loaders", "masks", "sampling", "text"]

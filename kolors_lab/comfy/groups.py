@@ -1,0 +1,72 @@
+"""Group nodes, which ComfyUI had before subgraphs, as subgraphs. They name nothing: inputs, outputs and values of all
+their nodes stand one after the other on the one node that holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kolors_lab.comfy.nodes import NODES
+from kolors_lab.core.errors import DataError
+from kolors_lab.sampling.ksampler import CONTROLS
+
+WAY_OUT = "in ComfyUI convert it to nodes and save again"
+
+
+def as_subgraphs(groups: dict[str, dict]) -> dict[str, dict]:
+    """Definitions by the types of their nodes, `workflow>name`; `is_group` marks them, inputs are called 0, 1, 2, …"""
+    return {f"workflow{sign}{name}": _definition(group) for name, group in groups.items() for sign in ">/"}
+
+
+def _definition(group: dict) -> dict:
+    links: list[dict] = []
+
+    def link(origin: Any, slot: int, target: Any, place: int, kind: str) -> int:
+        ends = {"origin_id": origin, "origin_slot": slot, "target_id": target, "target_slot": place}
+        links.append({"id": len(links) + 1, **ends, "type": kind})
+        return len(links)
+
+    inner = [(row[0], row[1], row[2], row[3], row[5]) for row in group["links"] if row[0] is not None]
+    within = {
+        (target, place): link(str(origin), slot, str(target), place, of) for origin, slot, target, place, of in inner
+    }
+    used = {(origin, slot) for origin, slot, *_ in inner} - {(row[0], row[1]) for row in group.get("external") or ()}
+    nodes, puts, outs = [], [], []
+    for index, node in enumerate(group["nodes"]):
+        slots = [dict(slot) for slot in node.get("inputs") or ()]
+        for place, slot in sorted(enumerate(slots), key=lambda item: bool(item[1].get("widget"))):  # widgets come last
+            slot["link"] = within.get((index, place))
+            if slot["link"] is None:
+                slot["link"] = link(-10, len(puts), str(index), place, slot["type"])
+                puts.append({"name": len(puts), "linkIds": [slot["link"]]})
+        for place, slot in enumerate(node.get("outputs") or ()):
+            if (index, place) not in used:
+                outs.append({"linkIds": [link(str(index), place, -20, len(outs), slot["type"])]})
+        nodes.append({**node, "id": index, "inputs": slots})
+    return {"nodes": nodes, "links": links, "inputs": puts, "outputs": outs, "is_group": True}
+
+
+def values_within(definition: dict, host: dict) -> dict[str, dict[str, Any]]:
+    """The values of a group node by inner node and widget. DataError where it does not have the slots of its group."""
+    for side in ("inputs", "outputs"):
+        if len(host.get(side) or ()) != len(definition[side]):
+            raise DataError(f"node {host['id']} ({host['type']}): its {side} are not those of its group; {WAY_OUT}")
+    given = list(host.get("widgets_values") or ())
+    found: dict[str, dict[str, Any]] = {}
+    for node in definition["nodes"]:
+        linked = {slot["name"] for slot in node["inputs"] if slot.get("widget")}
+        for name in _widgets(node, host):
+            if name not in linked and given:
+                found.setdefault(str(node["id"]), {})[name] = given.pop(0)
+                if given and given[0] in CONTROLS:
+                    given.pop(0)
+    return {node: {name: value for name, value in each.items() if value is not None} for node, each in found.items()}
+
+
+def _widgets(node: dict, host: dict) -> list[str]:
+    if node["type"] == "PrimitiveNode":
+        return ["value"]
+    if node["type"] in NODES:
+        return list(NODES[node["type"]].widgets)
+    if node.get("widgets_values"):
+        raise DataError(f"node {host['id']} ({host['type']}): it holds a {node['type']}, unknown here; {WAY_OUT}")
+    return []
