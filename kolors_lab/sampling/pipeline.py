@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from kolors_lab.models.presets import Preset
+    from kolors_lab.sampling.reference import Reference
 
 KNOBS = {field.name for field in fields(KSampler)}
 
@@ -136,6 +137,7 @@ def generate_batch(
     mask_fill: str = "original",
     mask_grow: int = 6,
     control: Control | None = None,
+    reference: Reference | None = None,
     consistency: float = 0.0,
     hires: float = 1.0,
     hires_denoise: float = 0.5,
@@ -147,8 +149,8 @@ def generate_batch(
     """For every prompt its setting's `batch` of pictures, all drawn at once; they may differ in prompt, seed and cfg.
 
     An `image`, or the file of one, is drawn over as far as `denoise` says, with a `mask`, as `masks.read_mask` takes
-    it, only there. `control` says where things stand; with `consistency` every picture is drawn in the likeness of the
-    first. `hires` draws what came out once more, so many times larger.
+    it, only there. `control` says where things stand, `reference` what it is to be like; with `consistency` every
+    picture is drawn in the likeness of the first. `hires` draws what came out once more, so many times larger.
     `on_step(step, total)` is called after each step, `on_preview(picture)` with a rough view, all pictures in a row.
     Raises SettingError, DataError, Stopped.
     """
@@ -169,6 +171,8 @@ def generate_batch(
             denoiser = _denoiser(pipe, prompts, negative_prompts, step, prompt_syntax)
             latents = upscale(latents, step[0].width, step[0].height)
             draw_noise = partial(Noise, [one.seed for one in step], latents.shape[1:], first.batch)
+            if reference:
+                denoiser.unet = reference.beside(denoiser)
             if area:
                 denoiser.unet = area.seen_by(pipe, denoiser)
             if control:
