@@ -1,0 +1,266 @@
+"""A page for a friend: draw, tell a story, read a picture's settings, in a browser.
+
+kolors-lab app                       # on this machine
+kolors-lab app --write studio        # the files of a ModelScope studio: app.py and requirements.txt
+
+A studio runs the same page: `from kolors_lab.serve.app import app; app().launch()`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, wraps
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
+from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds, meanings
+from kolors_lab.core.files import replacing, write_table
+from kolors_lab.sampling.pipeline import GenerateConfig
+from kolors_lab.serve.server import SHORTEST_KEY, is_loopback
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+    from gradio import Blocks
+
+PORT = 7860
+LABELS = {  # the fields of GenerateConfig that the page has, in its order
+    "prompt": "提示词", "negative_prompt": "反向提示词", "lora": "LoRA", "lora_strength": "LoRA 强度",
+    "seed": "随机种子", "steps": "步数", "cfg": "引导强度", "sampler_name": "采样器", "scheduler": "调度器",
+    "width": "宽", "height": "高",
+}  # fmt: skip
+COLUMNS = {
+    "scene": "旁白 scene",
+    "prompt": "提示词 prompt",
+    "negative_prompt": "反向提示词 negative",
+    "seed": "种子 seed",
+}
+KEPT = 40  # drawings whose files lie there for their browsers to load
+NO_LORA = "无 none"
+FILES = {
+    "app.py": "from kolors_lab.serve.app import app\n\napp().launch()\n",
+    "requirements.txt": "kolors-lab[app]\n",
+}
+
+
+@dataclass(frozen=True)
+class AppConfig:
+    """A page in the browser to draw, tell a story and read pictures, for a friend or a ModelScope studio.
+
+    Args:
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline
+        loras: the folder whose LoRA files can be chosen, if there is one of that name
+        host: the address to listen at; 127.0.0.1 is this machine only, any other needs a key
+        port: the port; 0: any that is free
+        key: the password for the user kolors, 12 characters or more
+        write: a folder to write a studio's app.py and requirements.txt into, in place of opening the page
+    """
+
+    preset: str = "tiny"
+    loras: str = "loras"
+    host: str = "127.0.0.1"
+    port: Annotated[int, Range(0, 65535)] = PORT
+    key: str | None = None
+    write: str | None = None
+
+    def __post_init__(self):
+        check_fields(self)
+        if self.key is None and not is_loopback(self.host):
+            raise SettingError(f"host = {self.host}: others could draw here; give a --key, or take 127.0.0.1")
+        if self.key is not None and len(self.key) < SHORTEST_KEY:
+            raise SettingError(f"key has {len(self.key)} characters: must have {SHORTEST_KEY} at least")
+
+
+def run_app(config: AppConfig, say: Callable[[str], None] = print) -> str:
+    """Open the page until Ctrl+C, or write a studio's files. Raises KolorsLabError where it cannot begin."""
+    if config.write:
+        return str(write_studio(Path(config.write)))
+    page = app(config)
+    auth = ("kolors", config.key) if config.key else None
+    try:
+        _, address, _ = page.launch(
+            server_name=config.host, server_port=config.port or None, auth=auth, quiet=True, prevent_thread_lock=True
+        )
+    except OSError as error:
+        raise SettingError(f"{config.host}:{config.port}: it is taken; choose another --port") from error
+    say(f"{address} ; Ctrl+C ends it")
+    page.block_thread()
+    return address
+
+
+def write_studio(folder: Path) -> Path:
+    """A ModelScope studio's files. Raises DataError where one of another content lies there."""
+    for name, text in FILES.items():
+        file = folder / name
+        if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
+            raise DataError(f"{file} is there already, so it stays; choose another folder")
+    for name, text in FILES.items():
+        with replacing(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    return folder
+
+
+def app(config: AppConfig | None = None, pipe: KolorsPipeline | None = None) -> Blocks:
+    """The page; the model is loaded when the first picture is asked for. Raises KolorsLabError without Gradio."""
+    try:
+        gr = import_module("gradio")
+    except ImportError as error:
+        raise KolorsLabError("gradio is missing: pip install 'kolors-lab[app]'") from error
+    desk = Desk(config or AppConfig(), pipe)
+    with gr.Blocks(title="Kolors", analytics_enabled=False) as page:
+        gr.Markdown(f"## 可图画室 Kolors studio\n模型 model: `{desk.preset.name}`")
+        with gr.Tab("画一张 Draw"):
+            fields = _draw_tab(gr, desk)
+        with gr.Tab("讲故事 Tell a story"):
+            _story_tab(gr, desk)
+        with gr.Tab("读图 Read a picture"):
+            _read_tab(gr, fields)
+    return page.queue(max_size=16, default_concurrency_limit=1)
+
+
+class Desk:
+    """What the page's buttons do: one drawing at a time, with the files of the last KEPT of them."""
+
+    def __init__(self, config: AppConfig, pipe: KolorsPipeline | None):
+        from kolors_lab.models.presets import get_preset
+
+        self.config, self.preset = config, get_preset(config.preset)
+        self.pipe = cache(lambda: pipe or self._load())
+        self.kept: deque[TemporaryDirectory] = deque(maxlen=KEPT)  # one that falls out is deleted
+
+    def _load(self) -> KolorsPipeline:
+        from kolors_lab.models.loading import load_pipeline
+
+        return load_pipeline(self.preset)
+
+    def loras(self) -> dict[str, str]:
+        """The LoRA files that can be chosen, by name."""
+        from kolors_lab.lora.tags import lora_files
+
+        folder = Path(self.config.loras)
+        return {file.stem: str(file) for file in lora_files(folder)} if folder.is_dir() else {}
+
+    def folder(self) -> Path:
+        self.kept.append(TemporaryDirectory(prefix="kolors_lab_"))
+        return Path(self.kept[-1].name)
+
+    def draw(self, values: dict[str, Any], on_step: Callable[[int, int], None]) -> Path:
+        """The PNG of the page's values, its settings inside. Raises KolorsLabError."""
+        from kolors_lab.pictures.files import generate_file
+
+        values = values | {"lora": self.loras().get(values["lora"])}
+        out = str(self.folder() / "picture.png")
+        loras = self.config.loras if Path(self.config.loras).is_dir() else None
+        config = GenerateConfig(preset=self.config.preset, loras=loras, out=out, **values)
+        return generate_file(config, self.pipe(), on_step)
+
+    def story(
+        self, rows: list[list], title: str, lora: str, strength: float, on_step: Callable[[int, int], None]
+    ) -> tuple[Path, list[Path]]:
+        """The page and the panels of a table of scenes. Raises KolorsLabError."""
+        from kolors_lab.comic.panels import StoryConfig, story
+
+        folder = self.folder()
+        scenes = [row for row in rows if any(str(cell or "").strip() for cell in row)]
+        table = write_table(folder / "story.csv", list(COLUMNS), scenes)
+        settings = {"lora": self.loras().get(lora), "lora_strength": strength, "title": title or None}
+        page = story(
+            StoryConfig(preset=self.config.preset, story=str(table), out=str(folder), **settings), on_step, self.pipe()
+        )
+        return page, [folder / "panels" / f"{n}.png" for n in range(1, len(scenes) + 1)]
+
+
+def _draw_tab(gr: Any, desk: Desk) -> dict[str, Any]:
+    with gr.Row():
+        with gr.Column():
+            fields = {name: _control(gr, name, desk) for name in LABELS}
+            button = gr.Button("生成 Generate", variant="primary")
+        picture = gr.Image(label="图 Picture", type="filepath", format="png", interactive=False)
+
+    @told(gr)
+    def draw(*values: Any, progress: Any = gr.Progress()) -> str:  # noqa: B008  (Gradio's way to ask for one)
+        return str(desk.draw(dict(zip(LABELS, values, strict=True)), lambda step, total: progress((step, total))))
+
+    button.click(draw, list(fields.values()), picture, concurrency_id="drawing", api_name="draw")
+    return fields
+
+
+def _story_tab(gr: Any, desk: Desk) -> None:
+    from kolors_lab.comic.panels import DEFAULT_TITLE, story_file
+    from kolors_lab.comic.script import read_story
+
+    scenes = [[getattr(scene, name) for name in COLUMNS] for scene in read_story(story_file(None))]
+    title = gr.Textbox(DEFAULT_TITLE, label="标题 title")
+    table = gr.Dataframe(scenes, headers=list(COLUMNS.values()), type="array", wrap=True, label="分镜 scenes")
+    with gr.Row():
+        lora, strength = _control(gr, "lora", desk), _control(gr, "lora_strength", desk)
+    button = gr.Button("讲故事 Tell it", variant="primary")
+    page = gr.Image(label="整页 Page", type="filepath", format="png", interactive=False)
+    panels = gr.Gallery(label="每格 Panels", columns=4, format="png")
+
+    @told(gr)
+    def tell(
+        rows: list[list], title: str, lora: str, strength: float,
+        progress: Any = gr.Progress(),  # noqa: B008
+    ) -> tuple[str, list[str]]:  # fmt: skip
+        page, panels = desk.story(rows, title, lora, strength, lambda done, total: progress((done, total)))
+        return str(page), [str(panel) for panel in panels]
+
+    button.click(tell, [table, title, lora, strength], [page, panels], concurrency_id="drawing", api_name="story")
+
+
+def _read_tab(gr: Any, fields: dict[str, Any]) -> None:
+    """A picture's settings; those that the first tab has go into it, a LoRA apart: its file may not be here."""
+    from kolors_lab.sampling.metadata import infotext, read_settings
+
+    file = gr.File(label="PNG", file_types=[".png"], type="filepath")
+    button = gr.Button("读取，填入“画一张” Read, and fill in Draw")
+    text, found = gr.Textbox(label="参数 parameters", lines=4), gr.Code(label="全部 all", language="json")
+    names = [name for name in fields if name not in ("lora", "lora_strength")]
+
+    @told(gr)
+    def read(file: str | None) -> list:
+        if file is None:
+            raise DataError("先选一张 PNG choose a PNG first")
+        settings = read_settings(file)
+        values = [settings.get(name, gr.skip()) for name in names]
+        return [infotext(settings), json.dumps(settings, ensure_ascii=False, indent=2), *values]
+
+    button.click(read, file, [text, found, *(fields[name] for name in names)], api_name="read")
+
+
+def told(gr: Any) -> Callable:
+    """A decorator: what a user can mend is shown in the page, in its one line."""
+
+    def around(function: Callable) -> Callable:
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            try:
+                return function(*args, **options)
+            except KolorsLabError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+
+        return call
+
+    return around
+
+
+def _control(gr: Any, name: str, desk: Desk) -> Any:
+    """The control of a field of GenerateConfig: its label, its meaning, its bounds, its default or the preset's."""
+    hint, label = hints(GenerateConfig)[name], f"{LABELS[name]} {name}"
+    default = getattr(GenerateConfig(preset=desk.config.preset).resolve(desk.preset), name)
+    info = meanings(GenerateConfig)[name].partition(";")[0]
+    if name == "lora":
+        return gr.Dropdown([(NO_LORA, ""), *desk.loras()], value="", label=label)
+    for bound in bounds(hint):
+        if isinstance(bound, OneOf):
+            return gr.Dropdown(list(bound.names), value=default, label=label, info=info)
+    if kinds(hint)[0] in (int, float):
+        whole = kinds(hint)[0] is int
+        return gr.Number(default, label=label, info=info, precision=0 if whole else None)
+    return gr.Textbox(default, label=label, info=info, lines=3 if name == "prompt" else 1)

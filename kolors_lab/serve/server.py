@@ -1,0 +1,159 @@
+"""`kolors-lab serve`: the library behind the HTTP interface of the Stable Diffusion web UI, or of ComfyUI.
+
+kolors-lab serve --api webui --preset tiny            # for webuiapi, and scripts that post to /sdapi/v1/txt2img
+kolors-lab serve --api comfyui --preset tiny          # for comfy-cli, and clients of /prompt and /ws
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
+
+from kolors_lab.core.errors import KolorsLabError, SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
+
+if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
+    from fastapi import FastAPI
+
+PORTS = {"webui": 7860, "comfyui": 8188}  # where each API's clients look
+SHORTEST_KEY = 12  # characters
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Draw for programs that speak to the Stable Diffusion web UI or to ComfyUI; Ctrl+C ends it.
+
+    Args:
+        api: whose interface: webui (/sdapi/v1/txt2img …) or comfyui (/prompt, /ws …)
+        preset: tiny, kolors, or a folder that holds a KolorsPipeline
+        host: the address to listen at; 127.0.0.1 is this machine only, any other needs a key
+        port: the port; none: 7860 for webui, 8188 for comfyui; 0: any that is free
+        key: what clients must give as Bearer token or as password, 12 characters or more
+        loras: the folder of the LoRA files that requests name
+        control_net: folder of the ControlNet that webui's controlnet units act by
+        images: the folder that uploads go to and LoadImage takes from
+        out: the folder for the pictures; none there is replaced
+        waiting: how many drawings may wait; further ones are refused
+        max_mb: the largest request, in MB
+        previews: send ComfyUI's clients a rough view after each step, unless they say themselves what they want
+    """
+
+    api: Annotated[str, OneOf(PORTS)] = "webui"
+    preset: str = "tiny"
+    host: str = "127.0.0.1"
+    port: Annotated[int | None, Range(0, 65535)] = None
+    key: str | None = None
+    loras: str | None = None
+    control_net: str | None = None
+    images: str = "runs/serve/input"
+    out: str = "runs/serve/output"
+    waiting: Annotated[int, Range(0, 1000)] = 32
+    max_mb: Annotated[int, Range(1, 1000)] = 32
+    previews: bool = False
+
+    def __post_init__(self):
+        check_fields(self)
+        if self.key is None and not is_loopback(self.host):
+            raise SettingError(f"host = {self.host}: others could draw here; give a --key, or take 127.0.0.1")
+        if self.key is not None and len(self.key) < SHORTEST_KEY:
+            raise SettingError(f"key has {len(self.key)} characters: must have {SHORTEST_KEY} at least")
+        if self.control_net and self.api != "webui":
+            raise SettingError("control_net: for webui only; in ComfyUI a node loads it")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own, which no other machine reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsPipeline | None = None) -> list[str]:
+    """Load the preset's model and answer until Ctrl+C. Raises KolorsLabError where it cannot begin."""
+    from kolors_lab.models.loading import load_pipeline
+    from kolors_lab.models.presets import get_preset
+
+    uvicorn = _need("uvicorn")
+    _need("fastapi")
+    port = PORTS[config.api] if config.port is None else config.port
+    try:
+        listening = socket.create_server(
+            (config.host, port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        )
+    except OSError as error:
+        raise SettingError(f"{config.host}:{port}: {error.strerror or error}; choose another --port") from error
+    with listening:
+        app = make_app(config, pipe or load_pipeline(get_preset(config.preset)))
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        say(f"{config.api}: http://{host}:{listening.getsockname()[1]}; Ctrl+C ends it")
+        # Without permessage-deflate: previews are JPEGs. The close of a server does not wait for idle clients.
+        settings = uvicorn.Config(
+            app, log_level="error", ws_per_message_deflate=False, ws_max_size=2**20, timeout_graceful_shutdown=3,
+            server_header=False,
+        )  # fmt: skip
+        uvicorn.Server(settings).run(sockets=[listening])
+    return []
+
+
+def _need(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise KolorsLabError(f"{name} is missing: pip install 'kolors-lab[serve]'") from error
+
+
+def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
+    """The ASGI application of a config's API. Its lifespan ends the drawing at work when the server ends."""
+    from fastapi import FastAPI
+    from fastapi.exceptions import HTTPException
+    from starlette.exceptions import HTTPException as NotThere
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from kolors_lab.serve.guard import Guard
+    from kolors_lab.serve.line import Full, Line
+
+    api, line = import_module(f"kolors_lab.serve.{config.api}"), Line(config.waiting)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> Any:
+        yield
+        line.close()
+
+    app = FastAPI(openapi_url=None, lifespan=lifespan)
+    api.add_routes(app, config, pipe, line)
+    app.add_exception_handler(Full, lambda _, error: api.answer(api.FULL, str(error)))
+    app.add_exception_handler(KolorsLabError, lambda _, error: api.answer(api.WRONG, str(error)))
+    app.add_exception_handler(NotThere, lambda _, error: api.answer(error.status_code, _line(error.detail)))
+    app.add_exception_handler(HTTPException, lambda _, error: api.answer(error.status_code, _line(error.detail)))
+    app.add_exception_handler(Exception, lambda _, error: api.answer(500, _line(f"{type(error).__name__}: {error}")))
+    app.add_middleware(Guard, key=config.key, max_bytes=config.max_mb << 20, answer=api.answer)
+    # A name that another site's owner points at this machine (DNS rebinding) is no name of ours; with a key it gets
+    # nowhere, and a machine may have many names.
+    names = ["*"] if not is_loopback(config.host) else ["127.0.0.1", "localhost", "::1", "[::1]", config.host]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    return app
+
+
+def _line(text: object) -> str:
+    return " ".join(str(text).split())[:500]
+
+
+async def read_json(request: Any) -> dict:
+    """A request's body as a JSON object, whatever its Content-Type says; {} for none. Raises SettingError."""
+    import json
+
+    body = await request.body()
+    try:
+        found = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"the request is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise SettingError("the request must be a JSON object, {…}")
+    return found
