@@ -192,6 +192,20 @@ def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
     assert encoding.cache_dir() == tmp_path / "kolors_lab"
 
 
+def test_a_home_that_is_not_there_or_cannot_be_written_is_a_line_that_names_the_variable(
+    pipe, pictures, monkeypatch, tmp_path
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=r"cannot write .*set the environment variable KOLORS_LAB_CACHE"):
+        encode(pipe, read_examples(pictures), 128)
+    for name in ("KOLORS_LAB_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does without an entry in the system's list
+    with pytest.raises(DataError, match=r"no home folder .*KOLORS_LAB_CACHE"):
+        encoding.cache_dir()
+
+
 def test_no_tensor_stays_in_memory(pipe, pictures, fresh_cache):
     def count():
         gc.collect()

@@ -131,14 +131,14 @@ def test_whatever_goes_wrong_ends_in_a_line_and_the_button_comes_back(lab, monke
         raise error
 
     async def click():
-        monkeypatch.setattr(labs, "generate_file", fail)
         lab.buttons.children[0].click()
         assert lab.busy
         await asyncio.gather(*TASKS)
 
-    asyncio.run(click())
+    with monkeypatch.context() as patch:
+        patch.setattr(labs, "generate_file", fail)
+        asyncio.run(click())
     assert line in unescape(said(lab)) and not lab.busy
-    monkeypatch.undo()
     lab.buttons.children[0].click()
     assert len(lab.made) == 1
 

@@ -16,7 +16,7 @@ from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import generate
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loop import TrainConfig, train
-from kolors_lab.training.loss import draw, loss
+from kolors_lab.training.loss import draw_noise, loss
 
 
 @pytest.fixture
@@ -74,7 +74,9 @@ def test_noise_is_added_along_kolors_own_1100_steps(pipe):
 
 
 def test_every_example_of_a_batch_has_a_timestep_of_its_own():
-    noise, timesteps = draw(torch.Size([64, 4, 2, 2]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"))
+    noise, timesteps = draw_noise(
+        torch.Size([64, 4, 2, 2]), 1100, torch.Generator().manual_seed(0), torch.device("cpu")
+    )
     assert noise.shape == (64, 4, 2, 2) and timesteps.shape == (64,)
     assert len(timesteps.unique()) > 50 and 1000 < timesteps.max() < 1100 and timesteps.min() >= 0
 
@@ -204,8 +206,8 @@ def test_settings_check_themselves(field, value):
 
 
 def test_noise_offset_shifts_whole_channels():
-    plain, _ = draw(torch.Size([8, 4, 16, 16]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"))
-    moved, _ = draw(torch.Size([8, 4, 16, 16]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"), 0.1)
+    plain, _ = draw_noise(torch.Size([8, 4, 16, 16]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"))
+    moved, _ = draw_noise(torch.Size([8, 4, 16, 16]), 1100, torch.Generator().manual_seed(0), torch.device("cpu"), 0.1)
     shift = moved - plain
     assert torch.allclose(shift, shift[:, :, :1, :1].expand_as(shift), atol=1e-6)
     assert 0.05 < shift[:, :, 0, 0].std() < 0.15

@@ -7,6 +7,7 @@ What it says can be pasted into a bug report: the home folder is written ~, and 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -106,7 +107,9 @@ def _clean(text: str) -> str:
     secrets = [value for key, value in os.environ.items() if re.search("TOKEN|SECRET|PASSWORD|_KEY", key.upper())]
     for secret in (value for value in secrets if len(value) > 5):
         text = text.replace(secret, "***")
-    return " ".join(text.replace(str(Path.home()), "~").split())[:400]
+    with contextlib.suppress(RuntimeError):  # no HOME, and the user is in no list of the system's
+        text = text.replace(str(Path.home()), "~")
+    return " ".join(text.split())[:400]
 
 
 def _machine(preset: Preset) -> str:
@@ -140,13 +143,23 @@ def _disk() -> str:
     places = {"here": Path.cwd(), "cache": cache_dir(), "ModelScope's cache": weights_dir()}
     free = {name: _free(place) for name, place in places.items()}
     detail = ", ".join(f"{space / GIB:.0f} GiB free for {name}" for name, space in free.items())
+    for name, place in places.items():
+        if not os.access(_existing(place), os.W_OK):
+            raise Unwell(
+                f"{name}: {place} cannot be written", "KOLORS_LAB_CACHE and MODELSCOPE_CACHE name other folders"
+            )
     if min(free.values()) < GIB:
         raise Unwell(detail, "make room, or move the caches: KOLORS_LAB_CACHE and MODELSCOPE_CACHE name their folders")
     return detail
 
 
 def _free(place: Path) -> int:
-    return shutil.disk_usage(next(path for path in (place, *place.parents) if path.is_dir())).free
+    return shutil.disk_usage(_existing(place)).free
+
+
+def _existing(place: Path) -> Path:
+    """The place, or the nearest folder above it that is there."""
+    return next(path for path in (place, *place.parents) if path.is_dir())
 
 
 def _packages() -> str:
@@ -257,10 +270,21 @@ def _raw(preset: Preset, folder: Path) -> Path:
     return raw
 
 
+@contextlib.contextmanager
+def _cache_in(folder: Path) -> Iterator[None]:
+    before = os.environ.get("KOLORS_LAB_CACHE")
+    os.environ["KOLORS_LAB_CACHE"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KOLORS_LAB_CACHE"]
+        else:
+            os.environ["KOLORS_LAB_CACHE"] = before
+
+
 def _measured(work: Callable[[], str], folder: Path) -> str:
     """What `work` returns, with its seconds and the most memory taken meanwhile, looked at ten times a second."""
-    from unittest import mock
-
     import psutil
     import torch
 
@@ -279,10 +303,10 @@ def _measured(work: Callable[[], str], folder: Path) -> str:
     watcher.start()
     try:
         # a cache of its own, so that the trial finds no examples encoded already and leaves none behind
-        with mock.patch.dict(os.environ, KOLORS_LAB_CACHE=str(folder / "cache")):
+        with _cache_in(folder / "cache"):
             detail = work()
     finally:
         done.set()
         watcher.join()
-    card = f", {torch.cuda.max_memory_allocated() / GIB:.1f} GiB on the card" if cuda else ""
+    card = f", {torch.cuda.max_memory_allocated() / GIB:.1f} GiB on the GPU" if cuda else ""
     return f"{detail}, {time.perf_counter() - start:.1f} s, {peak / GIB:.1f} GiB RAM{card}"

@@ -63,7 +63,8 @@ def bounds(hint: Any) -> tuple[Any, ...]:
 
 def check_fields(config: Any) -> None:
     """Raise SettingError for the first field of a settings dataclass whose value is out of its bounds."""
-    for name, hint in hints(type(config)).items():
+    kind: type = type(config)
+    for name, hint in hints(kind).items():
         value = getattr(config, name)
         if value is None and type(None) in kinds(hint):
             continue

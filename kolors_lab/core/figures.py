@@ -76,6 +76,7 @@ def score_histogram(scores: Sequence[float], gate: float = 6.0) -> Figure:
     """How the scores of a set are spread, with the gate and the mean and its 95 % interval."""
     import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from kolors_lab.core.stats import interval
 
@@ -88,7 +89,7 @@ def score_histogram(scores: Sequence[float], gate: float = 6.0) -> Figure:
     axes.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5, label=f"gate at {gate:g}")
     axes.set_xlabel("score")
     axes.set_ylabel("pictures")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     return figure

@@ -57,6 +57,6 @@ class Steps:
 
 def _is_entry(entry: Any) -> bool:
     """Whether this is what `Steps.do` writes of a step."""
-    kinds = {"settings": dict, "made": dict, "seconds": (int, float)}
+    kinds: dict[str, Any] = {"settings": dict, "made": dict, "seconds": (int, float)}
     whole = isinstance(entry, dict) and "result" in entry
     return whole and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())

@@ -6,7 +6,6 @@ import contextlib
 import logging
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from kolors_lab.core.errors import DataError
 
@@ -26,7 +25,7 @@ def data_juicer() -> Iterator[tuple[Callable, type]]:
     try:
         with _process_kept():
             from data_juicer.utils.lazy_loader import LazyLoader
-        with mock.patch.object(LazyLoader, "_install_package", staticmethod(_refuse)):
+        with _without_installs(LazyLoader):
             with _process_kept():
                 from data_juicer.core.data import NestedDataset
                 from data_juicer.ops import load_ops
@@ -54,6 +53,17 @@ def _process_kept() -> Iterator[None]:
         root.setLevel(level)
         root.handlers[:] = handlers
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+@contextlib.contextmanager
+def _without_installs(loader: type) -> Iterator[None]:
+    """Data-Juicer has no switch for its pip installs: its own method makes room for a refusal."""
+    before = vars(loader)["_install_package"]
+    loader._install_package = staticmethod(_refuse)
+    try:
+        yield
+    finally:
+        loader._install_package = before
 
 
 def _refuse(package: str, *_: Any) -> None:

@@ -25,73 +25,73 @@ if TYPE_CHECKING:
     Sampler = Callable[[Denoiser, Tensor, Sequence[float], Callback, Noise], Tensor]
 
 
-def _euler(x: Tensor, denoised: Tensor, s: float, t: float) -> Tensor:
-    """From sigma s to t on the straight line through x and the picture: e^-h · x + (1 - e^-h) · denoised."""
-    return x + (x - denoised) / s * (t - s)
+def _euler(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """From sigma to sigma_next on the straight line through x and the picture: e^-h · x + (1 - e^-h) · denoised."""
+    return x + (x - denoised) / sigma * (sigma_next - sigma)
 
 
-def _split(s: float, t: float) -> tuple[float, float]:
-    """An ancestral step from s to t: the sigma to go down to, and that of the fresh noise which leads up to t again."""
-    up = min(t, t * math.sqrt(max(s**2 - t**2, 0)) / s)
-    return math.sqrt(t**2 - up**2), up
+def _ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
+    """(sigma_down, sigma_up) of an ancestral step: go down to the one, then up to sigma_next by noise of the other."""
+    sigma_up = min(sigma_next, sigma_next * math.sqrt(max(sigma**2 - sigma_next**2, 0)) / sigma)
+    return math.sqrt(sigma_next**2 - sigma_up**2), sigma_up
 
 
 def euler(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """Euler's method: order 1. EDM, algorithm 2 without its correction; the same as DDIM."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        x = _euler(x, denoised, s, t)
+        x = _euler(x, denoised, sigma, sigma_next)
     return x
 
 
 def euler_ancestral(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """Euler steps that go too far down, and back up with fresh noise."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        down, up = _split(s, t)
-        x = _euler(x, denoised, s, down)
-        x = x + noise() * up if t else x
+        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+        x = _euler(x, denoised, sigma, sigma_down)
+        x = x + noise() * sigma_up if sigma_next else x
     return x
 
 
 def heun(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """Heun's method, the mean of the slopes at both ends: order 2, two looks a step. EDM, algorithm 2."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        slope = (x - denoised) / s
-        if t:
-            ahead = x + slope * (t - s)
-            slope = (slope + (ahead - denoiser(ahead, t)) / t) / 2
-        x = x + slope * (t - s)
+        slope = (x - denoised) / sigma
+        if sigma_next:
+            ahead = x + slope * (sigma_next - sigma)
+            slope = (slope + (ahead - denoiser(ahead, sigma_next)) / sigma_next) / 2
+        x = x + slope * (sigma_next - sigma)
     return x
 
 
-def _midpoint(denoiser: Denoiser, x: Tensor, denoised: Tensor, s: float, t: float) -> Tensor:
+def _midpoint(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
     """The slope half-way in λ, for the whole way: DPM-Solver-2 of a noise prediction."""
-    middle = math.sqrt(s * t)
-    half = _euler(x, denoised, s, middle)
-    return x + (half - denoiser(half, middle)) / middle * (t - s)
+    middle = math.sqrt(sigma * sigma_next)
+    half = _euler(x, denoised, sigma, middle)
+    return x + (half - denoiser(half, middle)) / middle * (sigma_next - sigma)
 
 
 def dpm_2(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver-2, the slope in the middle of each step: order 2, two looks a step. DPM-Solver, algorithm 1."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        x = _midpoint(denoiser, x, denoised, s, t) if t else denoised
+        x = _midpoint(denoiser, x, denoised, sigma, sigma_next) if sigma_next else denoised
     return x
 
 
 def dpm_2_ancestral(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver-2 with ancestral noise."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        down, up = _split(s, t)
-        x = _midpoint(denoiser, x, denoised, s, down) + noise() * up if t else denoised
+        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+        x = _midpoint(denoiser, x, denoised, sigma, sigma_down) + noise() * sigma_up if sigma_next else denoised
     return x
 
 
@@ -99,130 +99,137 @@ def dpmpp_2s_ancestral(
     denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise
 ) -> Tensor:
     """DPM-Solver++(2S), the picture as seen half-way in λ, with ancestral noise. DPM-Solver++, algorithm 1."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        if not t:
+        if not sigma_next:
             return denoised
-        down, up = _split(s, t)
-        middle = math.sqrt(s * down)
-        x = _euler(x, denoiser(_euler(x, denoised, s, middle), middle), s, down) + noise() * up
+        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+        middle = math.sqrt(sigma * sigma_down)
+        x = _euler(x, denoiser(_euler(x, denoised, sigma, middle), middle), sigma, sigma_down) + noise() * sigma_up
     return x
 
 
 def dpmpp_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver++ of the diffusion as a stochastic equation: two looks a step, fresh noise before each."""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        if not t:
+        if not sigma_next:
             return denoised
-        middle = math.sqrt(s * t)
+        middle = math.sqrt(sigma * sigma_next)
         first, second = noise(), noise()
-        down, up = _split(s, middle)
-        halfway = _euler(x, denoised, s, down) + first * up
-        both = (first * math.sqrt(s - middle) + second * math.sqrt(middle - t)) / math.sqrt(s - t)  # one Brownian path
-        down, up = _split(s, t)
-        x = _euler(x, denoiser(halfway, middle), s, down) + both * up
+        sigma_down, sigma_up = _ancestral_step(sigma, middle)
+        halfway = _euler(x, denoised, sigma, sigma_down) + first * sigma_up
+        both = first * math.sqrt(sigma - middle) + second * math.sqrt(middle - sigma_next)
+        both = both / math.sqrt(sigma - sigma_next)  # one Brownian path
+        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+        x = _euler(x, denoiser(halfway, middle), sigma, sigma_down) + both * sigma_up
     return x
 
 
 def dpmpp_2m(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver++(2M): the picture drawn on, straight in λ, from the last two looks: order 2, one look a step.
     DPM-Solver++, algorithm 2."""
-    last = None
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    old_denoised = None
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
         seen = denoised
-        if last is not None and t:
-            ratio = math.log(s / t) / math.log(sigmas[i - 1] / s)
-            seen = denoised + (denoised - last) * (ratio / 2)
-        x, last = _euler(x, seen, s, t), denoised
+        if old_denoised is not None and sigma_next:
+            ratio = math.log(sigma / sigma_next) / math.log(sigmas[i - 1] / sigma)
+            seen = denoised + (denoised - old_denoised) * (ratio / 2)
+        x, old_denoised = _euler(x, seen, sigma, sigma_next), denoised
     return x
 
 
 def res_multistep(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """RES, the exponential integrator of the last two looks: order 2, one look a step. https://arxiv.org/abs/2308.02157"""
-    last = None
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    old_denoised = None
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
         seen, start = denoised, x
-        x = _euler(start, seen, s, t)
-        if last is not None and t:
-            h = math.log(s / t)
-            x = x + (denoised - last) * ((h + math.expm1(-h)) / math.log(sigmas[i - 1] / s))
-        last = denoised
+        x = _euler(start, seen, sigma, sigma_next)
+        if old_denoised is not None and sigma_next:
+            h = math.log(sigma / sigma_next)
+            x = x + (denoised - old_denoised) * ((h + math.expm1(-h)) / math.log(sigmas[i - 1] / sigma))
+        old_denoised = denoised
     return x
 
 
 def dpmpp_2m_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver++(2M) of the stochastic equation, its midpoint form: one look and fresh noise a step."""
-    last = None
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    old_denoised = None
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        if not t:
+        if not sigma_next:
             return denoised
         seen = denoised
-        if last is not None:
-            seen = denoised + (denoised - last) * (math.log(s / t) / math.log(sigmas[i - 1] / s) / 2)
-        x, last = _sde_step(x, seen, s, t, noise), denoised
+        if old_denoised is not None:
+            seen = denoised + (denoised - old_denoised) * (
+                math.log(sigma / sigma_next) / math.log(sigmas[i - 1] / sigma) / 2
+            )
+        x, old_denoised = _sde_step(x, seen, sigma, sigma_next, noise), denoised
     return x
 
 
 def dpmpp_3m_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """DPM-Solver++(3M) of the stochastic equation: a parabola in λ through the last three looks. k-diffusion's."""
     looks: list[Tensor] = []
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        if not t:
+        if not sigma_next:
             return denoised
-        x = _sde_step(x, denoised, s, t, noise) + _curve([denoised, *looks], sigmas[max(i - 2, 0) : i + 2])
+        x = _sde_step(x, denoised, sigma, sigma_next, noise) + _curve([denoised, *looks], sigmas[max(i - 2, 0) : i + 2])
         looks = [denoised, *looks[:1]]
     return x
 
 
-def _sde_step(x: Tensor, denoised: Tensor, s: float, t: float, noise: Noise) -> Tensor:
-    """The exact step of the stochastic equation from s to t, were the picture as seen the whole way."""
-    q = (t / s) ** 2  # e^-2h: half of the way back is made of noise that goes, half of noise that is replaced
-    return q * x + (1 - q) * denoised + noise() * (t * math.sqrt(1 - q))
+def _sde_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
+    """The exact step of the stochastic equation from sigma to sigma_next, were the picture as seen the whole way."""
+    # e^-2h: half of the way back is made of noise that goes, half of noise that is replaced
+    q = (sigma_next / sigma) ** 2
+    return q * x + (1 - q) * denoised + noise() * (sigma_next * math.sqrt(1 - q))
 
 
 def _curve(looks: list[Tensor], sigmas: Sequence[float]) -> Tensor | float:
     """What slope and bend of the picture over the last looks, newest first, add to a stochastic step."""
-    gaps = [math.log(s / t) for s, t in pairwise(sigmas)][::-1]  # h of this step, of the last one, of that before
-    h = 2 * gaps[0]
-    slope, flat = 1 - (1 - math.exp(-h)) / h, 0.5  # what grows like h, like h²
+    # h of this step, of the last one, of that before
+    gaps = [math.log(sigma / sigma_next) for sigma, sigma_next in pairwise(sigmas)][::-1]
+    h_eta = 2 * gaps[0]
+    phi_2 = math.expm1(-h_eta) / h_eta + 1  # grows like h
+    phi_3 = phi_2 / h_eta - 0.5  # grows like h²
     if len(looks) < 2:
         return 0.0
-    near = gaps[1] / gaps[0]
-    first = (looks[0] - looks[1]) / near
+    r0 = gaps[1] / gaps[0]
+    d1_0 = (looks[0] - looks[1]) / r0
     if len(looks) < 3:
-        return first * slope
-    far = gaps[2] / gaps[0]
-    bend = (first - (looks[1] - looks[2]) / far) / (near + far)
-    return (first + bend * near) * slope - bend * (slope / h - flat)
+        return d1_0 * phi_2
+    r1 = gaps[2] / gaps[0]
+    d1_1 = (looks[1] - looks[2]) / r1
+    d2 = (d1_0 - d1_1) / (r0 + r1)
+    return (d1_0 + d2 * r0) * phi_2 - d2 * phi_3
 
 
 def ddpm(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """The sampler of the first diffusion models; with sigmas as here, euler_ancestral. https://arxiv.org/abs/2006.11239"""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        x = _sde_step(x, denoised, s, t, noise)
+        x = _sde_step(x, denoised, sigma, sigma_next, noise)
     return x
 
 
 def lcm(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """All the way to the picture, and up again with fresh noise: for models distilled to few steps.
     https://arxiv.org/abs/2310.04378"""
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        x = denoised + noise() * t if t else denoised
+        x = denoised + noise() * sigma_next if sigma_next else denoised
     return x
 
 
@@ -247,24 +254,24 @@ def _multistep(
 ) -> Tensor:
     """Step with the polynomial in time(sigma) through the last `order` slopes, integrated over sigma."""
     slopes: list[Tensor] = []  # newest first
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        slopes = [(x - denoised) / s, *slopes[: order - 1]]
-        weights = _adams_weights(sigmas[i - len(slopes) + 1 : i + 1][::-1], t, time)
-        x = x + sum(w * slope for w, slope in zip(weights, slopes, strict=True)) if t else denoised
+        slopes = [(x - denoised) / sigma, *slopes[: order - 1]]
+        weights = _adams_weights(sigmas[i - len(slopes) + 1 : i + 1][::-1], sigma_next, time)
+        x = x + sum(w * slope for w, slope in zip(weights, slopes, strict=True)) if sigma_next else denoised
     return x
 
 
-def _adams_weights(known: Sequence[float], t: float, time: Callable[[float], float]) -> list[float]:
-    """For each known sigma, newest first: the integral from it to t of its Lagrange polynomial in time(sigma)."""
+def _adams_weights(known: Sequence[float], sigma_next: float, time: Callable[[float], float]) -> list[float]:
+    """For each known sigma, newest first: the integral to sigma_next of its Lagrange polynomial in time(sigma)."""
     import numpy as np
 
     nodes, weights = np.polynomial.legendre.leggauss(16)
-    at = (nodes + 1) / 2 * (t - known[0]) + known[0]
+    at = (nodes + 1) / 2 * (sigma_next - known[0]) + known[0]
     times, marks = np.array([time(sigma) for sigma in at]), [time(sigma) for sigma in known]
     lagrange = [np.prod([(times - b) / (a - b) for b in marks if b != a], axis=0) for a in marks]
-    return [float((weights * values).sum() * (t - known[0]) / 2) for values in lagrange]
+    return [float((weights * values).sum() * (sigma_next - known[0]) / 2) for values in lagrange]
 
 
 def uni_pc(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
@@ -280,10 +287,10 @@ def uni_pc_bh2(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback:
 def _uni_pc(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, scale: Callable) -> Tensor:
     looks: list[Tensor] = []  # newest first
     before, order = x, 0
-    for i, (s, t) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, s)
+    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        denoised = denoiser(x, sigma)
         callback(i, x, denoised)
-        if not t:
+        if not sigma_next:
             return denoised
         if i:  # UniC: the last step once more, now that its end is known
             x = _uni_step(before, looks[:order], sigmas[i - order : i + 1], scale, denoised)
@@ -300,14 +307,14 @@ def _uni_step(
     UniPC, equation 9 for a picture prediction; its h counts down."""
     import numpy as np
 
-    *known, s, t = sigmas
-    h = math.log(t / s)
+    *known, sigma, sigma_next = sigmas
+    h = math.log(sigma_next / sigma)
     others = [*looks[1:], *([] if end is None else [end])]
-    ends = [*known[::-1], *([] if end is None else [t])]
-    x = _euler(x, looks[0], s, t)
+    ends = [*known[::-1], *([] if end is None else [sigma_next])]
+    x = _euler(x, looks[0], sigma, sigma_next)
     if not others:
         return x
-    gaps = np.array([math.log(sigma / s) / h for sigma in ends])
+    gaps = np.array([math.log(sigma / sigma) / h for sigma in ends])
     phi, factorial, right = math.expm1(h) / h - 1, 1, []
     for k in range(1, len(gaps) + 1):
         right.append(phi * factorial / scale(h))

@@ -15,7 +15,7 @@ from kolors_lab.dataset.folder import Example
 from kolors_lab.models.loading import place
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.pipeline import generate_batch
-from kolors_lab.training.latent_cache import cache_file, caching, fingerprint
+from kolors_lab.training.latent_cache import cache_file, caching, weights_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ def class_examples(
     if not (config.class_word and config.prior_weight):
         return []
     captions = class_captions([example.text for example in examples], config)
-    model = "".join(map(fingerprint, (pipe.text_encoder, pipe.unet, pipe.vae)))
+    model = "".join(map(weights_hash, (pipe.text_encoder, pipe.unet, pipe.vae)))
     drawn, total = [], config.class_pictures or len(captions)
     for seed in range(total):
         prompt = captions[seed % len(captions)]

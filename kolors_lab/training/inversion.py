@@ -25,7 +25,7 @@ from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.text import run_text_encoder
 from kolors_lab.sampling.vocabulary import add_word, embedding_of, remove_words, save_word
 from kolors_lab.training.latent_cache import encode
-from kolors_lab.training.loss import draw, loss
+from kolors_lab.training.loss import draw_noise, loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +134,7 @@ def _learn(
         batch = data.batch(index, device)
         texts = [captions[entry] for entry in index.tolist()]
         embeds, pooled = run_text_encoder(pipe, texts)
-        noise, timesteps = draw(batch["latents"].shape, len(scheduler), generator, device)
+        noise, timesteps = draw_noise(batch["latents"].shape, len(scheduler), generator, device)
         with torch.autocast(device.type, pipe.unet.dtype, enabled=pipe.unet.dtype != torch.float32):
             value = loss(pipe.unet, scheduler, {**batch, "prompt_embeds": embeds, "pooled": pooled}, noise, timesteps)
         (vector.grad,) = torch.autograd.grad(scaler.scale(value), [vector])

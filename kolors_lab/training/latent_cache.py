@@ -164,13 +164,13 @@ def encode(
 
 def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:
     """Each different caption's cache file."""
-    model = fingerprint(pipe.text_encoder) + _tokenizer_fingerprint(pipe)
+    model = weights_hash(pipe.text_encoder) + _tokenizer_hash(pipe)
     return {text: cache_file("text", text, model, MAX_TOKENS) for text in dict.fromkeys(texts)}
 
 
 def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, config: DataConfig) -> list[Path]:
     """The cache file of every version of every picture."""
-    model, files = fingerprint(pipe.vae), []
+    model, files = weights_hash(pipe.vae), []
     shape = ("buckets",) if config.buckets else ()
     for example in examples:
         content = hashlib.sha256(_read_bytes(example.image)).hexdigest()
@@ -252,7 +252,7 @@ def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
     return cache_dir() / key[:2] / f"{key}{suffix}"
 
 
-def fingerprint(module: torch.nn.Module) -> str:
+def weights_hash(module: torch.nn.Module) -> str:
     """A hash of name, shape, type and first values of every parameter: another model or training gives another."""
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
@@ -261,7 +261,7 @@ def fingerprint(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _tokenizer_fingerprint(pipe: KolorsPipeline) -> str:
+def _tokenizer_hash(pipe: KolorsPipeline) -> str:
     return hashlib.sha256(_read_bytes(Path(pipe.tokenizer.vocab_file))).hexdigest()
 
 

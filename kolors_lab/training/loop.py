@@ -37,7 +37,7 @@ from kolors_lab.training.checkpoint import claim, load_state, states, stop_signa
 from kolors_lab.training.config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.latent_cache import encode
-from kolors_lab.training.loss import draw, loss
+from kolors_lab.training.loss import draw_noise, loss
 from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
 from kolors_lab.training.processes import mean_over, start_processes
@@ -211,7 +211,9 @@ class Training:
         mine = slice(self.processes.process_index * share, (self.processes.process_index + 1) * share)
         batch = self.data.batch(index[mine], self.device)
         shape, parts = (len(index), *batch["latents"].shape[1:]), config.gradient_accumulation_steps
-        noise, timesteps = draw(shape, len(self.noise_scheduler), self.generator, self.device, config.noise_offset)
+        noise, timesteps = draw_noise(
+            shape, len(self.noise_scheduler), self.generator, self.device, config.noise_offset
+        )
         noise, timesteps = noise[mine], timesteps[mine]
         total = torch.zeros((), device=self.device)
         for part in (slice(first, first + share // parts) for first in range(0, share, share // parts)):

@@ -1,4 +1,4 @@
-"""What a training step learns from: noise and timesteps by lot, and how far off the UNet's guess of the noise is.
+"""What a training step learns from: random noise and timesteps, and how far off the UNet's guess of the noise is.
 
 References: min-SNR weighting https://arxiv.org/abs/2303.09556 · the loss of diffusers' train_text_to_image_lora_sdxl.py
 · noise offset https://www.crosslabs.org/blog/diffusion-with-offset-noise
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DConditionModel
 
 
-def draw(
+def draw_noise(
     shape: torch.Size,
     num_timesteps: int,
     generator: torch.Generator,
