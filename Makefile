@@ -77,7 +77,7 @@ notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store thei
 	@$(PY) .ci/store_notebooks.py
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
-	@$(PY) data/make/bars.py
+	@$(PY) data/make/build.py bars
 
 data: $(STAMP)  ## draw the sets and train the embedded models anew (hours)
 	@$(PY) data/make/build.py
@@ -95,7 +95,9 @@ lock: $(STAMP)  ## resolve both locks anew from pyproject.toml
 	@set -o pipefail; printf '%s\n' $(OLDER) | $(COMPILE) > .cache/lock && mv .cache/lock requirements-older.lock
 
 lint: $(STAMP)  ## ruff, the floors, the types of the public front
-	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) .ci/floors.py
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@$(PY) -c 'from importlinter.cli import lint_imports_command as check; check()'
+	@$(PY) -m mypy
 
 wheel: $(STAMP)  ## dist/*.whl, the embedded models inside
 	@$(PY) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

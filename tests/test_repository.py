@@ -100,18 +100,36 @@ def test_both_readmes_give_the_same_commands():
 
 
 def test_commands_of_the_readme_are_understood():
-    from kolors_lab.cli import join_words, make_parser
+    from kolors_lab.cli import find_command, make_parser
 
     ours = [shlex.split(line)[1:] for line in commands("README.md") if line.startswith("kolors-lab ")]
     assert {words[0] for words in ours} >= {"baseline", "juice", "train", "generate", "story", "score", "submit"}
     for words in ours:
-        make_parser().parse_args(join_words(words))
+        name, rest = find_command(words)
+        make_parser(name).parse_args(rest)
 
 
 @pytest.mark.parametrize("readme", READMES)
 def test_links_of_the_readme_lead_somewhere(readme):
     for target in re.findall(r"\]\(([^)]+)\)", read(readme)):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def floors(project: dict) -> str:
+    """The contract as a drawing, the top floor first; folders side by side may not import each other."""
+    (layers,) = [c["layers"] for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
+    names = [layer.replace("kolors_lab.", "").replace(" | ", " │ ") for layer in layers]
+    rows = [f"{len(names) - number:2}  │ {name:^24} │" for number, name in enumerate(names)]
+    edge = "─" * 26
+    return "\n".join([f"    ┌{edge}┐", f"\n    ├{edge}┤\n".join(rows), f"    └{edge}┘"])
+
+
+def test_the_floors_are_drawn_as_they_are(project):
+    drawing = floors(project)
+    assert f"```\n{drawing}\n```" in read("CONTRIBUTING.md"), f"CONTRIBUTING.md should hold\n{drawing}"
+    folders = {f.parent.name for f in (ROOT / "kolors_lab").glob("*/__init__.py")}
+    for name in READMES:
+        assert folders <= set(re.findall(r"^\| `(\w+)/`", read(name), re.MULTILINE)), name
 
 
 def test_importing_the_package_imports_nothing_heavy():
