@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError, explain
+from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError, explain, printable
 from kolors_lab.core.fields import hints, kinds, meanings, read_field
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
@@ -31,7 +31,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "train": ("kolors_lab.training.loop", "TrainConfig", "train"),
     "choose": ("kolors_lab.challenge.selection", "ChooseConfig", "choose_checkpoint"),
     "invert": ("kolors_lab.training.inversion", "InversionConfig", "invert"),
-    "generate": ("kolors_lab.sampling.pipeline", "GenerateConfig", "generate_file"),
+    "generate": ("kolors_lab.pictures.files", "GenerateConfig", "generate_file"),
     "repair": ("kolors_lab.sampling.repair", "RepairConfig", "repair"),
     "controls": ("kolors_lab.pictures.controls", "ControlsConfig", "controls"),
     "grid": ("kolors_lab.pictures.grids", "GridConfig", "grid"),
@@ -119,7 +119,7 @@ def run(argv: list[str]) -> int:
     function = getattr(import_module(module), function_name)
     with Bars() as bars:
         result = function(config, **_callbacks(function, name, bars))
-    print("\n".join(SUMMARIES.get(name, _path)(config, result)))
+    print(printable("\n".join(SUMMARIES.get(name, _path)(config, result))))
     return WRONG if NOT_READY.get(name, lambda done: False)(result) else 0
 
 
@@ -219,7 +219,7 @@ def _callbacks(function: Callable, command: str, bars: Bars) -> dict[str, Any]:
         "on_step": lambda: bars(command),
         "callbacks": lambda: _figures(bars),
         "say": lambda: _tell,
-        "on_progress": lambda: lambda line: print(line, file=sys.stderr),
+        "on_progress": lambda: lambda line: print(printable(line), file=sys.stderr),
     }
     wanted = inspect.signature(function).parameters
     return {name: make() for name, make in known.items() if name in wanted}
@@ -235,11 +235,11 @@ def _tell(line: object) -> None:
     """Print a line, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(str(line))
+    tqdm.write(printable(line))
 
 
 def _say(message: str, code: int) -> int:
-    print(f"kolors-lab: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kolors-lab: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

@@ -32,6 +32,12 @@ def test_alone_it_shows_every_command_and_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_function(name):
+    module, config, function = COMMANDS[name]
+    assert callable(getattr(import_module(module), function)) and hasattr(import_module(module), config)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_option(name, capsys):
     with pytest.raises(SystemExit) as done:
         main([*name.split(), "--help"])

@@ -6,12 +6,21 @@ import difflib
 import errno
 from collections.abc import Collection
 
+# What a terminal would obey instead of showing: control characters, ESC above all, and marks that turn text around.
+ORDERS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
+ORDERS |= {n: f"\\u{n:04x}" for n in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def printable(text: object) -> str:
+    """The text for a terminal: what a stranger's file or server wrote into it cannot move the cursor or hide lines."""
+    return str(text).translate(ORDERS)
+
 
 class KolorsLabError(Exception):
-    """Anything the user can mend; the message is one line."""
+    """Anything the user can mend; the message is one line, fit for a terminal."""
 
     def __init__(self, message: object = ""):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(printable(" ".join(str(message).split())))
 
 
 class SettingError(KolorsLabError):
@@ -32,6 +41,9 @@ class FetchError(KolorsLabError):
 
 class KolorsLabWarning(UserWarning):
     """The work goes on, but the user should know; the message is one line. The command line prints it."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(" ".join(str(message).split())))
 
 
 class UploadError(KolorsLabError):
