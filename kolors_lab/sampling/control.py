@@ -109,10 +109,10 @@ def pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255).permute(2, 0, 1)
 
 
-def edge_f1(image: Image.Image, control: Image.Image, reach: int = 2) -> float:
+def edge_f1(image: Image.Image, control: Image.Image, reach: int = 1) -> float:
     """How well a picture's Canny edges are those of a control of its size, 0..1: F1, `reach` px beside count as on it.
 
-    NaN where neither has an edge.
+    Unlike pictures of the little world come to 0.4 by chance, 0.13 with `reach` 0. NaN where neither has an edge.
     """
     import numpy as np
     from scipy.ndimage import maximum_filter
