@@ -47,6 +47,10 @@ class Hub:
         self.repos = {MODEL: dict(PIPELINE), VAE: {"config.json": b"{}", "diffusion_pytorch_model.safetensors": b"v"}}
         self.cut, self.damaged, self.status = [], [], {}
         self.downloads = []  # (repository, file, Range header)
+        self.stall, self.released = (
+            [],
+            threading.Event(),
+        )  # files and lists that stop in the middle, until the test's end
 
     def answer(self, url: str, headers) -> tuple[int, dict, bytes]:
         parts = urlsplit(url)
@@ -100,6 +104,11 @@ def hub():
             for header in headers.items():
                 self.send_header(*header)
             self.end_headers()
+            if any(part in self.path for part in hub.stall):
+                self.wfile.write(body[: len(body) // 2])
+                self.wfile.flush()
+                hub.released.wait(30)
+                return
             self.wfile.write(body)
 
         def log_message(self, *args):
@@ -109,6 +118,7 @@ def hub():
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
     yield hub
+    hub.released.set()
     server.shutdown()
     server.server_close()
 
@@ -289,3 +299,82 @@ def test_folder_needs_no_download(hub, preset, tmp_path):
 def test_unknown_part_is_a_setting_error():
     with pytest.raises(SettingError, match="what = 'lora': must be one of model, data, scorer"):
         FetchConfig(what="lora")
+
+
+BAD = ("/tmp/evil.json", "../evil.json", "unet/../../evil.json", "C:/evil.json", "C:evil.json", "unet\\evil.json")
+BAD += ("unet/a\0.json", "./config.json", "unet//evil.json", "~/evil.json", "x" * 2000)
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("what", ["model", "data"])
+def test_a_listed_name_that_leads_out_is_refused_before_anything_is_fetched(hub, what, name, tmp_path):
+    hub.repos[SET] = {"data/train.parquet": b"x"}
+    hub.repos[MODEL if what == "model" else SET][name] = b"evil"
+    with pytest.raises(FetchError, match="leads out of its folder: nothing is fetched") as error:
+        fetch(FetchConfig(what=what))
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400
+    assert not hub.downloads and not list(tmp_path.rglob("*.json"))
+
+
+def test_a_list_that_changes_when_it_is_asked_for_again_brings_no_other_files(hub, monkeypatch):
+    """The client asks by itself once more; a name with wildcards must not open the door to others."""
+    hub.repos[MODEL] |= {"tokenizer/[a-z]*.json": b"{}", "tokenizer/evil.json": b"evil"}
+    asked, listed = [], hub._files
+
+    def files(repo, root):
+        asked.append(repo)
+        return [file for file in listed(repo, root) if asked.count(MODEL) > 1 or "evil" not in file["Path"]]
+
+    monkeypatch.setattr(hub, "_files", files)
+    assert names(fetch(FetchConfig()) / "tokenizer") == {"[a-z]*.json", "tokenizer.model"}
+
+
+@pytest.mark.parametrize("files", [{}, {"README.md": b"about"}, {"config.json": b"{}"}])
+def test_a_list_without_a_model_is_no_success(hub, files):
+    hub.repos[MODEL] = files
+    with pytest.raises(FetchError, match="no model among them"):
+        fetch(FetchConfig())
+    hub.repos[SET] = {}
+    with pytest.raises(FetchError, match="lists no files"):
+        fetch(FetchConfig(what="data"))
+    assert not hub.downloads and find(MODEL) is None
+
+
+@pytest.mark.parametrize("where", ["FilePath=unet", "repo/files"])
+def test_a_stall_ends_in_one_line_and_what_arrived_is_gone_on_with(hub, monkeypatch, where):
+    from modelscope_hub import _legacy_api
+
+    for name in ("DOWNLOAD_TIMEOUT", "REPO_TREE_PAGE_TIMEOUT_SECONDS"):  # 60 and 15 seconds elsewhere
+        monkeypatch.setattr(_legacy_api, name, 1)
+    hub.stall = [where]
+    with pytest.raises(FetchError, match="ModelScope") as error:
+        fetch(FetchConfig())
+    assert "\n" not in str(error.value) and find(MODEL) is None
+    hub.stall = []
+    assert (fetch(FetchConfig()) / UNET).read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 500])
+def test_a_token_that_the_hub_sends_back_is_shown_nowhere(hub, status, monkeypatch, capfd):
+    import traceback
+
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", TOKEN)
+    hub._json, hub.status = (
+        lambda content, code=200: Hub._json({"Message": f"no {TOKEN}", "Code": code}, code),
+        {MODEL: status},
+    )
+    with pytest.raises(FetchError) as error:
+        fetch(FetchConfig())
+    output = capfd.readouterr()
+    assert TOKEN not in "".join(traceback.format_exception(error.value)) + output.out + output.err
+
+
+def test_what_a_stranger_writes_gives_no_orders_to_the_terminal(hub):
+    hub.repos[MODEL]["../\x1b]0;owned\x07\x1b[2J.json"] = b"evil"
+    with pytest.raises(FetchError) as error:
+        fetch(FetchConfig())
+    assert "\x1b" not in str(error.value) and "\x07" not in str(error.value)
+    assert (
+        "\x1b" not in str(FetchError("a \x1b[31mred\x9b line"))
+        and str(FetchError("桃花 \u202eabc")) == "桃花 \\u202eabc"
+    )

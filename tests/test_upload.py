@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     for path in (f"{NAME}.safetensors", "README.md", "images/1.png"):
         (folder / path).write_bytes(path.encode() * 50)
     marks = {path: fingerprint(folder / path) for path in (f"{NAME}.safetensors", "README.md", "images/1.png")}
-    write_json(folder / "submission.json", {"name": NAME, "score": {}, "files": marks})
+    write_json(folder / "submission.json", {"name": NAME, "score": {"mean": 6.5, "practice": False}, "files": marks})
     (folder / "diary.txt").write_text("mine")
     (folder / "images" / "Thumbs.db").write_bytes(b"windows")
     return folder
@@ -184,6 +184,17 @@ def test_a_refused_token_is_said_and_shown_nowhere(folder, serve, capfd):
     with pytest.raises(UploadError, match=f"refuses your token for {REPO}.*MODELSCOPE_API_TOKEN") as error:
         upload(UploadConfig(str(folder), REPO))
     assert not leaks(folder, capfd, error)
+
+
+@pytest.mark.parametrize("status", [400, 409, 500])
+def test_a_token_that_the_hub_sends_back_is_blanked(folder, serve, capfd, status, monkeypatch):
+    import traceback
+
+    monkeypatch.setattr(Hub, "status", status)
+    serve(Hub)
+    with pytest.raises(UploadError) as error:
+        upload(UploadConfig(str(folder), REPO))
+    assert TOKEN not in "".join(traceback.format_exception(error.value)) and not leaks(folder, capfd, error)
 
 
 def test_a_network_that_dies_in_the_middle_loses_nothing(folder, serve, capfd):

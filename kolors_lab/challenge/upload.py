@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from kolors_lab.challenge.check import MARK, missing, read_mark
 from kolors_lab.core.errors import DataError, SettingError, UploadError
-from kolors_lab.models.hub import cache_dir
+from kolors_lab.models.hub import blanked, cache_dir, literal, quiet_client
 
 WELL_FORMED = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -117,7 +116,7 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
             "model",
             folder_path=config.folder,
             commit_message=parcel.name,
-            allow_patterns=[_literal(path) for path, _ in parcel.files],
+            allow_patterns=[literal(path) for path, _ in parcel.files],
             use_cache=True,
             tracker_path=_tracker(repo),  # beside the client's other caches: nothing is written into the submission
             disable_tqdm=True,
@@ -128,11 +127,6 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
 
 SIGN_IN = "set MODELSCOPE_API_TOKEN to an access token of your account, or run `modelscope login`, then upload again"
 ON = "upload again: nothing is lost, and what has arrived is not sent twice"
-
-
-def _literal(path: str) -> str:
-    """A pattern that matches just this path: [, ] and the like in a title are no wildcards."""
-    return re.sub(r"([*?[])", r"[\1]", path)
 
 
 def _tracker(repo: str) -> Path:
@@ -150,18 +144,15 @@ def _explained(repo: str) -> Iterator[None]:
     """Turn what the client raises into one line that says what to do and holds no token."""
     from modelscope_hub import AuthenticationError, HubError, PermissionDeniedError
 
-    log = logging.getLogger("modelscope_hub")  # it would say the same in many lines
-    level = log.level
-    log.setLevel(logging.CRITICAL)
     try:
-        yield
-    except (AuthenticationError, PermissionDeniedError) as error:
-        raise UploadError(f"ModelScope refuses your token for {repo}: {SIGN_IN}") from error
+        with quiet_client():
+            yield
+    except (AuthenticationError, PermissionDeniedError):
+        raise UploadError(f"ModelScope refuses your token for {repo}: {SIGN_IN}") from None
     except OSError as error:  # requests' and the client's network errors are such
         if error.filename:  # a file of this machine
             raise
-        raise UploadError(f"the connection to ModelScope broke at {repo}; check the network and {ON}") from error
+        raise UploadError(f"the connection to ModelScope broke at {repo}; check the network and {ON}") from None
     except HubError as error:
-        raise UploadError(f"ModelScope did not take {repo} ({str(error).splitlines()[0]}); {ON}") from error
-    finally:
-        log.setLevel(level)
+        said = blanked((str(error).splitlines() or ["no reason given"])[0])
+        raise UploadError(f"ModelScope did not take {repo} ({said}); {ON}") from None

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import FetchError, SettingError
 from kolors_lab.core.files import data_dir, replacing
-from kolors_lab.models.hub import INDEXES, cache_dir, cached, raw_folder
+from kolors_lab.models.hub import (
+    INDEXES,
+    blanked,
+    cache_dir,
+    cached,
+    check_names,
+    literal,
+    quiet_client,
+    raw_folder,
+)
 from kolors_lab.models.presets import get_preset
 
 if TYPE_CHECKING:
@@ -60,7 +68,12 @@ def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:
     """
     # per file, in seconds; the client's own hour is too short for 5 GB at 1 MB/s. Stalls still end after a minute.
     os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", "86400")
-    preset, say = get_preset(config.preset), on_progress or (lambda line: None)
+    os.environ.setdefault("MODELSCOPE_REPO_TREE_LIST_TIMEOUT_SECONDS", "300")  # the list of files: minutes, not an hour
+    preset, tell = get_preset(config.preset), on_progress or (lambda line: None)
+
+    def say(line: str) -> None:
+        tell(blanked(line))
+
     if config.what == "data":
         return _fetch_first((preset.dataset,), _fetch_set, say)
     if config.what in ("scorer", "clip"):
@@ -94,9 +107,13 @@ def _fetch_first(repos: tuple[str, ...], fetch_one: Callable[[str, Say], Path], 
 
 def _fetch_model(repo: str, say: Say) -> Path:
     wanted = _needed(files := _listing(repo, "model"))
+    if not any(path in INDEXES for path in wanted) or not any(
+        path.endswith((".safetensors", ".bin")) for path in wanted
+    ):
+        raise FetchError(f"{repo} lists {len(files)} files and no model among them: there is nothing to fetch")
     _check_room(repo, "model", [file for file in files if file.path in wanted], 1, say)
     indexes = [path for path in wanted if path in INDEXES]
-    _download(repo, "model", [path for path in wanted if path not in indexes])
+    _download(repo, "model", [path for path in wanted if path not in indexes])  # weights at least: never an empty list
     return _download(repo, "model", indexes)
 
 
@@ -105,17 +122,25 @@ def _fetch_set(repo: str, say: Say) -> Path:
     if (folder / "metadata.jsonl").is_file():
         say(f"nothing to fetch: {repo} is in {folder}")
         return folder
-    _check_room(repo, "dataset", _listing(repo, "dataset"), 3, say)  # as fetched, as Arrow files, as pictures
-    _write_raw(_load_set(repo, _download(repo, "dataset", None)), folder)
+    if not (files := _listing(repo, "dataset")):
+        raise FetchError(f"{repo} lists no files: there is nothing to fetch")
+    _check_room(repo, "dataset", files, 3, say)  # as fetched, as Arrow files, as pictures
+    _write_raw(_load_set(repo, _download(repo, "dataset", [file.path for file in files])), folder)
     say(f"{repo}: written to {folder}")
     return folder
 
 
 def _listing(repo: str, kind: str) -> list[FileInfo]:
+    """The repository's files, their names checked before the first of them is fetched."""
     from modelscope_hub import HubApi
 
     endpoint = HubApi().resolve_endpoint_for_read(repo, repo_type=kind)
-    return [file for file in HubApi(endpoint=endpoint).list_repo_files(repo, kind) if file.type != "tree"]
+    try:
+        files = [file for file in HubApi(endpoint=endpoint).list_repo_files(repo, kind) if file.type != "tree"]
+        check_names(repo, [file.path for file in files])
+    except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:  # a listing of another shape
+        raise FetchError(f"{repo}: the list of its files cannot be understood ({type(error).__name__})") from None
+    return files
 
 
 def _needed(files: list[FileInfo]) -> list[str]:
@@ -132,10 +157,11 @@ def _needed(files: list[FileInfo]) -> list[str]:
     return chosen
 
 
-def _download(repo: str, kind: str, paths: list[str] | None) -> Path:
+def _download(repo: str, kind: str, paths: list[str]) -> Path:
+    """Fetch just these names: the client asks for the list once more, and the answer may be another one."""
     from modelscope import snapshot_download
 
-    return Path(snapshot_download(repo, repo_type=kind, allow_patterns=paths))
+    return Path(snapshot_download(repo, repo_type=kind, allow_patterns=[literal(path) for path in paths]))
 
 
 def _load_set(repo: str, folder: Path) -> Iterable[dict[str, Any]]:
@@ -187,13 +213,13 @@ def _explained(repo: str, by_hand: Path) -> Iterator[None]:
     """Turn what the client raises into one line that says what to do; an unknown id (NotExistError) passes through."""
     from modelscope_hub import HubError, NotExistError
 
-    logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # it would say the same in many lines
     try:
-        yield
+        with quiet_client():
+            yield
     except NotExistError:
         raise
     except (HubError, OSError) as error:  # requests' errors are OSErrors
-        raise FetchError(_reason(repo, error, by_hand)) from error
+        raise FetchError(blanked(_reason(repo, error, by_hand))) from None  # its cause may hold the token
 
 
 def _reason(repo: str, error: Exception, by_hand: Path) -> str:
@@ -216,4 +242,4 @@ def _reason(repo: str, error: Exception, by_hand: Path) -> str:
             f"no connection to ModelScope for {name}: check the network and fetch again, it goes on where it stopped; "
             f"without a network copy the folder of {repo} to {by_hand}"
         )
-    return f"cannot get {name} from ModelScope: {str(cause).splitlines()[0]}"
+    return f"cannot get {name} from ModelScope: {(str(cause).splitlines() or [type(cause).__name__])[0]}"

@@ -9,6 +9,8 @@ import contextlib
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from kolors_lab.core.errors import ModelError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,12 +60,14 @@ def _means(pipe: KolorsPipeline, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def decode(pipe: KolorsPipeline, latents: torch.Tensor) -> list[Image.Image]:
-    """The pictures of latents, RGB."""
+    """The pictures of latents, RGB. ModelError where they are no numbers, which would be drawn as plain black."""
     import torch
 
     vae = _safe_vae(pipe)
     with torch.no_grad():
         pixels = vae.decode((latents / vae.config.scaling_factor).to(pipe._execution_device, vae.dtype)).sample
+    if not pixels.isfinite().all():
+        raise ModelError("the picture came out as no numbers (NaN); lower lora_strength or cfg, or try another LoRA")
     return pipe.image_processor.postprocess(pixels.float(), "pil")
 
 

@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_name, check_number
+from kolors_lab.lora.weights import lora_file
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import add_parts, check_bits, load_parts, load_pipeline, need_quantization, place
 from kolors_lab.models.memory import gpu_plan_here, plan
@@ -371,7 +372,7 @@ def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
     if config.prompt_syntax != GenerateConfig.prompt_syntax:
         settings |= {"prompt_syntax": config.prompt_syntax}
     if config.lora:
-        settings |= {"lora": file_mark("LoRA", config.lora), "lora_strength": config.lora_strength}
+        settings |= {"lora": file_mark("LoRA", lora_file(config.lora)), "lora_strength": config.lora_strength}
     if config.word:
         settings |= {"word": file_mark("word", config.word)}
     if config.image:
