@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from kolors_lab.comfy.graph import describe, faults, unused
 from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import file_prefix, unknown_tokens
-from kolors_lab.comfy.writer import outward, to_ui, workflow_api
+from kolors_lab.comfy.writer import check_whole, outward, to_ui, workflow_api
 from kolors_lab.core.errors import DataError
 
 CASES = Path(__file__).parent / "cases" / "comfy"
@@ -512,3 +513,53 @@ def test_a_prompt_without_end_is_refused():
     graph = normalise(workflow_api(SETTINGS))
     graph["5"]["inputs"]["text"] = "(" * 300_000
     assert "has 300000 characters" in faults(graph)[0]
+
+
+# Whatever is damaged
+
+ODD = (
+    None,
+    True,
+    -1,
+    10**40,
+    1.5,
+    float("nan"),
+    "",
+    "x\x1b[31m",
+    "9" * 300,
+    [],
+    ["4", 0],
+    [1, 2, 3],
+    {},
+    {"a": {}},
+    "\ud800",
+)
+
+
+def damaged(data: dict, chosen: random.Random) -> dict:
+    """The data with one to three of its values, at any depth, something else."""
+    for _ in range(chosen.randint(1, 3)):
+        places = [(data, key) for key in data]
+        for holder, key in places:
+            inner = holder[key]
+            keys = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
+            places += [(inner, each) for each in keys]
+        holder, key = chosen.choice(places)
+        holder[key] = deepcopy(chosen.choice(ODD))
+    return data
+
+
+@pytest.mark.parametrize("source", ["subgraph_ui", "set_get_ui", "other_output_node_api", "group"])
+def test_damage_anywhere_is_one_line_at_most(source):
+    whole = grouped() if source == "group" else case(source)
+    for seed in range(200):
+        data = damaged(deepcopy(whole), random.Random(seed))
+        try:
+            graph = normalise(data)
+            said = [*graph.notes, *describe(graph), *faults(graph), *unused(graph)]
+            settings_of(graph)
+            check_whole(graph)
+            to_ui(outward(graph))
+        except DataError as error:
+            said = [str(error)]
+        assert all("\n" not in line and "\x1b" not in line and len(line) < 2000 for line in said)

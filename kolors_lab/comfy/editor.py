@@ -220,11 +220,11 @@ class Editor:
                 if is_required(node["type"], slot["name"]):
                     self.cut[scope.prefix + key] = source.node
             elif source is not None:
-                inputs[slot["name"]] = source
+                inputs[str(slot["name"])] = source
         meta = {"title": node.get("title") or node["type"]}
         if isinstance(ours := (node.get("properties") or {}).get(OURS), dict):
             meta[OURS] = ours
-        return {"class_type": node["type"], "inputs": inputs, "_meta": meta}
+        return {"class_type": str(node["type"]), "inputs": inputs, "_meta": meta}
 
     def _values(self, scope: _Scope, key: str, node: dict, at: str) -> dict[str, Any]:
         """Widgets by name. Those set from outside win over those given by name, these over those in order."""
@@ -240,7 +240,7 @@ class Editor:
             values = _by_slots(node, list(given))
         named = node.get("widgets_values_named") or {}
         values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
-        values |= scope.values.get(key, {})
+        values |= {str(name): value for name, value in scope.values.get(key, {}).items()}
         for name, text in values.items():
             if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(node["type"], name):
                 values[name] = without_comments(text)
@@ -329,7 +329,7 @@ def _in_order(known: Node, given: list) -> tuple[dict[str, Any], list]:
 
 def _by_slots(node: dict, given: list) -> dict[str, Any]:
     """Widgets of an unknown node, by the names of the inputs that newer files give them; else `value 1`, `value 2`."""
-    names = [slot["widget"]["name"] for slot in node.get("inputs") or () if slot.get("widget")]
+    names = [str(slot["widget"]["name"]) for slot in node.get("inputs") or () if slot.get("widget")]
     plain = [value for value in given if not (isinstance(value, str) and value in CONTROLS)]
     if len(names) == len(plain):
         return dict(zip(names, plain, strict=True))

@@ -33,7 +33,7 @@ def is_link(value: object) -> bool:
 
 def name_of(graph: Mapping[str, dict], node: str) -> str:
     """`node 14 (KolorsSampler)`, as every message calls it."""
-    return f"node {node} ({short(graph[node]['class_type'])})"
+    return f"node {short(node)} ({short(graph[node]['class_type'])})"
 
 
 def is_required(class_type: str, name: str) -> bool:
@@ -142,7 +142,7 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
         value = inputs.get(name)
         fault = "must be given" if value is None else widget.fault(value)
         if is_link(value):
-            fault = f"comes from node {value[0]}; only a primitive can set it here: turn it back into a widget"
+            fault = f"comes from node {short(value[0])}; only a primitive can set it here: turn it back into a widget"
         elif not fault and isinstance(value, str) and not widget.folder:
             fault = text_fault(class_type, name, value)
         if fault:
@@ -168,10 +168,10 @@ def _row_fault(value: Any) -> str | None:
 
 
 def link_faults(graph: Mapping[str, dict], key: str) -> list[str]:
-    """What is wrong with the links of a known node."""
-    inputs = graph[key]["inputs"]
-    links = NODES[graph[key]["class_type"]].links.items()
-    return [fault for name, kind in links if (fault := _link_fault(graph, inputs.get(name), name, kind))]
+    """What is wrong with the links of a node; of its other inputs that are linked, whether they lead anywhere."""
+    inputs, known = graph[key]["inputs"], NODES.get(graph[key]["class_type"])
+    links = {name: Link("*") for name, value in inputs.items() if is_link(value)} | (known.links if known else {})
+    return [fault for name, kind in links.items() if (fault := _link_fault(graph, inputs.get(name), name, kind))]
 
 
 def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) -> str | None:
@@ -180,7 +180,7 @@ def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) 
     if not is_link(value):
         return f"its input {name} = {short(value)!r} must be a link to a node, like ['3', 0]"
     if value[0] not in graph:
-        return f"its input {name} comes from node {value[0]}, which is not in the workflow; link it again"
+        return f"its input {name} comes from node {short(value[0])}, which is not in the workflow; link it again"
     source = graph[value[0]]["class_type"]
     outputs = NODES[source].outputs if source in NODES else None
     if outputs is None:
@@ -188,7 +188,7 @@ def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) 
     if not 0 <= value[1] < len(outputs):
         return f"its input {name} comes from output {value[1]} of {name_of(graph, value[0])}, which has {len(outputs)}"
     given = outputs[value[1]]
-    fits = given == wanted.kind or (given, wanted.kind) == ("CHATGLM3MODEL", "CLIP")
+    fits = wanted.kind in (given, "*") or (given, wanted.kind) == ("CHATGLM3MODEL", "CLIP")
     return None if fits else f"its input {name} takes a {wanted.kind}, but {name_of(graph, value[0])} gives a {given}"
 
 
@@ -222,7 +222,7 @@ def unused(graph: Mapping[str, dict]) -> list[str]:
 
 def _end(graph: Mapping[str, dict], key: str, alone: list[str]) -> str:
     why = "no picture needs it" if graph[key]["class_type"] in NODES else "there is no such node here"
-    also = f", nor what only it needs: node {', '.join(alone[:SHOWN])}" if alone else ""
+    also = f", nor what only it needs: node {', '.join(map(short, alone[:SHOWN]))}" if alone else ""
     more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
     return f"{name_of(graph, key)} does not run: {why}{also}{more}"
 
@@ -261,17 +261,19 @@ def describe(graph: Mapping[str, dict]) -> list[str]:
     lines = []
     for key in (*order, *(key for key in graph if key not in needed)):
         inputs = graph[key]["inputs"]
-        values = [f"{name}={short(value)}" for name, value in inputs.items() if not is_link(value)]
-        links = [f"{name} ← {value[0]}" for name, value in inputs.items() if is_link(value)]
+        values = [f"{short(name)}={short(value)}" for name, value in inputs.items() if not is_link(value)]
+        links = [f"{short(name)} ← {short(value[0])}" for name, value in inputs.items() if is_link(value)]
         idle = [] if key in needed else ["no picture needs it"]
         about = "; ".join(part for part in (", ".join(values), ", ".join(links), *idle) if part)
-        lines.append(f"{key:>4}  {short(graph[key]['class_type']):28}{about}".rstrip())
+        lines.append(f"{short(key):>4}  {short(graph[key]['class_type']):28}{about}".rstrip())
     return lines
 
 
 def short(value: Any, length: int = 60) -> Any:
     """A value fit for a line."""
-    if not isinstance(value, (str, list, dict)):
+    huge = isinstance(value, int) and abs(value) > 10**30
+    if not isinstance(value, (str, list, dict)) and not huge:
         return value
     text = " ".join(str(value)[: 20 * length].split())
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
     return text if len(text) <= length else f"{text[:length]}…"

@@ -25,11 +25,9 @@ def _definition(group: dict) -> dict:
         links.append({"id": len(links) + 1, **ends, "type": kind})
         return len(links)
 
-    inner = [(row[0], row[1], row[2], row[3], row[5]) for row in group["links"] if row[0] is not None]
-    within = {
-        (target, place): link(str(origin), slot, str(target), place, of) for origin, slot, target, place, of in inner
-    }
-    used = {(origin, slot) for origin, slot, *_ in inner} - {(row[0], row[1]) for row in group.get("external") or ()}
+    inner = [row for row in group["links"] if row[0] is not None]  # node, slot, node, slot, id, type
+    within = {(row[2], row[3]): link(str(row[0]), row[1], str(row[2]), row[3], row[5]) for row in inner}
+    used = {(row[0], row[1]) for row in inner} - {(row[0], row[1]) for row in group.get("external") or ()}
     nodes, puts, outs = [], [], []
     for index, node in enumerate(group["nodes"]):
         slots = [dict(slot) for slot in node.get("inputs") or ()]

@@ -97,10 +97,9 @@ def check_whole(graph: Graph) -> None:
     """Raise DataError, naming the node, for what ComfyUI would not run: links that are missing, lead nowhere or to the
     wrong kind, and values whose inputs are not known."""
     for key, node in graph.items():
-        if node["class_type"] in NODES:
-            if found := link_faults(graph, key):
-                raise DataError(f"{name_of(graph, key)}: {found[0]}; ComfyUI would not run it")
-        elif unnamed := [name for name in node["inputs"] if name.startswith("value ")]:
+        if found := link_faults(graph, key):
+            raise DataError(f"{name_of(graph, key)}: {found[0]}; ComfyUI would not run it")
+        if unnamed := [name for name in node["inputs"] if name.startswith("value ")]:
             raise DataError(
                 f"{name_of(graph, key)}: it is not known here which inputs its {len(unnamed)} values are for; export "
                 "the API form in ComfyUI itself"
