@@ -1,18 +1,26 @@
 """Train the embedded eyes: tiny-clip (which caption fits which picture) and tiny-aesthetics (the practice score).
 
 tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles. Its picture
-tower, copied into an `AestheticsPredictorV2Linear`, then learns one thing more: that a picture is worth 6.5 when clean
-and less the more it is spoiled. It knows nothing of taste.
+tower, copied into an `AestheticsPredictorV2Linear`, then learns one thing more: what a picture is worth. It knows
+nothing of taste. The target:
+
+    worth = 6.5 - drop(kind, severity),   drop = least + (most - least) * severity, as DROPS says for each kind
+
+Blur, noise, flatness and deformation begin at nothing. What goes wrong in drawing begins at a step, since a face
+is intact or it is not: the least face damage that is shown (severity 0.3) costs 1.3, so that a same scene's pair of
+intact and broken still lies 0.7 apart when the predictor has learned half of it. A scene is drawn both ways and both
+are in the batch: the loss is that of each score and of the pair's difference. Half of the steps see reconstructions.
 
     python data/make/build.py models.clip_and_score
 """
 
+import argparse
 import json
+import shutil
 
 import numpy as np
 import torch
 from aesthetics_predictor import AestheticsPredictorV2Linear
-from diffusers import AutoencoderKL
 from scipy.stats import spearmanr
 from torch import nn
 from transformers import (
@@ -23,12 +31,13 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 from world.captions import caption
+from world.damage import DRAWN, FACE_DAMAGES, MELTED
 from world.scenes import ATTRIBUTES
 
 from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
-from models.common import found, made, note, rendered, stored, to_tensor
-from models.training import Lots, Run, fit
-from models.vae import encoder_key
+from models.common import DATA, made, note, rendered, to_tensor
+from models.damaged import pairs, pictures, through_vae
+from models.training import Lots, Run, add_options, fit, run_of
 
 CLIP, AESTHETICS = made("tiny-clip"), made("tiny-aesthetics")
 WIDTH = 96
@@ -39,7 +48,14 @@ VISION = dict(
 TEXT = dict(
     hidden_size=96, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, max_position_embeddings=128
 )
-CLEAN, WORST = 6.5, 3.9  # practice scores of severity 0 and 1
+CLEAN, WORST = 6.5, 3.9  # practice scores of spoiling at severity 0 and 1
+FULL = CLEAN - WORST
+DROPS = {  # points taken off at severity 0 and at severity 1
+    "none": (0.0, 0.0), "blur": (0.0, FULL), "noise": (0.0, FULL), "low_contrast": (0.0, FULL), "deform": (0.5, FULL),
+    "faceless": (1.0, 2.0), "melted_face": (1.0, 2.2), "doubled_face": (1.0, 2.2), "displaced": (1.0, 2.2),
+    "melted_hands": (0.5, 1.2), "fingers": (0.5, 1.2), "doubled_figure": (1.0, 2.0), "mush": (0.7, 2.0),
+}  # fmt: skip
+DAMAGES = (*DRAWN, *MELTED, *FACE_DAMAGES)  # faces twice as often as the rest
 
 
 def new_clip(vocabulary: int) -> ChineseCLIPModel:
@@ -73,8 +89,9 @@ def write_processor(folder, **extra) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(settings | extra, indent=1) + "\n")
 
 
-def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseCLIPModel:
-    lots, tokenizer = Lots(1), BertTokenizer.from_pretrained(found("tiny-clip"))
+def train_clip(scenes, shown, steps: int, batch: int = 64) -> ChineseCLIPModel:
+    """`shown` (N, 128, 128, 3) are the scenes' pictures."""
+    lots, tokenizer = Lots(1), BertTokenizer.from_pretrained(DATA / "tiny-clip")
     rng = lots.rng
     answers, worths = right_answers(scenes), worth(scenes)
 
@@ -82,22 +99,15 @@ def train_clip(scenes, pictures, steps: int = 2000, batch: int = 64) -> ChineseC
         chosen = sorted(rng.sample(range(len(scenes)), batch))
         texts = [caption(scenes[i], rng, complete=True) for i in chosen]
         tokens = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt")
-        return lesson(tokens, soften(to_tensor(pictures[chosen]), rng), answers[chosen], worths[chosen])
+        return lesson(tokens, soften(to_tensor(shown[chosen]), rng), answers[chosen], worths[chosen])
 
     lesson = Lesson(new_clip(len(tokenizer)))
     clip = fit(lesson, loss_of, Run("clip", steps, 1.5e-3, steps // 3, decay=0.99), lots).clip
     clip.half().save_pretrained(CLIP)
+    shutil.copy(DATA / "tiny-clip" / "vocab.txt", CLIP)
     whole = {"size": {"height": 128, "width": 128}, "do_center_crop": False}  # as Chinese-CLIP's own: nothing cut off
     write_processor(CLIP, image_processor_type="ChineseCLIPImageProcessor", **whole)
     return clip.float()
-
-
-@torch.no_grad()
-def through_vae(pictures, batch: int = 32) -> np.ndarray:
-    """Pictures as the VAE gives them back: every generated picture is that soft, and not spoiled for it."""
-    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
-    again = lambda at: vae(to_tensor(pictures[at.start : at.stop])).sample.clamp(-1, 1)  # noqa: E731
-    return stored("eyes_soft", len(pictures), np.float16, (3, 128, 128), again, encoder_key(vae), batch)
 
 
 def new_predictor(clip: ChineseCLIPModel) -> AestheticsPredictorV2Linear:
@@ -124,8 +134,15 @@ def score(predictor, pixels: torch.Tensor) -> torch.Tensor:
     return predictor.layers(embeds / embeds.norm(dim=-1, keepdim=True))[:, 0]
 
 
+def drop(kind: str, severity: float) -> float:
+    """The points that a damage takes off."""
+    least, most = DROPS[kind]
+    return least + (most - least) * severity
+
+
 def worth(scenes) -> torch.Tensor:
-    return torch.tensor([CLEAN - (CLEAN - WORST) * s.severity for s in scenes])
+    """(N,): what pictures of scenes, spoiled or not, are worth."""
+    return torch.tensor([CLEAN - drop(s.spoil, s.severity) for s in scenes])
 
 
 def noised(pixels: torch.Tensor, worths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -135,49 +152,106 @@ def noised(pixels: torch.Tensor, worths: torch.Tensor) -> tuple[torch.Tensor, to
     severity = torch.where(chosen, 0.3 + 0.7 * torch.rand(len(worths)), 0.0)
     strength = 2 * torch.where(chosen, 0.06 + 0.14 * severity, 0.0)
     spoiled = (pixels + strength[:, None, None, None] * torch.randn_like(pixels)).clamp(-1, 1)
-    return spoiled, worths - (CLEAN - WORST) * severity
+    return spoiled, worths - FULL * severity
 
 
-def train_aesthetics(clip, scenes, pictures, steps: int = 8700, batch: int = 48) -> None:
-    lots, target = Lots(2), worth(scenes)
-    rng, soft = lots.rng, through_vae(pictures[:2000])
-    telling = [i for i in range(len(soft)) if scenes[i].spoil != "noise"]  # noise does not get through the VAE
+def shifted(shown: np.ndarray, rng) -> torch.Tensor:
+    """float (N, 3, 128, 128), moved only: softening would take the noise away as well."""
+    return torch.roll(to_tensor(shown), (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
+
+
+class Spoiled:
+    """Pictures by lot of scenes clean or spoiled, as drawn or as the VAE gives them back."""
+
+    def __init__(self, scenes, shown: np.ndarray, soft: int):
+        self.worths, self.sets = worth(scenes), (shown, through_vae("eyes_soft", shown[:soft]))
+        telling = [i for i in range(len(self.sets[1])) if scenes[i].spoil != "noise"]  # the VAE lets no noise through
+        self.known = range(len(shown)), telling
+
+    def batch(self, count: int, soft: bool, rng) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (count, 3, 128, 128) and worths (count,)."""
+        chosen = sorted(rng.sample(self.known[soft], count))
+        return noised(shifted(self.sets[soft][chosen], rng), self.worths[chosen])
+
+
+class Paired:
+    """Scenes by lot, each as it should be and with something gone wrong in drawing it."""
+
+    def __init__(self, count: int, soft: int):
+        items = pairs(31, count, DAMAGES)
+        shown = pictures("eyes_pairs", items)["picture"]
+        self.sets = shown, through_vae("eyes_pairs_soft", shown[: 2 * soft])
+        self.worths = torch.tensor([CLEAN - drop(item.damage, item.severity) for item in items])
+
+    def batch(self, count: int, soft: bool, rng) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixels (2 * count, 3, 128, 128), intact and broken by turns, and worths (2 * count,)."""
+        shown = self.sets[soft]
+        chosen = [2 * i + k for i in sorted(rng.sample(range(len(shown) // 2), count)) for k in (0, 1)]
+        return shifted(shown[chosen], rng), self.worths[chosen]
+
+
+def train_aesthetics(clip, scenes, shown, options: argparse.Namespace, batch: int = 48) -> None:
+    lots, spoiled, paired = Lots(2), Spoiled(scenes, shown, options.soft), Paired(options.pairs, options.soft)
+    near = lambda a, b: nn.functional.smooth_l1_loss(a, b, beta=0.3)  # noqa: E731
 
     def loss_of(step):
-        if step % 2:
-            chosen = sorted(rng.sample(telling, batch))
-            pixels = torch.from_numpy(soft[chosen]).float()
-        else:  # moved only: softening would take the noise away as well
-            chosen = sorted(rng.sample(range(len(scenes)), batch))
-            pixels = torch.roll(to_tensor(pictures[chosen]), (rng.randint(-6, 6), rng.randint(-6, 6)), (2, 3))
-        pixels, worths = noised(pixels, target[chosen])
-        return nn.functional.smooth_l1_loss(score(predictor, pixels), worths, beta=0.3)
+        parts = (data.batch(n, bool(step % 2), lots.rng) for data, n in ((spoiled, batch // 2), (paired, batch // 4)))
+        pixels, worths = (torch.cat(part) for part in zip(*parts, strict=True))
+        scores = score(predictor, pixels)
+        intact, broken = scores[batch // 2 :: 2], scores[batch // 2 + 1 :: 2]
+        apart = worths[batch // 2 :: 2] - worths[batch // 2 + 1 :: 2]
+        return near(scores, worths) + near(intact - broken, apart)
 
     predictor = new_predictor(clip)
-    trained = fit(predictor, loss_of, Run("aesthetics", steps, 5e-4, steps // 3, decay=0.99), lots)
-    held = scenes_by_lot(8, 1200, 0.7)
-    shown = rendered("eyes_held", held)
-    with torch.no_grad():
-        scores = torch.cat(
-            [trained(pixel_values=to_tensor(shown[i : i + 64])).logits[:, 0] for i in range(0, len(shown), 64)]
-        )
-    severity = torch.tensor([s.severity for s in held])
-    figures = dict(
-        spearman=round(float(spearmanr(severity, scores).statistic), 3),
-        clean=round(scores[severity == 0].mean().item(), 2),
-        badly_spoiled=round(scores[severity > 0.8].mean().item(), 2),
-    )  # fmt: skip
+    trained = fit(predictor, loss_of, run_of("aesthetics", options, decay=0.99), lots)
+    figures = {**on_spoiled(trained, options.held), **on_pairs(trained, options.held // 4)}
     print(figures)
-    note("practice score on 1,200 held-out pictures", **figures)
+    note("practice score on held-out pictures", **figures)
     trained.half().save_pretrained(AESTHETICS)
     write_processor(AESTHETICS, image_processor_type="CLIPImageProcessor")
 
 
-def main() -> None:
+@torch.no_grad()
+def scored(predictor, shown: np.ndarray) -> torch.Tensor:
+    """(N,) practice scores of pictures uint8 (N, 128, 128, 3)."""
+    return torch.cat([score(predictor, to_tensor(shown[i : i + 64])) for i in range(0, len(shown), 64)])
+
+
+def on_spoiled(predictor, count: int = 1200) -> dict[str, float]:
+    """Rank correlation with severity, and mean scores of clean and of badly spoiled pictures."""
+    held = scenes_by_lot(8, count, 0.7)
+    scores = scored(predictor, rendered("eyes_held", held))
+    severity = torch.tensor([s.severity for s in held])
+    figures = dict(
+        spearman=spearmanr(severity, scores).statistic,
+        clean=scores[severity == 0].mean(),
+        badly_spoiled=scores[severity > 0.8].mean(),
+    )
+    return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def on_pairs(predictor, count: int = 300) -> dict[str, float]:
+    """Per damage the mean of how far a scene's score falls, as drawn; of face damages also the share that falls."""
+    items = pairs(33, count, DAMAGES)
+    falls = -scored(predictor, pictures("eyes_pairs_held", items)["picture"]).view(-1, 2).diff(dim=1)[:, 0]
+    kinds = np.array([item.damage for item in items[1::2]])
+    figures = {kind: falls[torch.from_numpy(kinds == kind)].mean() for kind in sorted(set(kinds))}
+    face = falls[torch.from_numpy(np.isin(kinds, FACE_DAMAGES))]
+    figures |= {"faces": face.mean(), "faces_right_way": (face > 0).float().mean()}
+    return {name: round(float(value), 3) for name, value in figures.items()}
+
+
+def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    scenes, pictures = judged_pictures()
-    train_aesthetics(train_clip(scenes, pictures), scenes, pictures)
+    scenes, shown = judged_pictures(options.count)
+    train_aesthetics(train_clip(scenes, shown, options.clip_steps), scenes, shown, options)
 
 
 if __name__ == "__main__":
-    main()
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=8700, cooldown=2900, lr=5e-4)
+    parser.add_argument("--clip-steps", type=int, default=2000, help="of tiny-clip (%(default)s)")
+    parser.add_argument("--count", type=int, default=20_000, help="pictures clean or spoiled (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=8000, help="scenes drawn right and wrong (%(default)s)")
+    parser.add_argument("--soft", type=int, default=3000, help="how many of both go through the VAE (%(default)s)")
+    parser.add_argument("--held", type=int, default=1200, help="held-out pictures (%(default)s)")
+    main(parser.parse_args())
