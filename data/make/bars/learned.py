@@ -1,4 +1,4 @@
-"""Bars of what learners teach the model: `make run`'s LoRA, DreamBooth of a toy, one new word for a heroine, training."""
+"""Bars of what learners teach the model: `make run`'s LoRA, DreamBooth of a toy, a word for a heroine; training."""
 
 import contextlib
 import functools
