@@ -99,15 +99,11 @@ def test_comfy_api_simplified_gets_its_pictures(port, loaded, tmp_path):
     Image.effect_noise((64, 64), 80).convert("RGB").save(tmp_path / "start.png")
     stored = client.upload_image(tmp_path / "start.png", "mine")
     assert stored == {"name": "start.png", "subfolder": "mine", "type": "input"}
-    graph = workflow()
-    graph |= {
-        "20": {"class_type": "LoadImage", "inputs": {"image": "mine/start.png"}, "_meta": {"title": "LoadImage"}},
-        key_of(graph, "SaveImage"): {
-            "class_type": "SaveImage", "inputs": {"images": ["20", 0]}, "_meta": {"title": "SaveImage"},
-        },
-    }  # fmt: skip
+    graph = workflow(image="start.png", denoise=0.5, seed=9)
+    graph[key_of(graph, "LoadImage")]["inputs"]["image"] = "mine/start.png"
     (data,) = client.queue_and_wait_images(simplified.ComfyWorkflowWrapper(graph), "SaveImage").values()
-    assert same(opened(data), Image.open(tmp_path / "start.png"))
+    over = {"image": tmp_path / "start.png", "denoise": 0.5, "seed": 9}
+    assert same(opened(data), generate(loaded, "白马", "夜空", **over, **wanted, prompt_syntax="plain"))
 
 
 def test_comfy_cli_runs_a_workflow(port, tmp_path):
@@ -193,7 +189,7 @@ def test_interrupt_and_the_line(port):
     [
         {"filename": "../secret.png"}, {"filename": "secret.png", "subfolder": ".."}, {"filename": "/etc/passwd"},
         {"filename": "link.png"}, {"filename": "secret.txt"}, {"filename": "a.png", "type": "home"}, {},
-        {"filename": "ComfyUI_00001_.png", "preview": "webp;90"},
+        {"folders": "x"}, {"filename": "ComfyUI_00001_.png", "preview": "webp;90"},
     ],
 )  # fmt: skip
 def test_no_file_outside_the_folders_is_shown(port, folder, params):

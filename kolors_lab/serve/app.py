@@ -44,7 +44,7 @@ KEPT = 40  # drawings whose files lie there for their browsers to load
 NO_LORA = "无 none"
 FILES = {
     "app.py": "from kolors_lab.serve.app import app\n\napp().launch()\n",
-    "requirements.txt": "kolors-lab[app]\n",
+    "requirements.txt": "# or the path of a wheel of the project\nkolors-lab[app]\n",
 }
 
 

@@ -259,7 +259,7 @@ def _place(folder: Path, subfolder: str, name: str) -> Path:
 
 
 def _found(
-    folders: dict[str, Path], filename: str = "", subfolder: str = "", type: str = "output", **more: str
+    folders: dict[str, Path], /, filename: str = "", subfolder: str = "", type: str = "output", **more: str
 ) -> Path:
     """The picture that /view asks for. `rand`, with which browsers are told to ask again, is nothing to do."""
     if type not in folders:
@@ -273,7 +273,7 @@ def _found(
 
 
 def _store(
-    folder: Path, name: str, data: bytes, subfolder: str = "", type: str = "input", overwrite: str = "", **more: str
+    folder: Path, name: str, data: bytes, /, subfolder: str = "", type: str = "input", overwrite: str = "", **more: str
 ) -> dict:
     """Put an uploaded picture into the folder, under a new name where another one of that name lies there."""
     if type != "input" or more:

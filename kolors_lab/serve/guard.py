@@ -42,9 +42,8 @@ class Guard:
             return 403, f"requests from pages of {headers['origin'][:80]} are not answered"
         if self.key and not hmac.compare_digest(given_key(headers).encode(), self.key.encode()):
             return 401, "the key is needed: as Bearer token, or as password of HTTP basic authentication"
-        if int(headers["content-length"]) > self.max_bytes if headers.get("content-length", "").isdigit() else False:
-            return self.too_large()
-        return None
+        length = headers.get("content-length", "")
+        return self.too_large() if length.isdigit() and int(length) > self.max_bytes else None
 
     def too_large(self) -> tuple[int, str]:
         return 413, f"a request may have {self.max_bytes >> 20} MB at most"
