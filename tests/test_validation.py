@@ -43,7 +43,7 @@ class Held:
 
 def training(steps=9, **settings):
     """Weights that say which step they are of."""
-    config = ValidationConfig(held_out=0.5, **{"validate_every": 1, **settings})
+    config = ValidationConfig(**{"validate_every": 1, **settings})
     unet = SimpleNamespace(eval=lambda: None, train=lambda: None)
     config = SimpleNamespace(**vars(config), steps=steps, batch_size=3, snr_gamma=5.0)
     return SimpleNamespace(
@@ -139,7 +139,7 @@ def test_one_process_decides_for_all_when_to_end(monkeypatch):
 
 def test_patience_asks_for_held_out_pictures():
     with pytest.raises(SettingError, match="patience = 3: needs held-out pictures"):
-        ValidationConfig(patience=3)
+        TrainConfig(patience=3)
 
 
 def test_pictures_on_the_way_are_those_of_generate_without_the_text_encoder(pipe, pipe_folder, tmp_path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from kolors_lab.core.errors import check_number
+from kolors_lab.core.fields import Range, check_fields
 
 if TYPE_CHECKING:
     import random
@@ -33,18 +33,15 @@ class VariantConfig:
         buckets: keep wide and tall pictures wide and tall, instead of cutting out their middle square
     """
 
-    variants: int = 1
+    variants: Annotated[int, Range(1, 64)] = 1
     flip: bool = True
-    random_crop: float = 0.1
-    rotation: float = 3.0
-    color_jitter: float = 0.1
+    random_crop: Annotated[float, Range(0, 0.9)] = 0.1
+    rotation: Annotated[float, Range(0, 45)] = 3.0
+    color_jitter: Annotated[float, Range(0, 0.9)] = 0.1
     buckets: bool = False
 
     def __post_init__(self):
-        check_number("variants", self.variants, 1, 64, whole=True)
-        check_number("random_crop", self.random_crop, 0, 0.9)
-        check_number("rotation", self.rotation, 0, 45)
-        check_number("color_jitter", self.color_jitter, 0, 0.9)
+        check_fields(self)
 
     def changes(self, number: int) -> tuple:
         """All that decides version `number` of a picture, but its bucket; nothing for the first, the picture itself."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
-from kolors_lab.core.errors import SettingError, check_number
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.dataset.folder import read_examples
 
 COMMA = re.compile("[，,]")
@@ -41,10 +43,10 @@ class CaptionConfig:
     caption_delete: tuple[str, ...] = ()
     caption_replace: tuple[str, ...] = ()
     caption_shuffle: bool = False
-    caption_dropout: float = 0.15
+    caption_dropout: Annotated[float, Range(0, 1)] = 0.15
 
     def __post_init__(self):
-        check_number("caption_dropout", self.caption_dropout, 0, 1)
+        check_fields(self)
         for pair in self.caption_replace:
             if not pair.partition("=")[0] or "=" not in pair:
                 raise SettingError(f"caption_replace = {pair!r}: must be OLD=NEW, such as 女孩=少女")

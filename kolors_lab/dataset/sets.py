@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from kolors_lab.core.errors import DataError, SettingError, check_number
+from kolors_lab.core.fields import Range
 from kolors_lab.dataset.augment import VariantConfig
 from kolors_lab.dataset.captions import CaptionConfig, rewrite
 from kolors_lab.dataset.folder import Example, check_examples, read_examples
@@ -25,24 +27,19 @@ class DataConfig(CaptionConfig, VariantConfig):
 
     data: str = "runs/clean"
     more_data: tuple[str, ...] = ()
-    held_out: float = 0.0
-    class_pictures: int | None = None
-    prior_weight: float = 1.0
+    held_out: Annotated[float, Range(0, 0.9)] = 0.0
+    class_pictures: Annotated[int | None, Range(1)] = None
+    prior_weight: Annotated[float, Range(0)] = 1.0
 
     def __post_init__(self):
-        CaptionConfig.__post_init__(self)
-        VariantConfig.__post_init__(self)
+        CaptionConfig.__post_init__(self)  # checks the fields of all
         for text in self.more_data:
             parse_set(text)
-        check_number("held_out", self.held_out, 0, 0.9)
-        check_number("prior_weight", self.prior_weight, 0)
-        if self.class_pictures is not None:
-            check_number("class_pictures", self.class_pictures, 1, whole=True)
         if self.caption_shuffle and self.variants < 2:
             raise SettingError("caption_shuffle: needs variants of at least 2, one for each order of the parts")
 
     def plain(self) -> DataConfig:
-        """The same without what is drawn by lot, for held-out pictures."""
+        """The same without what is random, for held-out pictures."""
         return replace(self, variants=1, caption_shuffle=False, caption_dropout=0.0)
 
 

@@ -7,13 +7,13 @@ plain call too, and pictures stay in the saved notebook as pictures.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import io
 import time
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import KolorsLabError, SettingError
+from kolors_lab.core.fields import OneOf, bounds, hints, kinds, meanings, read_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,20 +126,15 @@ class SettingsForm:
         fields: Sequence[str] | None = None,
         choices: Mapping[str, Sequence[Any]] | None = None,
     ):
-        from docstring_parser import parse_from_object
         from ipywidgets import HTML, VBox
 
         self.start = config() if isinstance(config, type) else config
         kind = type(self.start)
         names = tuple(fields or (field.name for field in dataclasses.fields(kind)))
-        bases = [base for base in reversed(kind.__mro__) if dataclasses.is_dataclass(base)]
-        types, about = (
-            get_type_hints(kind),
-            {part.arg_name: part.description for base in bases for part in parse_from_object(base).params},
-        )
+        types, about = hints(kind), meanings(kind)
         if unknown := [name for name in names if name not in types]:
             raise SettingError(f"fields: {kind.__name__} has no {', '.join(unknown)}; it has {', '.join(types)}")
-        choices = {**known_choices(), **(choices or {})}
+        choices = {**known_choices(kind), **(choices or {})}
         self.listeners: list[Callable[[Any], None]] = []
         self.problem = HTML()
         self.widgets = {
@@ -154,7 +149,7 @@ class SettingsForm:
     @property
     def value(self) -> Any:
         """The dataclass with what stands in the form. Raises SettingError."""
-        types = get_type_hints(type(self.start))
+        types = hints(type(self.start))
         read = {name: _read(name, types[name], widget.value) for name, widget in self.widgets.items()}
         return dataclasses.replace(self.start, **read)
 
@@ -190,18 +185,12 @@ def label(name: str) -> str:
     return f"{LABELS[name]} {name}" if name in LABELS and LABELS[name].lower() != name else name
 
 
-def known_choices() -> dict[str, Sequence[Any]]:
+def known_choices(config: type) -> dict[str, Sequence[Any]]:
     """What the fields that take a name from a list may be."""
     from kolors_lab.prompts.syntax import SYNTAXES
-    from kolors_lab.sampling.ksampler import CONTROLS, SAMPLERS
-    from kolors_lab.sampling.schedules import SCHEDULERS
 
-    return {
-        "sampler_name": tuple(SAMPLERS),
-        "scheduler": tuple(SCHEDULERS),
-        "control_after_generate": CONTROLS,
-        "prompt_syntax": SYNTAXES,
-    }
+    lists = {name: bound for name, hint in hints(config).items() for bound in bounds(hint) if isinstance(bound, OneOf)}
+    return {"prompt_syntax": SYNTAXES} | {name: tuple(bound.names) for name, bound in lists.items()}
 
 
 def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, about: str) -> Widget:
@@ -221,7 +210,7 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
         return slider(min=min(low, value), max=max(high, value), step=step, value=value, **given, **wide)
     if name in LONG:
         return w.Textarea(value=value, rows=3 if name == "prompt" else 2, **given, **wide)
-    nothing = "空着用预设值 empty: the preset's" if type(None) in get_args(kind) else ""
+    nothing = "空着用预设值 empty: the preset's" if type(None) in kinds(kind) else ""
     nothing = "文件路径，空着不用 a file; empty: none" if name in FILES else nothing
     shape = wide if name in FILES else {"layout": w.Layout(width="30em")}
     return w.Text(value="" if value is None else str(value), placeholder=nothing, **given, **shape)
@@ -235,18 +224,13 @@ def _show(widget: Widget, value: Any) -> None:
     widget.value = value
 
 
-def _read(name: str, kind: Any, value: Any) -> Any:
-    """What a widget holds as the field's own type; text becomes a number, or None where the field may be empty."""
-    kinds = get_args(kind) or (kind,)
-    if not isinstance(value, str) or (str in kinds and (value or type(None) not in kinds)):
+def _read(name: str, hint: Any, value: Any) -> Any:
+    """What a widget holds as the field's own type; an empty text is None where the field may be. SettingError."""
+    if not isinstance(value, str):
         return value
-    if not value.strip() and type(None) in kinds:
+    if not value.strip() and type(None) in kinds(hint):
         return None
-    for number in (int, float):
-        if number in kinds:
-            with contextlib.suppress(ValueError):
-                return number(value)
-    raise SettingError(f"{name} = {value!r}: must be {'a whole number' if int in kinds else 'a number'}")
+    return value if str in kinds(hint) else read_field(name, hint, value)
 
 
 # Long calls behind a button -------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from kolors_lab.core.errors import DataError, SettingError, check_name
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.fields import OneOf
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_sources
 from kolors_lab.sampling.control import KINDS, pixels
@@ -36,12 +37,9 @@ class BesideConfig:
         masks: folder of a mask for each picture, of the same name: white counts in the loss, black does not
     """
 
-    control_kind: str = "canny"
+    control_kind: Annotated[str, OneOf(KINDS)] = "canny"
     controls: str | None = None
     masks: str | None = None
-
-    def __post_init__(self):
-        check_name("control_kind", self.control_kind, KINDS)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The settings of a training: what is learned from (DataConfig), what watches it (ValidationConfig), and the rest."""
+"""The settings of a training, side by side: what is learned from (DataConfig), what lies beside it (BesideConfig), what
+watches it (ValidationConfig), and the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.core.fields import OneOf, Range, check_fields
+from kolors_lab.core.fields import OneOf, Range
+from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.models.loading import check_bits
 from kolors_lab.training.beside import BesideConfig
 from kolors_lab.training.checkpoint import states
@@ -28,7 +30,7 @@ PLACES = ("data", "more_data", "out", "resume", "init_lora", "controls", "masks"
 
 
 @dataclass(frozen=True)
-class TrainConfig(BesideConfig, ValidationConfig):
+class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
     """Training a LoRA, a ControlNet, or the whole UNet.
 
     Args:
@@ -95,14 +97,14 @@ class TrainConfig(BesideConfig, ValidationConfig):
     checkpoint_every: Annotated[int, Range(0)] = 0
 
     def __post_init__(self):
-        ValidationConfig.__post_init__(self)
-        BesideConfig.__post_init__(self)
-        check_fields(self)
+        DataConfig.__post_init__(self)  # checks the fields of all
         parse_growth(self.batch_growth)
         check_optimizer(self.optimizer)
         check_bits("base_bits", self.base_bits)
         if self.target_modules is not None and not self.target_modules:
             raise SettingError("target_modules = (): must name at least one layer, such as to_q")
+        if self.patience and not self.held_out:
+            raise SettingError(f"patience = {self.patience}: needs held-out pictures to look at, such as held_out 0.1")
         self._check_method()
 
     def _check_method(self) -> None:

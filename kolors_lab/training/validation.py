@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import SettingError
-from kolors_lab.core.fields import Range, check_fields
-from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.core.fields import Range
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import write_picture
 from kolors_lab.sampling.pipeline import generate_batch
@@ -39,7 +37,7 @@ SEED, TIMESTEPS = 20240809, 8  # of the noise; for each held-out picture, evenly
 
 
 @dataclass(frozen=True)
-class ValidationConfig(DataConfig):
+class ValidationConfig:
     """How a training is watched.
 
     Args:
@@ -55,12 +53,6 @@ class ValidationConfig(DataConfig):
     keep_best: bool = True
     sample_every: Annotated[int, Range(0)] = 0
     sample_prompts: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        DataConfig.__post_init__(self)
-        check_fields(self)
-        if self.patience and not self.held_out:
-            raise SettingError(f"patience = {self.patience}: needs held-out pictures to look at, such as held_out 0.1")
 
 
 def validation_loss(training: Training, held: Encoded, loss: Callable[..., torch.Tensor]) -> float:
