@@ -91,6 +91,7 @@ from .scoring.clip import load_eyes as load_eyes
 from .scoring.compare import CompareConfig as CompareConfig
 from .scoring.compare import compare as compare
 from .scoring.compare import compare_folders as compare_folders
+from .training.callbacks import Callback as Callback
 from .training.config import TrainConfig as TrainConfig
 from .training.inversion import InversionConfig as InversionConfig
 from .training.inversion import invert as invert

@@ -75,6 +75,14 @@ def test_a_wrong_value_is_a_line_and_nothing_is_drawn(studio):
     assert not studio.out.exists()
 
 
+def test_typing_does_not_read_the_whole_model_each_time(studio, monkeypatch):
+    read = []
+    monkeypatch.setattr("kolors_lab.comic.panels.fingerprint", lambda folder: read.append(folder) or "x")
+    for letter in "白马白":
+        studio.rows[0].widgets["prompt"].value += letter
+    assert read == []
+
+
 def test_a_drawing_that_breaks_off_is_a_line_and_the_next_one_goes(studio, monkeypatch):
     monkeypatch.setattr("kolors_lab.comic.panels.generate_batch", lambda *_, **__: 1 / 0)
     studio.draw(1)

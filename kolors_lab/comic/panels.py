@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +168,17 @@ def tell_story(
     return list(wanted)
 
 
+def _model_hash(folder: Path) -> str:
+    """The model's fingerprint, taken anew only where a file of it has changed: a form asks at every keystroke."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return _hash_of(folder, tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=4)
+def _hash_of(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    return fingerprint(folder)
+
+
 def panel_settings(
     scenes: Sequence[StoryScene],
     preset: Preset,
@@ -183,7 +195,7 @@ def panel_settings(
     for scene in scenes:
         legible(scene.scene)
     look = look or Look()
-    model = {"model_hash": fingerprint(pipeline_path(preset))}  # tells a model from another of the same name
+    model = {"model_hash": _model_hash(Path(pipeline_path(preset)))}  # tells a model from another of the same name
     common["lora"] = lora and str(lora)
     texts = [{key: getattr(s, key) for key in ("prompt", "negative_prompt", "seed")} for s in scenes]
     configs = [

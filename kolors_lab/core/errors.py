@@ -60,9 +60,9 @@ def check_number(field: str, value: object, low: float, high: float = float("inf
     raise SettingError(f"{field} = {value!r}: must be {noun} {allowed}")
 
 
-def check_name(field: str, name: str, known: Collection[str]) -> None:
+def check_name(field: str, name: object, known: Collection[str]) -> None:
     """Raise SettingError, with the nearest known name, unless `name` is known."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0)[0]
         raise SettingError(f"{field} = {name!r}: there is none of that name, the nearest is {near}; {', '.join(known)}")
 

@@ -1,7 +1,8 @@
 """Pictures and captions encoded once, into the user's cache, and read from there batch by batch.
 
 A cache file is named by a hash of all that its content depends on (the picture's bytes, its size and changes, the
-model), so runs share what they have in common. Nothing but file names stays in memory, whatever the number of pictures.
+model), so runs share what they have in common. Nothing but file names stays in memory, whatever the number of pictures:
+so a picture is decoded twice, once to check the whole set before anything is written, once to be encoded.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def check_optimizer(name: str) -> None:
 
     Of no other module: the name may come from a run folder that somebody else made, and importing runs code.
     """
-    if name not in OPTIMIZERS and name.rpartition(".")[0] not in LIBRARIES:
+    if str(name) not in OPTIMIZERS and str(name).rpartition(".")[0] not in LIBRARIES:
         check_name("optimizer", name, [*OPTIMIZERS, *(f"{library}.NAME" for library in LIBRARIES)])
 
 
