@@ -49,13 +49,8 @@ def trained(name: str, **given) -> Path:
     """The LoRA's file, trained as `make run` does but for what is given."""
     from kolors_lab.training.loop import TrainConfig, train
 
-    settings = {
-        "preset": str(pipeline_folder()),
-        "data": clean_set(),
-        "steps": scaled(STEPS),
-        "out": workplace() / name,
-    }
-    return train(TrainConfig(**{key: str(v) if isinstance(v, Path) else v for key, v in (settings | given).items()}))
+    settings = {"preset": str(pipeline_folder()), "data": clean_set(), "steps": scaled(STEPS)}
+    return train(TrainConfig(**settings | {"out": str(workplace() / name)} | given))
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 Like the classifier it has learned from drawn pictures alone, of other seeds than the set's, and never from generated
 ones. A plain `AutoModelForImageClassification` folder: pixels / 127.5 - 1 in, logits of "figure=no" and "figure=yes"
-out, so that `kolors_lab.eyes.classify` reads it like the classifier.
+out, so that `kolors_lab.scoring.clip.classify` reads it like the classifier.
 
     python data/make/build.py models.figurine_probe
 """

@@ -9,9 +9,13 @@ import sys
 
 from models.common import DATA, MODELS
 
+MB, LARGEST = 1_000_000, 15  # of a file, in MB: what repositories and hubs take without special means
+
 
 def ship(name: str) -> None:
     """The files of build/models/<name> over those of data/<name>; a card that stands there alone stays."""
+    if large := [file for file in (MODELS / name).rglob("*") if file.stat().st_size > LARGEST * MB]:
+        sys.exit(f"{large[0]}: larger than {LARGEST} MB; nothing of {name} is shipped")
     shutil.copytree(MODELS / name, DATA / name, dirs_exist_ok=True)
     for file in (DATA / name).rglob("*"):
         if file.is_file():
