@@ -1,13 +1,16 @@
 """Scripts: what people write and chat models answer is read alike; fixed parts; the brief; a line for what is wrong."""
 
+import contextlib
 import json
+from pathlib import Path
 
 import pandas
 import pytest
 
+from kolors_lab.cli import main
 from kolors_lab.comic.brief import BriefConfig, brief, story_brief
 from kolors_lab.comic.script import StoryScene, read_script, read_story, write_script
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, KolorsLabWarning, SettingError
 from kolors_lab.core.files import data_dir
 
 HEADER = "scene,prompt,negative_prompt,seed\n"
@@ -240,3 +243,137 @@ def test_the_brief_says_all_that_a_chat_model_needs(tmp_path):
     for wrong in ({"answer": "poem"}, {"scenes": " ；"}, {"clothes": " "}):
         with pytest.raises(SettingError, match=next(iter(wrong))):
             BriefConfig(**wrong)
+
+
+# As people and chat models write them ---------------------------------------------------------------------------------
+
+CASES = Path(__file__).parent / "cases" / "story"
+CLASS, ROAD = ("上课", "二次元，少女在教室"), ("入梦", "二次元，少女在路旁")
+IN_THE_WILD = {  # all of them tell the same two scenes
+    "labels with brackets": "1. 上课\n**提示词（Prompt）**：少女，教室\n2. 入梦\n**Prompt (提示词)**: 少女，路旁",
+    "headings without a colon": "## 1. 上课\n#### 提示词\n少女，\n教室\n## 2. 入梦\n#### 提示词\n少女，路旁",
+    "acts": "第一幕：上课\n提示词：少女，教室\n\n第二幕：入梦\n提示词：少女，路旁",
+    "shots in quotes": "**镜头一｜上课**\n> 少女，\n> 教室\n\n**镜头二｜入梦**\n> 少女，路旁",
+    "English": "### Scene 1: 上课\n- **Prompt:** 少女，教室\n\n### Scene 2: 入梦\n- **Prompt:** 少女，路旁\n\nEnjoy!",
+    "full-width figures": "１．上课：少女，教室\n２．入梦：少女，路旁",
+    "circled figures": "①上课：少女，教室\n②入梦：少女，路旁",
+    "keycaps": "1️⃣ **上课**\n提示词：少女，教室\n2️⃣ **入梦**\n提示词：少女，路旁",
+    "a title in brackets": "场景1（上课）：少女，教室\n场景2（入梦）：少女，路旁",
+    "numbered fields": "场景1：上课\n1. 提示词：少女，教室\n场景2：入梦\n1. 提示词：少女，路旁",
+    "chapters": "# 第一幕：校园\n## 场景1：上课\n提示词：少女，教室\n## 场景2：入梦\n提示词：少女，路旁",
+    "a list before": "人物：\n1. 女主\n2. 王子\n\n1. 上课：少女，教室\n2. 入梦：少女，路旁",
+    "notes behind": "1. 上课：少女，教室\n2. 入梦：少女，路旁\n\n## 建议\n1. 步数30\n2. 可以调整",
+    "tables of one scene": "### 场景1：上课\n| 项目 | 内容 |\n|---|---|\n| 提示词 | 少女，教室 |\n\n"
+    "### 场景2：入梦\n| 项目 | 内容 |\n|---|---|\n| 提示词 | 少女，路旁 |",
+    "two tables": "## 一\n| 场景 | 提示词 |\n|---|---|\n| 上课 | 少女，教室 |\n\n"
+    "## 二\n| 场景 | 提示词 |\n|---|---|\n| 入梦 | 少女，路旁 |",
+    "numbers for scenes": "| 场景 | 画面描述 | 提示词 |\n|---|---|---|\n| 1 | 上课 | 少女，教室 |\n"
+    "| 2 | 入梦 | 少女，路旁 |",
+    "thoughts without a beginning": "先写上课\n1. 上课\n</think>\n1. 上课：少女，教室\n2. 入梦：少女，路旁",
+    "JSON of JSON": '{"story": {"acts": [{"act": 1, "scenes": [{"id": 1, "title": "上课", "prompt": '
+    '{"positive": "少女，教室", "negative": ""}}]}, {"scenes": [{"id": 2, "title": "入梦", '
+    '"prompt": {"positive": ["少女", "路旁"]}}]}]}}',
+    "JSON by number": '{"1": {"title": "上课", "prompt": "少女，教室"}, '
+    '"2": {"title": "入梦", "prompt": "少女，路旁"}}',
+    "JSON lines": '{"scene": "上课", "prompt": "少女，教室"}\n{"scene": "入梦", "prompt": "少女，路旁"}',
+    "JSON columns": '{"scenes": ["上课", "入梦"], "prompts": ["少女，教室", "少女，路旁"]}',
+}
+
+
+@pytest.mark.parametrize("text", IN_THE_WILD.values(), ids=IN_THE_WILD)
+def test_answers_in_the_wild_tell_the_same_scenes(text):
+    assert [(scene.scene, scene.prompt) for scene in read_script(text + "\n").filled()] == [
+        ("上课", "少女，教室"),
+        ("入梦", "少女，路旁"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "scenes"),
+    [
+        ("chat_json_prompt_list.txt", [(*CLASS, "", 0), (*ROAD, "", 1)]),
+        ("chat2_json_scene_number.txt", [(*CLASS, "", 0), (*ROAD, "", 1)]),
+        ("chat_md_headings.txt", [(*CLASS, "模糊", 1), (*ROAD, "模糊", 2)]),
+        (
+            "chat2_wrapped_prompt.txt",
+            [("上课", "二次元，少女在教室，黑板，课桌，阳光", "", 0), ("入梦", "二次元，少女在路旁，桃花", "", 1)],
+        ),
+    ],
+)
+def test_answers_that_people_posted(file, scenes):
+    found = read_script(CASES / file).filled()
+    assert [(s.scene, s.prompt, s.negative_prompt, s.seed) for s in found] == scenes
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "1. 上课：二次元，少女，\n时间：晚上，教室\n2. 入梦：二次元",
+            "line 2 “时间：晚上，教室” is neither prompt nor",
+        ),
+        ("1. 上课：二次元\n七七：你好，再见\n2. 入梦：二次元", "line 2 “七七：你好，再见”"),
+        ("1. 上课\n提示词：a，b\nSeed：1\n随便一行\n2. 入梦\n提示词：c", "line 4 “随便一行”"),
+        ("1. 上课：a，b\n2. 入梦：c，d\n\n1. 服装：统一，素色", "lists begin in lines 1, 4"),
+        ("| 场景 | 提示词 |\n|---|---|\n| 上课 | {a|b}，c |", r"line 3: 3 cells instead of 2; write \\\| "),
+        ("| 场景 | 提示词 |\n|---|---|\n| 上课 | 画面：c |", "line 3: the prompt begins with the label “画面”"),
+        ('[{"scene": "上课", "prompt": "a"}, {"scene": "入梦"}]', "scene 2: the prompt is missing"),
+        ('[{"scene": "上课", "prompt": "a", "prompt": "b"}]', "'prompt' stands twice"),
+        ('{"a": ' * 5000 + '"b"' + "}" * 5000, "nested too deeply"),
+        ("<think>\n1. 上课：二次元，少女", "still thinking"),
+        ("scene,prompt\na,b\na," + "9" * 140_000, "line 3: 140002 characters"),
+        ("scene,prompt,seed\na,b,1e999", "line 2: seed = inf"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_line(text, said):
+    with pytest.raises(DataError, match=said) as error:
+        read_script(text + "\n")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+def test_a_name_is_no_number():
+    script = read_script("七七：紫色短发少女\n\n1. 上课：{七七}，教室\n2. 七七：{七七}，路旁\n")
+    assert [(s.scene, s.prompt) for s in script.filled()] == [
+        ("上课", "紫色短发少女，教室"), ("七七", "紫色短发少女，路旁")
+    ]  # fmt: skip
+
+
+def test_what_is_not_used_is_named():
+    answer = (
+        "画风：水墨\n衣服：长裙\n\n1. 上课\n景别：全身\n提示词（中文）：{衣服}，少女\n提示词（英文）：dress, girl\n"
+        "2. 梦\n提示词：马\n"
+    )
+    with pytest.warns(KolorsLabWarning, match="画风：水墨.*提示词（英文）.*景别：全身"):
+        scenes = read_story(answer)
+    assert [scene.prompt for scene in scenes] == ["长裙，少女", "马"]
+    table = "| 场景 | 提示词 | 光线 |\n|---|---|---|\n| 上课 | 少女，坐着 | 柔和 |"
+    assert read_script(table).unused == ("“光线”",)
+    assert read_script("1. a：b，c\n2. d：e，f\n\n通用正向提示词：杰作\n").unused == ("line 4 “通用正向提示词：杰作”",)
+
+
+@pytest.mark.parametrize("rest", [" " * 60_000, "#" * 60_000, "(" * 60_000, "*" * 40_000, "|-" * 20_000, "[{" * 20_000])
+def test_long_lines_are_read_or_refused_at_once(rest):
+    for text in (rest, f"1. 上课：古风，少女\n{rest}\n", f"古风：{rest}\n"):
+        with contextlib.suppress(DataError):
+            read_script(text + "\n")
+
+
+def test_a_check_shows_the_story_as_it_was_understood(capsys):
+    assert main(["story", "check", str(CASES / "chat_md_headings.txt"), "--count", "2"]) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "1  上课  · seed 1",
+        "+ 二次元，少女在教室",
+        "− 模糊",
+        "not used: line 4 “- **画面描述**",
+        "2 scenes",
+    ):
+        assert words in printed
+    assert main(["story", "check", str(CASES / "chat_md_headings.txt"), "--count", "3"]) == 2
+
+
+def test_a_story_in_another_encoding_is_offered_and_not_guessed(tmp_path):
+    for encoding, name in (("gbk", "GBK"), ("utf-16", "UTF-16")):
+        (tmp_path / "s.csv").write_bytes("scene,prompt\n上课,二次元少女\n".encode(encoding))
+        with pytest.raises(DataError, match=f"in {name} it begins “scene,prompt 上课.*save it again as UTF-8"):
+            read_script(tmp_path / "s.csv")

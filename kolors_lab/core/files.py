@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 @contextlib.contextmanager
@@ -50,6 +51,60 @@ def data_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     inside = package / "data"
     return inside if inside.is_dir() else package.parent / "data"
+
+
+BOM = "\ufeff"
+BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+def read_text(file: str | Path, missing: str = "no such file", encoding: str = "utf-8") -> str:
+    """A text file, its byte order mark left out. DataError says which encoding a file of another one seems to have.
+
+    What is not UTF-8 is never read by a guess: the wrong one gives other characters and no error.
+    """
+    file = Path(file)
+    try:
+        content = file.read_bytes()
+        text = content.decode(encoding)
+    except FileNotFoundError:
+        raise DataError(f"{file}: {missing}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, UnicodeError):
+            raise DataError(f"{file}: not {encoding.upper()} text; {_other_encoding(content)}") from None
+        raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if "\0" in text:
+        raise DataError(f"{file}: holds NUL characters; it is no text, or in UTF-16: save it again as UTF-8")
+    return text.removeprefix(BOM)
+
+
+def _other_encoding(content: bytes) -> str:
+    """What a text that is not UTF-8 would say in the encodings of Windows, for its owner to judge."""
+    for encoding in (BOMS.get(content[:2], "GBK"), "Big5"):
+        with contextlib.suppress(UnicodeError):
+            shown = " ".join(content.decode("gb18030" if encoding == "GBK" else encoding).split())[:24]
+            return f"in {encoding} it begins “{shown}”: if that is right, save it again as UTF-8 (in Excel: CSV UTF-8)"
+    return "save it again as UTF-8 (in Excel: CSV UTF-8)"
+
+
+def parse_json(text: str) -> Any:
+    """`json.loads`, whose every failure is a ValueError: too deeply nested, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def write_table(
+    file: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], above: Iterable[str] = ()
+) -> Path:
+    """Write a CSV, whole or not at all, with a byte order mark, without which Excel misreads Chinese; None is empty.
+
+    `above`: lines before the header. DataError where it cannot be written.
+    """
+    with replacing(file) as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
+        stream.writelines(f"{line}\n" for line in above)
+        csv.writer(stream).writerows([columns, *rows])
+    return Path(file)
 
 
 SAMPLE = 1 << 20  # bytes read from each end of a large file: a new training changes every weight, so ends are enough

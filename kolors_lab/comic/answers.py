@@ -1,0 +1,317 @@
+"""A story's text, as people write it and chat models answer it → rows of named texts, and what was passed over.
+
+Four shapes, tried in this order: JSON, Markdown tables, CSV, a numbered list (`listing`).
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from kolors_lab.comic.listing import read_list
+from kolors_lab.comic.words import (
+    AROUND,
+    MARKUP,
+    NAMES,
+    SHARED,
+    clean,
+    is_numbering,
+    key_of,
+    label_of,
+    only_counts,
+)
+from kolors_lab.core.errors import DataError
+
+Row = tuple[str, dict[str, Any]]  # where it stands, and its texts by column
+SHAPES = "a table (CSV or Markdown) with the columns scene,prompt,negative_prompt,seed, a numbered list, or JSON"
+LONGEST, LONGEST_LINE, MOST = 1 << 20, 50_000, 1000  # characters of a text and of a line, scenes
+THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)  # its opening tag may be missing
+FENCE = re.compile(r"^[ \t>]{0,9}(?:```|~~~).*$\n?", re.MULTILINE)
+VALUE = re.compile(r'(?:[\[{]\s{0,99}){1,9}["“]')  # where a JSON object or list may begin
+FULL_WIDTH = str.maketrans("｛｝｜", "{}|")
+
+
+@dataclass
+class Answer:
+    """What was read: rows, parts said above them, and what was not used: things with a name, and mere prose."""
+
+    rows: list[Row]
+    said: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    prose: list[str] = field(default_factory=list)
+
+
+def read_answer(text: str, name: str) -> Answer:
+    """The rows of a story's text. DataError, naming the line, for what is not understood or too much."""
+    if len(text) > LONGEST:
+        raise DataError(f"{name}: {len(text)} characters; a story has at most {LONGEST}")
+    text = _without_thoughts(text, name).translate(FULL_WIDTH)
+    for n, line in enumerate(text.splitlines(), 1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{name}: line {n}: {len(line)} characters; a line has at most {LONGEST_LINE}")
+    for reader in (_json, _markdown, _csv, _list):
+        if (answer := reader(text, name)) is not None:
+            if len(answer.rows) > MOST:
+                raise DataError(f"{name}: {len(answer.rows)} scenes; a story has at most {MOST}")
+            _share(answer, text)
+            return answer
+    raise DataError(f"{name}: no story found in it; give {SHAPES}")
+
+
+def _without_thoughts(text: str, name: str) -> str:
+    """Without a <think> block and the fences of code; line numbers stay."""
+    for last in list(THOUGHT.finditer(text))[-1:]:
+        text = "\n" * text.count("\n", 0, last.end()) + text[last.end() :]
+    if re.search("<think(?:ing)?>", text, re.IGNORECASE):
+        raise DataError(f"{name}: the chat model was still thinking when its answer ended; ask for the answer again")
+    return FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)
+
+
+def _share(answer: Answer, text: str) -> None:
+    """Give every row without one the negative prompt that is said once for all, above or below the scenes."""
+    above = next((words for part, words in answer.said.items() if key_of(part) == "negative_prompt"), "")
+    lines = text.splitlines()
+    for n, line in enumerate(lines):
+        label = label_of(line)
+        if not above and label and SHARED.search(label[0]) and key_of(label[0]) == "negative_prompt":
+            above = label[1] or next(
+                (clean(words.strip(MARKUP)) for words in lines[n + 1 :] if words.strip(MARKUP)), ""
+            )
+    for _, row in answer.rows:
+        if above and not row.get("negative_prompt"):
+            row["negative_prompt"] = above
+
+
+# JSON -----------------------------------------------------------------------------------------------------------------
+
+
+def _json(text: str, name: str) -> Answer | None:
+    values = list(_values(text, name))
+    if not values:
+        return None
+    answer, scenes = Answer([]), []
+    try:
+        _collect(values[0] if len(values) == 1 else values, scenes, answer)
+    except RecursionError:
+        raise DataError(f"{name}: JSON nested too deeply to be a story") from None
+    if not scenes:
+        raise DataError(f"{name}: no prompt found in its JSON; each scene needs a prompt")
+    for n, record in enumerate(scenes, 1):
+        row, unused = named(record, f"{name}: scene {n}", n)
+        answer.rows.append((f"scene {n}", row))
+        answer.unused += [f"scene {n} “{column}”" for column in unused]
+    return answer
+
+
+def _values(text: str, name: str) -> Iterator[Any]:
+    """Every JSON object or list in a text. DataError for one that is not whole, or says one thing twice."""
+    decoder, place = json.JSONDecoder(object_pairs_hook=_pairs), 0
+    while start := VALUE.search(text, place):
+        try:
+            value, place = decoder.raw_decode(text, start.start())
+        except RecursionError:
+            raise DataError(f"{name}: JSON nested too deeply to be a story") from None
+        except ValueError as error:
+            raise DataError(f"{name}: not whole JSON ({error}); ask the chat model for it again") from error
+        yield value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in names if names.count(key) > 1)!r} stands twice in one object")
+    return found
+
+
+def _collect(value: Any, scenes: list[Any], answer: Answer) -> None:
+    """The objects with a prompt, in their order, whatever they are wrapped in; texts beside them are parts."""
+    if isinstance(value, Mapping) and (rows := _parallel(value)):
+        scenes += rows
+    elif isinstance(value, Mapping) and _has_prompt(value):
+        scenes.append(value)
+    elif isinstance(value, Mapping):
+        groups = {key: item for key, item in value.items() if isinstance(item, Mapping | list)}
+        holds = {key: item for key, item in groups.items() if _holds_scenes(item)}
+        beside = {key: item for key, item in groups.items() if key not in holds} if holds else {}
+        for part in (value, *(item for item in beside.values() if isinstance(item, Mapping))):
+            answer.said |= {key: text for key, text in part.items() if isinstance(text, str)}
+        answer.unused += [f"“{key}”" for key, item in beside.items() if isinstance(item, list)]
+        for item in (holds or groups).values():
+            _collect(item, scenes, answer)
+    elif isinstance(value, list) and (any(map(_has_prompt, value)) or all(isinstance(item, str) for item in value)):
+        scenes += value  # those without a prompt are scenes, too: that it is missing is said later
+    elif isinstance(value, list):
+        for item in value:
+            _collect(item, scenes, answer)
+
+
+def _parallel(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{"scenes": ["上课", …], "prompts": ["…", …]} as one record a scene; none where it is not of this shape."""
+    lists = {key: item for key, item in value.items() if isinstance(item, list)}
+    prompts = [item for key, item in lists.items() if key_of(key) == "prompt" and not key.lower().endswith("prompt")]
+    if not prompts or any(isinstance(item, Mapping | list) for item in prompts[0]):
+        return []
+    columns = {key.rstrip("sS"): item for key, item in lists.items() if len(item) == len(prompts[0])}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _has_prompt(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(key_of(str(key)) == "prompt" for key in value)
+
+
+def _holds_scenes(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return _has_prompt(value) or any(map(_holds_scenes, inside))
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def _markdown(text: str, name: str) -> Answer | None:
+    lines = text.splitlines()
+    rules = [n for n, line in enumerate(lines) if n and _is_rule(line) and "|" in lines[n - 1]]
+    drawn = [rule for rule in rules if "prompt" in map(key_of, _cells(lines[rule - 1]))]
+    if not drawn:
+        return None
+    answer, used = Answer([], *_said(lines[: drawn[0] - 1])), set(range(drawn[0] + 1))
+    for rule in drawn:
+        header = _cells(lines[rule - 1])
+        for n in itertools.takewhile(lambda n: "|" in lines[n], range(rule + 1, len(lines))):
+            cells = _cells(lines[n])
+            if len(cells) > len(header):
+                hint = "write \\| for the character within a cell"
+                raise DataError(f"{name}: line {n + 1}: {len(cells)} cells instead of {len(header)}; {hint}")
+            _table_row(answer, dict(zip(header, cells, strict=False)), name, n + 1)
+            used |= {rule - 1, rule, n}
+    answer.prose += [_quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
+    return answer
+
+
+def _is_rule(line: str) -> bool:
+    """|---|:---:|"""
+    return "|" in line and all(re.fullmatch(":?-+:?", cell.strip()) for cell in line.strip().strip("|").split("|"))
+
+
+def _cells(line: str) -> list[str]:
+    inner = re.sub(r"^\|", "", line.strip())
+    inner = re.sub(r"(?<!\\)\|$", "", inner)
+    return [clean(cell.replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", inner)]
+
+
+def _csv(text: str, name: str) -> Answer | None:
+    lines = text.splitlines(keepends=True)
+    marks = [max(",\t;", key=line.count) for line in lines]
+    headers = [[clean(cell) for cell in line.split(mark)] for line, mark in zip(lines, marks, strict=True)]
+    above = next((n for n, header in enumerate(headers) if sum(bool(key_of(cell)) for cell in header) > 1), None)
+    if above is None:
+        return None
+    header, mark = headers[above], marks[above]
+    if "prompt" not in map(key_of, header):
+        raise DataError(
+            f"{name}: line {above + 1}: no column prompt; the columns are scene,prompt,negative_prompt,seed"
+        )
+    answer, reader = Answer([], *_said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
+    try:
+        for cells in reader:
+            line = above + 1 + reader.line_num
+            if any(cell.strip() for cell in cells) and len(cells) != len(header):
+                hint = "put text with a comma in quotes"
+                raise DataError(f"{name}: line {line}: {len(cells)} columns instead of {len(header)}; {hint}")
+            if any(cell.strip() for cell in cells):
+                _table_row(answer, dict(zip(header, cells, strict=True)), name, line)
+    except csv.Error as error:
+        raise DataError(f"{name}: line {above + 1 + reader.line_num}: no CSV ({error})") from error
+    return answer
+
+
+def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:
+    row, unused = named(cells, f"{name}: line {line}", len(answer.rows) + 1)
+    answer.rows.append((f"line {line}", {"scene": ""} | row))
+    answer.unused += [text for column in unused if (text := f"column “{column}”") not in answer.unused]
+
+
+# A list ---------------------------------------------------------------------------------------------------------------
+
+
+def _list(text: str, name: str) -> Answer | None:
+    found = read_list(text, name)
+    if not found:
+        return None
+    scenes, above, behind = found
+    answer = Answer([], *_said(text.splitlines()[:above]))
+    for scene in scenes:
+        row = {"scene": ""} | scene.row if scene.labelled else scene.row
+        answer.rows.append((f"scene {scene.number}", row))
+        answer.unused += scene.unused
+    answer.prose += behind
+    return answer
+
+
+# What all of them share -----------------------------------------------------------------------------------------------
+
+
+def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
+    """A record with our names for its columns, and the columns that are not used; others stay, as a scene's own parts.
+
+    Of two captions or prompts the first that says something counts; a bare number is no caption.
+    """
+    row: dict[str, Any] = {}
+    unused = []
+    for column, value in _flat(record if isinstance(record, Mapping) else {"prompt": record}):
+        name = key_of(column)
+        text = _text(value)
+        if name == "scene" and only_counts(text, n):
+            row.setdefault("scene", "")
+        elif name and row.get(name) and text:
+            unused.append(column)
+        elif name:
+            row[name] = row.get(name) or text
+        elif near := get_close_matches(column, NAMES, 1, 0.8):
+            raise DataError(f"{where}: a column is called {column}; is {near[0]} meant?")
+        elif text and not is_numbering(column):
+            row[column.strip()] = text
+    if isinstance(record, Mapping) and row.get("prompt"):
+        row.setdefault("scene", "")
+    return row, unused
+
+
+def _flat(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """The columns of a record, those of an object within it beside them: {"prompt": {"positive": …, "negative": …}}."""
+    for column, value in record.items():
+        if not isinstance(value, Mapping):
+            yield str(column), value
+            continue
+        for inner, part in value.items():
+            own = key_of(str(inner))
+            yield (str(inner) if own else str(column) if key_of(str(column)) else str(inner)), part
+
+
+def _text(value: Any) -> str:
+    """A cell as text; a list of texts becomes one with commas, what pandas calls missing nothing."""
+    if isinstance(value, list):
+        return "，".join(text for text in map(_text, value) if text)
+    return "" if value is None or value != value else str(value).strip()
+
+
+def _said(lines: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """What stands above the scenes: parts, `# 衣服：绿色长裙`, `- **衣服** = 绿色长裙`; nothing unused; prose."""
+    found, prose = {}, []
+    for n, line in enumerate(lines):
+        plain = line.strip().strip('"').rstrip(",;\t")  # spreadsheets fill a line up with commas
+        label = label_of(plain) or label_of(plain.replace("=", "：", 1))
+        if label and label[1] and not re.search(r"[\s|{}]", label[0]):
+            found[label[0]] = label[1]
+        elif plain.strip(MARKUP):
+            prose.append(_quoted(n, plain))
+    return found, [], prose
+
+
+def _quoted(n: int, line: str) -> str:
+    return f"line {n + 1} “{line.strip(AROUND)[:40]}”"

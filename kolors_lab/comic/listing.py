@@ -1,0 +1,187 @@
+"""A numbered list of scenes, as chat models answer it: heads, labels, wrapped lines; every line has one meaning.
+
+A line is a head (`### 场景一：上课`, `1. …`, `【第1格】`), a label (`- **提示词**：…`), or goes on with what is open.
+What is none of these is refused where scenes are, and reported where it stands before or behind them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kolors_lab.comic.words import MARKUP, SHARED, clean, joined, key_of, label_of, number_of
+from kolors_lab.core.errors import DataError
+
+N = r"(\d{1,3}|[一二三四五六七八九十]{1,3}|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
+UNIT = "场景|分镜|画面|镜头|图片|部分|插图|场|格|张图|张|幕|幅|镜|页|集|段|话|图"
+END = r"(?:\s{0,5}个)?(?=[\W_]|$)[^\w\s{(（<\"“\[]{0,6}\s{0,5}(.*)$"
+WORD_HEAD = re.compile(
+    rf"^[\W_]{{0,12}}(?:第\s?{N}\s?个?\s?(?:{UNIT})|"
+    rf"(?:场景|分镜|画面|镜头|图片|插图|图|幕|scene|panel|shot|image|picture|page|frame)\s?[#＃:：.]?\s?(?:no\.?\s?)?{N}){END}",
+    re.IGNORECASE,
+)
+BARE_HEAD = re.compile(
+    rf"^[\W_]{{0,12}}?(?:[（(【\[]\s?{N}\s?[）)】\]]|{N}\s?(?:[.、：:．)）】*]|-\s)(?!\d)|([①-⑳])|(\d)\ufe0f?\u20e3)"
+    r"[*_]{0,3}\s{0,5}(.*)$"
+)
+HEADING = re.compile(rf"^\s{{0,3}}#{{1,6}}\s{{0,5}}\W{{0,4}}{N}(?=\s)\s{{0,5}}(.*)$")  # ### 1 上课
+PAIR = re.compile(r"^\s*\|([^|]{1,40})\|([^|]*)\|?\s*$")  # a table of one scene: | 提示词 | … |
+TITLED = re.compile(r"^([^：:，,()（）|]{1,30}?)\s{0,5}(?:[：:]|—{1,3}|\s-)\s{0,5}(\S.*)$")  # 女主正在上课：古风，…
+NAMED = re.compile(
+    r"^[（(【《「]([^（(）)】》」:：]{1,30})[）)】》」]\s{0,5}(?:[：:—-]{1,3}\s{0,5}(\S.*))?$"
+)  # （上课）：古风，…
+RULE = re.compile(r"^[\s|:—_*=-]{3,}$")
+LONG = ("prompt", "negative_prompt")  # what may go on in the next line
+TONGUES = ("中文", "中文版", "chinese", "zh", "cn", "英文", "英文版", "english", "en")  # labels below 提示词：
+
+
+@dataclass
+class Listed:
+    """One scene of a list: the line it begins in, its texts by our names, and what in it is not used."""
+
+    number: int
+    line: int
+    row: dict[str, Any] = field(default_factory=dict)
+    labelled: bool = False  # whether its prompt stands behind a label: then all other labels are known to be none
+    unused: list[str] = field(default_factory=list)
+    odd: list[str] = field(default_factory=list)  # lines amid a prompt that are no part of it: an error
+    after: list[str] = field(default_factory=list)  # lines behind an empty one: an error, unless they end the answer
+
+
+def read_list(text: str, name: str) -> tuple[list[Listed], int, list[str]] | None:
+    """The scenes of a numbered list, the number of lines before it, and the prose behind it; None where there is none.
+
+    DataError names a scene that is missing in the count, and a line between scenes that is none of theirs.
+    """
+    lines = text.splitlines()
+    heads = _heads(lines)
+    runs = _runs(heads)
+    if not runs:
+        return None
+    ends = dict(zip(heads, [*list(heads)[1:], len(lines)], strict=True))
+    found = [[_scene(lines, start, ends[start], *heads[start]) for start in run] for run in runs]
+    whole = [run for run in found if all(s.row.get("prompt") and (s.labelled or s.row.get("scene")) for s in run)]
+    if len(whole) > 1 or (not whole and len(found) > 1):
+        places = ", ".join(str(run[0].line) for run in found[:9])
+        raise DataError(f"{name}: lists begin in lines {places}; leave only the one whose scenes are to be drawn")
+    run = whole[0] if whole else found[0]
+    _check_run(run, name)
+    after = found[found.index(run) + 1 :]
+    return run, run[0].line - 1, run[-1].after + [_quoted(lines, s.line - 1) for other in after for s in other]
+
+
+def _heads(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """Line → (number, what follows). Where scenes are called 场景1, plain numbers count something else."""
+    words, bare = {}, {}
+    for n, line in enumerate(lines):
+        if found := WORD_HEAD.match(line):
+            words[n] = (number_of(found[1] or found[2]), found[3])
+        elif found := (BARE_HEAD.match(line) or HEADING.match(line)):
+            *numbers, rest = found.groups()
+            bare[n] = (number_of(next(number for number in numbers if number)), rest)
+    return words if any(number == 1 for number, _ in words.values()) else bare
+
+
+def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
+    """The heads' lines in runs that count up from 1; a number out of turn is no head and goes."""
+    runs: list[list[int]] = []
+    last = 0
+    for n, (number, _) in list(heads.items()):
+        if number == 1:
+            runs.append([n])
+        elif runs and last < number < last + 9:
+            runs[-1].append(n)
+        else:
+            del heads[n]
+            continue
+        last = number
+    return runs
+
+
+def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -> Listed:
+    """One scene: its head and the lines up to the next."""
+    scene, foreign = Listed(number, start + 1), []
+    opened = _take_head(scene, clean(rest.lstrip(MARKUP)))  # the field that a line without a label goes on with
+    closed = False  # an empty line ends that, unless nothing stands there yet
+    for n in range(start + 1, end):
+        bare, label, quoted = clean(lines[n].lstrip(MARKUP)), _label(lines[n]), _quoted(lines, n)
+        field_name = key_of(label[0]) if label else ""
+        if not bare or RULE.match(lines[n]):
+            closed = True
+        elif PAIR.match(lines[n]) and RULE.match((*lines, "")[n + 1]):
+            continue  # the header of a table of two columns
+        elif field_name in LONG and SHARED.search(label[0]):  # of all scenes: the negative one is read by itself
+            scene.unused += [quoted] if field_name == "prompt" else []
+            opened = None
+        elif field_name or (label and label[0].lower() in TONGUES):
+            opened, closed = _take_label(scene, quoted, *label, opened), False
+        elif label and not closed and opened in LONG and scene.row.get(opened, "").endswith(("，", ",", "、")):
+            scene.odd.append(quoted)  # a part of the prompt, or a label? nobody knows
+        elif label and not (closed and scene.row.get("prompt") and not scene.labelled):
+            foreign.append(quoted)
+            opened, closed = "", False
+        elif label or opened is None or (closed and scene.row.get(opened)):
+            (scene.after if closed or opened is None else scene.odd).append(quoted)
+        elif opened:
+            scene.row[opened] = joined(scene.row.get(opened, ""), bare)
+            closed = False
+        else:  # it goes on with a label that is not used
+            foreign.append(quoted)
+    (scene.unused if scene.labelled else scene.odd).extend(foreign)
+    return scene
+
+
+def _label(line: str) -> tuple[str, str] | None:
+    """(label, value) of a line: before a colon, in a row of a table of two columns, or a known one by itself."""
+    if pair := PAIR.match(line):
+        line = f"{pair[1]}：{pair[2]}"
+    bare = clean(line.lstrip(MARKUP))
+    name = key_of(bare) if len(bare) < 40 else ""
+    alone = name in LONG or (name and line.lstrip().startswith(("#", "*")))
+    return label_of(line) or ((bare, "") if alone else None)
+
+
+def _take_head(scene: Listed, rest: str) -> str | None:
+    """What follows a number: `caption：prompt`, `提示词：prompt`, or one of them; the field that stays open."""
+    inner = ""
+    if again := WORD_HEAD.match(rest):  # 1. 场景1：上课; 1. 第1格：古风，少女
+        inner, rest = rest[: again.start(3)].strip("：: "), clean(again[3])
+    label = label_of(rest)
+    if label and key_of(label[0]):
+        return _take_label(scene, rest, *label, None)
+    if parts := NAMED.match(rest) or TITLED.match(rest):
+        scene.row |= {"scene": clean(parts[1]), "prompt": clean(parts[2] or "")}
+    elif re.search("[，,]", rest):
+        scene.row |= {"prompt": rest} | ({"scene": inner} if inner else {})
+    elif rest:
+        scene.row["scene"] = clean(rest.rstrip("：:"))
+    return "prompt"
+
+
+def _take_label(scene: Listed, quoted: str, label: str, value: str, opened: str | None) -> str | None:
+    """Put a label's value where it belongs; the field that the next line goes on with, "" for one that is not used."""
+    name = key_of(label) or (opened if opened in LONG and label.lower() in TONGUES else "")
+    if not name or scene.row.get(name):  # of two captions or prompts, 中文 and English, the first counts
+        scene.unused.append(quoted)
+        return ""
+    scene.row[name] = value
+    scene.labelled = scene.labelled or name == "prompt"
+    if name in LONG or not value:
+        return name
+    return None if scene.row.get("prompt") else "prompt"
+
+
+def _check_run(run: Sequence[Listed], name: str) -> None:
+    numbers = {scene.number for scene in run}
+    if gap := sorted(set(range(1, max(numbers))) - numbers):
+        raise DataError(f"{name}: scene {', '.join(map(str, gap))} is missing; ask the chat model for it")
+    for scene in run:
+        if wrong := scene.odd + scene.after * (scene is not run[-1]):
+            raise DataError(f"{name}: {wrong[0]} is neither prompt nor a known label; mend or remove the line")
+
+
+def _quoted(lines: Sequence[str], n: int) -> str:
+    line = " ".join(lines[n].split())
+    return f"line {n + 1} “{line[:40]}…”" if len(line) > 40 else f"line {n + 1} “{line}”"

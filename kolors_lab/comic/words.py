@@ -1,0 +1,103 @@
+"""What people and chat models call the parts of a scene, and how they write labels, numbers and emphasis."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+NAMES = {  # our columns, and what else they are called
+    "scene": "scene 场景 场景描述 场景名称 场景标题 标题 名称 剧情 分镜 画面 caption title name 图注 配文 小标题 "
+    "画面描述 画面内容 剧情描述 情节 内容 描述 description story plot",
+    "prompt": "prompt 提示词 正向提示词 正面提示词 正向词 正面词 生图提示词 文生图提示词 图片提示词 positive_prompt "
+    "positive 正向 正面 咒语",
+    "negative_prompt": "negative_prompt 反向提示词 负向提示词 负面提示词 反向词 负向词 负面词 反向 负面 负向 negative",
+    "seed": "seed 种子 随机种子 种子值",
+    "steps": "steps 步数 采样步数",
+    "cfg": "cfg 提示词引导强度 引导强度 cfg_scale guidance_scale",
+    "sampler_name": "sampler_name sampler 采样器 采样方法",
+    "scheduler": "scheduler 调度器",
+    "width": "width 宽 宽度",
+    "height": "height 高 高度",
+}
+KNOWN = {alias: name for name, aliases in NAMES.items() for alias in aliases.split()}
+# 英文提示词, AI绘画提示词, prompt_en: a prompt, or with 反 and 负 a negative one, whatever stands before it
+PROMPT = re.compile(r"(?:\w{0,20}?)(?:提示词|prompts?|咒语)(?:_?(?:zh|cn|en|中文|英文|中|英|chinese|english|text|\d))?")
+NEGATIVE = re.compile(r"反向|反面|负|negative|neg_")
+SHARED = re.compile(r"通用|统一|所有|全部|共用|全局|common|shared|global|every|\ball\b", re.IGNORECASE)
+NUMBERING = re.compile(  # columns that only count the scenes
+    "序号|编号|镜号|场次|场景号|场景编号|镜头号|镜头编号|分镜号|no|id|index|number|num|scene_(?:number|no|id|num)|panel|"
+    "scene_index|shot|shot_(?:number|no|id)|panel_(?:number|no|id)|page|镜头|幕|场景序号|#"
+)
+
+LABEL = re.compile(r"^([^：:，,。；;!?！？|{}<>“”\"]{1,40})[：:][*_ ]*(.*)$", re.DOTALL)
+BRACKETS = re.compile(r"[（(【\[][^（()）【】\[\]]*[)）】\]]")
+MARKUP = "#>*_+•·●○■◆▪-–— \t\u3000"  # what stands before an item or around an emphasised word
+AROUND = '*_`"“”【】·「」『』 \t\u3000'
+DIGITS = "零一二三四五六七八九"
+CHINESE = re.compile(r"(?:([一二三四五六七八九])?(十))?([一二三四五六七八九])?")
+ENGLISH = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+@lru_cache(maxsize=4096)
+def key_of(column: str) -> str:
+    """Our name for a column or label, "" for one that means nothing here; brackets and a second language are passed.
+
+    `提示词（Prompt）`, `**Positive Prompt / 正向提示词**` and `英文提示词` are all "prompt".
+    """
+    plain = re.sub(r"[\W_]+", "_", BRACKETS.sub("", unicodedata.normalize("NFKC", column[:60]))).strip("_").lower()
+    plain = re.sub(r"^[\d_]+(?=\D)", "", plain)  # 1.2 提示词
+    halves = (plain, re.sub(r"[a-z_]+", "", plain), re.sub(r"[^a-z_]+", "", plain).strip("_"))
+    for name in halves:
+        if name in KNOWN:
+            return KNOWN[name]
+    if PROMPT.fullmatch(plain):
+        return "negative_prompt" if NEGATIVE.search(plain) else "prompt"
+    return ""
+
+
+def is_numbering(column: str) -> bool:
+    """Whether a column only counts the scenes."""
+    return bool(NUMBERING.fullmatch(re.sub(r"[\W_]+", "_", clean(column)).strip("_").lower() or "#"))
+
+
+def label_of(line: str) -> tuple[str, str] | None:
+    """(label, what stands behind its colon) of a line that looks like a label, `- **提示词（Prompt）**：…`; or None.
+
+    A colon within brackets is a weight's: `(少女:1.2)，白马` is no label.
+    """
+    found = LABEL.match(line.lstrip(MARKUP))
+    if not found or any(found[1].count(opening) > found[1].count(closing) for opening, closing in ("()", "（）", "[]")):
+        return None
+    name = found[1].strip(AROUND)
+    return (name, clean(found[2])) if re.search(r"[^\W\d]", name) and len(BRACKETS.sub("", name)) <= 24 else None
+
+
+def clean(text: str) -> str:
+    """Without Markdown's emphasis, quotes around the whole, and line breaks of a table cell."""
+    return re.sub(r"\s{0,9}<br\s{0,9}/?>\s{0,9}", " ", text).strip().strip(AROUND)
+
+
+def number_of(text: str) -> int:
+    """1 for "1", １, ①, 一 and one; up to 999. 0 for what is no number, such as the name 七七."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    if text.isascii() and text.isdigit():
+        return int(text)
+    if text in ENGLISH:
+        return ENGLISH.index(text) + 1
+    found = CHINESE.fullmatch(text) if text else None
+    if not found:
+        return 0
+    tens, ten, ones = found.groups()
+    return (DIGITS.index(tens or "一") * 10 if ten else 0) + (DIGITS.index(ones) if ones else 0)
+
+
+def only_counts(text: str, n: int) -> bool:
+    """Whether a text is nothing but the number of scene `n` (from 1, or counted from 0): that is no caption."""
+    return text.strip(AROUND + ".、") in (str(n), str(n - 1), f"{n:02d}")
+
+
+def joined(before: str, after: str) -> str:
+    """A wrapped line put behind the one before it: no space where Chinese or its punctuation meet."""
+    space = " " if before[-1:].isascii() and after[:1].isascii() and before[-1:] else ""
+    return f"{before}{space}{after}"
