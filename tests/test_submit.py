@@ -2,6 +2,8 @@
 
 import csv
 import errno
+import json
+import re
 import shutil
 import zipfile
 
@@ -11,13 +13,14 @@ from helpers import use_stand_ins
 from PIL import Image
 
 from kolors_lab.challenge import submission as module
-from kolors_lab.challenge.check import ReproduceConfig, missing, reproduce
+from kolors_lab.challenge.check import CheckConfig, ReproduceConfig, check, missing, reproduce
 from kolors_lab.challenge.submission import SubmitConfig, submit
 from kolors_lab.comic.page import make_page
 from kolors_lab.comic.panels import tell_story
 from kolors_lab.comic.script import StoryScene
 from kolors_lab.core.errors import DataError, ModelError, SettingError
-from kolors_lab.lora.formats import open_lora
+from kolors_lab.core.images import open_image
+from kolors_lab.lora.formats import Lora, open_lora, read_lora, write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import read_settings
@@ -90,8 +93,6 @@ def test_what_is_missing_is_said(run):
 
 def edit(folder, **changes):
     """Change the figures of a submission's score."""
-    import json
-
     mark = json.loads((folder / "submission.json").read_text(encoding="utf-8"))
     mark["score"] |= changes
     (folder / "submission.json").write_text(json.dumps(mark), encoding="utf-8")
@@ -215,3 +216,133 @@ def test_runs_without_lora_or_panels(run):
     shutil.rmtree(run)
     with pytest.raises(DataError):
         submit(SubmitConfig(str(run)))
+
+
+# Strangers' text, missing words, damaged files -----------------------------------------------------------------------
+
+NASTY = '<toy>"\n```|a|b\\ `x` <lora:style:1>'
+
+
+def put_header(run, pipe, **header):
+    """The run's LoRA with another header, and panels that say they were drawn with it."""
+    lora = read_lora(run / "train" / "lora.safetensors")
+    write_lora(Lora(lora.layers, header), run / "train" / "lora.safetensors")
+    mark = file_mark("LoRA", run / "train" / "lora.safetensors")
+    for panel in (run / "lora" / "panels").glob("*.png"):
+        save_picture(open_image(panel), panel, read_settings(panel) | {"lora": mark})
+    return run
+
+
+def card_of(run):
+    return (run / "submission" / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_strangers_wrote_stays_text_in_the_card(run, pipe):
+    """In YAML, in Python and in a table cell of Markdown: three ways out, none taken."""
+    import ast
+
+    put_header(run, pipe, trigger_word=NASTY, settings='{"data": "<b>|x|</b>"}')
+    panel = run / "lora" / "panels" / "1.png"
+    save_picture(open_image(panel), panel, read_settings(panel) | {"prompt": NASTY, "negative_prompt": "[a](b) *c*"})
+    submit(SubmitConfig(str(run), team="星光"))
+    text = card_of(run)
+    assert yaml.safe_load(text.split("---")[1])["trigger_words"] == [NASTY]
+    (code,) = [line for line in text.splitlines() if line.startswith("image = pipe(")]
+    call = ast.parse(code).body[0].value.value.value
+    assert ast.literal_eval(call.args[0]) == f"{NASTY}，…"
+    (row,) = [line for line in text.splitlines() if line.startswith("| 1 |")]
+    cells = re.split(r"(?<!\\)(?:\\\\)*\|", row)
+    shown = re.sub(r"\\([\\`*_\[\]<>|~&$])", r"\1", row)
+    assert len(cells) == 7 and "<toy>" in shown and "<lora:style:1>" in shown
+    assert not re.search(r"(?<!\\)<", text.split("```")[-1])  # no tag below the code
+
+
+def test_a_missing_trigger_word_is_guessed_from_the_captions_and_asked_for(run, pipe):
+    put_header(run, pipe)
+    left = submit(SubmitConfig(str(run), team="星光"))
+    assert any("trigger word: none is known" in line and "--trigger_word" in line for line in left)
+    assert "—" not in card_of(run).split("## 分数")[0]
+    (run / "clean").mkdir()
+    table = "file_name,text\n1.png,少女，水墨风，桥\n2.png,水墨风，白马\n"
+    (run / "clean" / "metadata.csv").write_text(table, encoding="utf-8")
+    left = submit(SubmitConfig(str(run), team="星光"))
+    assert any("水墨风 is only guessed" in line for line in left)
+    assert yaml.safe_load(card_of(run).split("---")[1])["trigger_words"] == ["水墨风"]
+    for word in ("sks玩偶", ""):
+        left = submit(SubmitConfig(str(run), team="星光", trigger_word=word))
+        assert not any("trigger word" in line for line in left)
+        assert ("sks玩偶" in card_of(run)) == bool(word)
+
+
+@pytest.mark.parametrize(
+    ("captions", "word"),
+    [
+        (["二次元，少女", "白马，二次元"], "二次元"),
+        (["sks玩偶在书院", "sks玩偶坐着"], "sks玩偶"),
+        (["a girl, ink", "a dog, ink"], "a"),
+        (["一", "二"], ""),
+        ([], ""),
+    ],
+)
+def test_what_captions_share(captions, word):
+    assert module.shared(captions) == word
+
+
+def test_a_panel_s_workflow_draws_that_panel_with_the_lora_that_is_handed_in(run):
+    panels = run / "lora" / "panels"
+    for panel in panels.glob("*.png"):
+        save_picture(open_image(panel), panel, read_settings(panel) | {"batch": 8})
+    assert len(submit(SubmitConfig(str(run), team="星光", title="梦"))) == 1
+    folder = run / "submission"
+    for panel in (folder / "images").glob("*.png"):
+        with Image.open(panel) as image:
+            graph, ui = json.loads(image.text["prompt"]), json.loads(image.text["workflow"])
+            assert image.tobytes() == Image.open(panels / panel.name).tobytes()
+        nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
+        assert (folder / nodes["LoraLoaderModelOnly"]["lora_name"]).is_file()
+        assert nodes["LoraLoaderModelOnly"]["lora_name"] == "星光-可图Kolors训练-梦-comfyui.safetensors"
+        assert nodes["EmptyLatentImage"]["batch_size"] == 1
+        assert any("星光-可图Kolors训练-梦-comfyui.safetensors" in node["widgets_values"] for node in ui["nodes"])
+        assert read_settings(panel)["batch"] == 8  # the same pixels come only from a batch of that size
+
+
+MARKS = [
+    "[]",
+    "3",
+    "{",
+    "[" * 100_000,
+    '{"name": 3, "score": {}, "files": {}}',
+    '{"name": "a", "score": 1, "files": []}',
+]
+MARKS += ['{"name": "../a", "score": {"mean": 7, "practice": false}, "files": {}}']
+MARKS += ['{"name": "a", "score": {"mean": "7", "practice": false}, "files": {}}']
+MARKS += ['{"name": "a", "score": {"mean": 7, "practice": false}, "files": {"/etc/passwd": "x"}}']
+MARKS += ['{"name": "a", "score": {"mean": 7, "practice": false}, "files": {"a\\u0000": "x"}}']
+MARKS += ['{"name": "a", "score": {"mean": 7, "practice": false}, "files": {}, "trigger": 3}']
+
+
+@pytest.mark.parametrize("text", MARKS)
+def test_a_submission_that_says_what_it_cannot_is_one_line(tmp_path, text):
+    (tmp_path / "submission.json").write_text(text, encoding="utf-8")
+    for call in (lambda: check(CheckConfig(str(tmp_path))), lambda: reproduce(ReproduceConfig(str(tmp_path)))):
+        with pytest.raises(DataError) as error:
+            call()
+        assert "\n" not in str(error.value)
+    assert len(missing(tmp_path)) == 1
+
+
+def test_a_table_and_a_run_of_other_kinds_are_said(run, pipe):
+    for text in ("[1]", "[" * 100_000, '{"team": 3}'):
+        (run / "config.json").write_text(text, encoding="utf-8")
+        if "team" in text:
+            with pytest.raises(SettingError, match="team = 3"):
+                submit(SubmitConfig(str(run)))
+        else:
+            submit(SubmitConfig(str(run)))
+    (run / "submission" / "prompts.csv").write_text("image,prompt\n" + "x" * 200_000, encoding="utf-8")
+    assert any("prompts.csv: cannot be read" in line for line in missing(run / "submission"))
+    shutil.rmtree(run / "submission")
+    for settings in ("[1]", "{", "[" * 100_000):
+        put_header(run, pipe, trigger_word="二次元", settings=settings)
+        with pytest.raises(ModelError, match="settings"):
+            submit(SubmitConfig(str(run), team="星光"))

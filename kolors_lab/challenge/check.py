@@ -6,9 +6,9 @@ kolors-lab submit reproduce runs/baseline/submission
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.comic.panels import redraw
 from kolors_lab.core.errors import DataError, KolorsLabError
-from kolors_lab.core.files import fingerprint
+from kolors_lab.core.files import fingerprint, parse_json
 from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.lora.formats import read_lora
+from kolors_lab.models.hub import leads_out
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset, pipeline_path
 from kolors_lab.sampling.metadata import read_settings
@@ -75,7 +76,7 @@ class Reproduced:
         if self.identical:
             return [*lines, f"all {len(lines)} panels come out again, to the last pixel"]
         odd = sum(d > 0 for d in self.differences.values())
-        why = "another model, other versions, another number of threads, a card instead of a CPU?"
+        why = "another model, other versions, another number of threads, a GPU instead of a CPU?"
         return [*lines, f"{odd} of {len(lines)} panels differ: {why}"]
 
 
@@ -97,6 +98,7 @@ def missing(folder: str | Path) -> list[str]:
     return [
         *_name(mark["name"]),
         *_loras(folder, mark["name"]),
+        *_trigger(folder / f"{mark['name']}.safetensors", mark["trigger"]),
         *(f"{file}: the {what} is missing; {AGAIN}" for file, what in WRITTEN.items() if not (folder / file).is_file()),
         *_pictures(folder / "images", pictures),
         *_settings(folder / f"{mark['name']}.safetensors", settings),
@@ -106,13 +108,22 @@ def missing(folder: str | Path) -> list[str]:
 
 
 def read_mark(folder: str | Path) -> dict:
-    """What `submit` noted in the folder: `name`, `score`, and the fingerprints of its `files`. DataError if nothing."""
+    """What `submit` noted in the folder: `name`, `score`, the fingerprints of its `files`, and the `trigger` word with
+    whether it is `guessed`, where it was noted. DataError if there is nothing, or something else."""
+    way = f"make one with: kolors-lab submit --run FOLDER --out {folder}"
     try:
-        mark = json.loads((Path(folder) / MARK).read_text(encoding="utf-8"))
-        return {key: mark[key] for key in ("name", "score", "files")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        way = f"make one with: kolors-lab submit --run FOLDER --out {folder}"
+        mark = parse_json((Path(folder) / MARK).read_text(encoding="utf-8"))
+        name, score, files = (mark[key] for key in ("name", "score", "files"))
+        trigger = mark.get("trigger")
+        good = isinstance(name, str) and not leads_out(f"{name}.safetensors") and "/" not in name
+        good &= isinstance(score["mean"], (int, float)) and isinstance(score["practice"], bool)
+        good &= all(isinstance(mark, str) and not leads_out(path) for path, mark in files.items())
+        good &= trigger is None or (isinstance(trigger["word"], str) and isinstance(trigger["guessed"], bool))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder}: no submission here; {way}") from error
+    if not good:
+        raise DataError(f"{folder}: its {MARK} was changed by hand and says what it cannot; {way}")
+    return {"name": name, "score": score, "files": files, "trigger": trigger}
 
 
 def panel_files(folder: str | Path) -> list[Path]:
@@ -138,6 +149,20 @@ def _loras(folder: Path, name: str) -> list[str]:
     except KolorsLabError as error:
         return [f"LoRA: {error}"]
     return []
+
+
+def _trigger(lora: Path, trigger: dict | None) -> list[str]:
+    """Whether it is known by which word the LoRA is called, or that there is none (an empty one)."""
+    say = "say it with kolors-lab submit --trigger_word"
+    if trigger is None:  # by an older version
+        with contextlib.suppress(KolorsLabError):
+            trigger = {"word": read_lora(lora).header.get("trigger_word", ""), "guessed": False}
+            trigger["guessed"] = not trigger["word"]
+    if not trigger or not trigger["guessed"]:
+        return []
+    if trigger["word"]:
+        return [f"trigger word: {trigger['word']} is only guessed, as all captions share it; {say} {trigger['word']}"]
+    return [f"trigger word: none is known, and people will look for it; {say} WORD, or '' if it needs none"]
 
 
 def _pictures(folder: Path, pictures: Sequence[Path]) -> list[str]:
@@ -168,7 +193,7 @@ def _settings(lora: Path, settings: dict[str, dict]) -> list[str]:
     """Whether each picture says how it was made, and that it was with the LoRA that is handed in."""
     mute = [name for name, found in settings.items() if "prompt" not in found]
     here = hashlib.sha256(lora.read_bytes()).hexdigest()[:12] if lora.is_file() else None
-    other = [n for n, s in settings.items() if n not in mute and (s.get("lora") or "").rpartition(":")[2] != here]
+    other = [n for n, s in settings.items() if n not in mute and str(s.get("lora") or "").rpartition(":")[2] != here]
     lines = {
         "no settings inside, so nobody can make it again; put the picture in as it was drawn": mute,
         "not drawn with the LoRA that is handed in; tell the story again with it": other if here else [],
@@ -180,8 +205,11 @@ def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:
     """Whether the table says of every picture what the picture says."""
     if not file.is_file():
         return []
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        table = {(row.get("image") or "").removeprefix("images/"): row for row in csv.DictReader(stream)}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            table = {(row.get("image") or "").removeprefix("images/"): row for row in csv.DictReader(stream)}
+    except (csv.Error, ValueError, OSError) as error:
+        return [f"prompts.csv: cannot be read ({error}); {AGAIN}"]
     odd = [n for n, s in settings.items() if "prompt" in s and table.get(n, {}).get("prompt") != s["prompt"]]
     return [f"prompts.csv: not the prompt that made images/{', '.join(odd)}; {AGAIN}"] if odd else []
 

@@ -9,20 +9,29 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
+import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing
+from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing, read_mark
 from kolors_lab.comic.page import make_html, make_page
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, ModelError, SettingError, printable
 from kolors_lab.core.files import fingerprint, replacing, write_json, writing
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.lora.alpha import table
 from kolors_lab.lora.formats import Lora, read_lora, write_lora
 from kolors_lab.models.presets import get_preset
+from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import file_mark
 from kolors_lab.scoring.aesthetics import ScoreResult, judge, score_folder
+
+WRONG = {*'/\\:*?"<>|`', *map(chr, range(32))}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class SubmitConfig:
     """your team's name, the first part of the model's name on ModelScope; without it the run's"""
     title: str | None = None
     """the story's title, the last part of the model's name; without it the headline of the run's page"""
+    trigger_word: str | None = None
+    """word that calls the LoRA, '' if it needs none; without it the LoRA's own, or a guess from the captions"""
     preset: str | None = None
     """whose scorer; without it that of the preset which drew the panels"""
 
@@ -45,8 +56,11 @@ class SubmitConfig:
             value = getattr(self, field)
             if value is None:
                 continue
-            if not value.strip() or set(value) & set('/\\:*?"<>|\n'):
-                raise SettingError(f'{field} = {value!r}: it becomes part of a file name; leave out / \\ : * ? " < > |')
+            if not isinstance(value, str) or not value.strip() or set(value) & WRONG or len(value) > 60:
+                raise SettingError(
+                    f"{field} = {value!r}: it becomes part of a file name; up to 60 characters, none of "
+                    f'/ \\ : * ? " < > | ` nor a line break'
+                )
 
     @property
     def name(self) -> str:
@@ -72,11 +86,13 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     _check_ours(config.folder)
     _check_zip(config.zip)
     settings = [read_settings(panel) for panel in panels]
+    if not (config.preset or isinstance(settings[0].get("model"), str)):
+        raise DataError(f"{panels[0]} does not say which model drew it; name it with --preset")
     part = config.folder.with_name(f".{config.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         with writing(config.folder):
-            _images(part / "images", panels)
+            settings = _images(part / "images", panels, settings, config.name, lora)
             preset = get_preset(config.preset or settings[0]["model"])
             result = judge(preset, part / "images", score_folder(preset, part / "images", on_step=on_step))
             _fill(part, config, lora, panels, settings, result)
@@ -91,18 +107,49 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
 
 def from_run(config: SubmitConfig) -> SubmitConfig:
     """The config with what it leaves open taken from the run: its config.json and its page's headline."""
-    run, known, title = Path(config.run), {}, None
-    with contextlib.suppress(OSError, ValueError):
-        known = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    run, title = Path(config.run), None
+    known = _settings_in(run / "config.json")
     for page in (run / "lora/page.png", run / "page.png"):
         with contextlib.suppress(DataError):
-            title = title or read_settings(page)["page"]
+            title = title or read_settings(page).get("page")
     return replace(
         config,
         team=config.team or known.get("team") or PLACEHOLDER,
         title=config.title or title or run.resolve().name,
         preset=config.preset or known.get("preset"),
     )
+
+
+def _settings_in(file: Path) -> dict:
+    """The table in a JSON file; an empty one where there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return table(file.read_text(encoding="utf-8"))
+    return {}
+
+
+def find_trigger(config: SubmitConfig, lora: Lora) -> tuple[str, bool]:
+    """The word that calls the LoRA, and whether it is only guessed from what all captions of the run share."""
+    told = lora.header.get("trigger_word") or None if config.trigger_word is None else config.trigger_word
+    if told is not None:
+        return told, False
+    run = Path(config.run)
+    noted = [_settings_in(run / file).get("data") for file in ("train/config.json", "config.json")]
+    for folder in (run / "clean", *(Path(place) for place in noted if isinstance(place, str))):
+        with contextlib.suppress(DataError):
+            return shared([example.text for example in read_examples(folder)]), True
+    return "", True
+
+
+def shared(captions: Sequence[str]) -> str:
+    """What every caption has between its commas, the first in the first one; else how all begin; else nothing.
+
+    >>> shared(["二次元，少女", "白马，二次元"])
+    '二次元'
+    """
+    phrases = [re.split(r"[，,、。；;\s]+", caption.strip()) for caption in captions]
+    everywhere = set(phrases[0]).intersection(*phrases) - {""} if phrases else set()
+    start = os.path.commonprefix(list(captions)).strip("，,、。；; ")  # noqa: RUF071  character by character, just so
+    return next((phrase for phrase in phrases[0] if phrase in everywhere), start) if everywhere else start
 
 
 def _find(run: str, places: tuple[str, ...], way: str) -> Path:
@@ -124,8 +171,8 @@ def _check_ours(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     try:
-        files = json.loads((folder / MARK).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        files = read_mark(folder)["files"]
+    except DataError:
         raise DataError(f"{folder}: it holds other files, which stay; move it away or choose another folder") from None
     for name, mark in _marks(folder).items():
         if files.get(name) != mark:
@@ -138,10 +185,20 @@ def _marks(folder: Path) -> dict[str, str]:
     return {f.relative_to(folder).as_posix(): fingerprint(f) for f in files}
 
 
-def _images(folder: Path, panels: list[Path]) -> None:
-    folder.mkdir(parents=True)
-    for panel in panels:
-        shutil.copyfile(panel, folder / panel.name)
+def _images(folder: Path, panels: list[Path], settings: list[dict], name: str, lora: Path) -> list[dict]:
+    """Write the panels as they are handed in, and return what each then says of itself.
+
+    They name the LoRA by its new name, and their workflow the one for ComfyUI; it draws this one picture. Not a pixel
+    changes, and the size of the batch, which `reproduce` needs, stays among the settings.
+    """
+    here, said = file_mark("LoRA", lora).rpartition(":")[2], []
+    comfyui = f"{name}.safetensors" if read_lora(lora).dora else f"{name}{COMFYUI}"
+    for panel, there in zip(panels, settings, strict=True):
+        mine = str(there.get("lora") or "").rpartition(":")[2] == here
+        said.append(there | ({"lora": f"{name}.safetensors:{here}"} if mine else {}))
+        drawn = said[-1] | {"batch": 1} | ({"lora": f"{comfyui}:{here}"} if mine else {})
+        save_picture(open_image(panel), folder / panel.name, said[-1], drawn)
+    return said
 
 
 def _fill(
@@ -149,14 +206,20 @@ def _fill(
 ) -> None:
     shutil.copyfile(lora, part / f"{config.name}.safetensors")
     weights = read_lora(lora)
+    trigger, guessed = find_trigger(config, weights)
     if not weights.dora:  # ComfyUI draws a DoRA otherwise
         write_lora(weights, part / f"{config.name}{COMFYUI}", "comfyui")
     captions = [s.get("scene", "") for s in settings]
     make_page(panels, captions, part / "page.png", config.title)
     make_html(panels, captions, part / "page.html", config.title)
     _prompts(part / "prompts.csv", panels, settings)
-    (part / "README.md").write_text(card(config, panels, settings, weights, result), encoding="utf-8")
-    mark = {"name": config.name, "score": asdict(result) | {"mean": result.mean}, "files": _marks(part)}
+    (part / "README.md").write_text(card(config, panels, settings, weights, trigger, result), encoding="utf-8")
+    mark = {
+        "trigger": {"word": trigger, "guessed": guessed},
+        "name": config.name,
+        "score": asdict(result) | {"mean": result.mean},
+        "files": _marks(part),
+    }
     write_json(part / MARK, mark)
 
 
@@ -169,28 +232,41 @@ def _prompts(file: Path, panels: list[Path], settings: list[dict]) -> None:
             table.writerow((f"images/{panel.name}", *(s.get(column, "") for column in columns)))
 
 
-def card(config: SubmitConfig, panels: list[Path], settings: list[dict], lora: Lora, result: ScoreResult) -> str:
-    """The model card in ModelScope's form (card.md.j2): front matter, what it is, how to use it, how it was made."""
+def card(
+    config: SubmitConfig, panels: list[Path], settings: list[dict], lora: Lora, trigger: str, result: ScoreResult
+) -> str:
+    """The model card in ModelScope's form (card.md.j2): front matter, what it is, how to use it, how it was made.
+
+    Whatever a prompt or a trigger word holds, `<toy>` and `<lora:a:1>` too, is read as text in YAML, Markdown and
+    Python. ModelError for a LoRA whose header holds no settings but something else.
+    """
     from jinja2 import Environment, FileSystemLoader
 
     header = lora.header
     trained = {"rank": header.get("rank"), "alpha": header.get("alpha"), "pictures": header.get("examples")}
-    trained |= json.loads(header.get("settings", "{}"))
+    try:
+        trained |= table(header.get("settings", "{}"))
+    except ValueError as error:
+        raise ModelError(f"the LoRA's header says of its settings what is none ({error}); train it again") from error
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
     )
-    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False}  # Chinese as characters
-    templates.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    templates.filters |= {"md": markdown, "python": repr, "yaml": lambda text: json.dumps(text, ensure_ascii=False)}
     return templates.get_template("card.md.j2").render(
         name=config.name,
         title=config.title,
-        trigger=header.get("trigger_word") or "—",
+        trigger=trigger,
         first=settings[0],
         panels=[(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
         comfyui=None if lora.dora else f"{config.name}{COMFYUI}",
         score=result,
         trained={key: value for key, value in trained.items() if value not in (None, "", [])},
     )
+
+
+def markdown(text: object) -> str:
+    """The text as Markdown shows it letter by letter, in one line: no tag, table cell, link or emphasis comes of it."""
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", " ".join(printable(text).split()))
 
 
 def _check_zip(file: Path) -> None:

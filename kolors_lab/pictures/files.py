@@ -46,11 +46,12 @@ def generate_file(
     return out
 
 
-def save_picture(image: Image.Image, file: str | Path, settings: dict) -> Path:
+def save_picture(image: Image.Image, file: str | Path, settings: dict, drawn: dict | None = None) -> Path:
     """Write a PNG with its settings inside, and with the workflow that they are in ComfyUI, if they are one.
 
-    Text chunks as `write_picture`'s, and `prompt` and `workflow`. Raises SettingError for another suffix, DataError
+    Text chunks as `write_picture`'s, and `prompt` and `workflow`: those of `drawn`, where the workflow is to draw by
+    other names than the settings have. Raises SettingError for another suffix, DataError
     where it cannot be written.
     """
     whole = settings.keys() >= ONE_RUN and not settings.keys() & MORE
-    return write_picture(image, file, settings, chunks(workflow_api(settings)) if whole else None)
+    return write_picture(image, file, settings, chunks(workflow_api(drawn or settings)) if whole else None)
