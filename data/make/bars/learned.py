@@ -152,7 +152,7 @@ def toy_shares() -> dict[str, float]:
 def heroine_prompts(word: str) -> list[str]:
     """The word in places and ways of painting, 24 of them by lot; nothing of her looks."""
     rng = random.Random(14)
-    places = [text for texts in wordings.PLACE.values() for text in texts[0] if text.startswith("在")]
+    places = [text for place in wordings.PLACE for text in heroine.places(place)]
     return [
         f"{word}，{rng.choice(places)}，{wordings.FRAMING[rng.choice(('full', 'half'))][0]}，"
         f"{wordings.STYLE[rng.choice(STYLE)][0]}"

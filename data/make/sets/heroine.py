@@ -1,7 +1,7 @@
 """Draw a set of 8 pictures of one heroine, hair and dress fixed, for textual inversion of one new word.
 
-`python data/make/build.py sets.heroine FOLDER`. Her captions say where she is, what she does and how it is painted, and
-never what she looks like: that is what the word is to learn. The layout is that of a cleaned set.
+`python data/make/build.py sets.heroine FOLDER`. Her captions say where she is, how much of her is seen and how it is
+painted, and never what she looks like: that is what the word is to learn. The layout is that of a cleaned set.
 """
 
 from __future__ import annotations
@@ -38,9 +38,13 @@ def scenes() -> list[Scene]:
 
 def words(scene: Scene, name: str = NAME) -> str:
     """A caption that names her and says where, what part of her and how it is painted, and nothing of her looks."""
-    place = next(text for text in wordings.PLACE[scene.place][0] if text.startswith("在"))
     framing, style = wordings.FRAMING[scene.framing][0], wordings.STYLE[scene.style][0]
-    return "，".join(part for part in (name, place, framing, style) if part)
+    return "，".join((name, places(scene.place)[0], framing, style))
+
+
+def places(place: str) -> list[str]:
+    """Words for a place that say nothing of what one does there."""
+    return [text for text in wordings.PLACE[place][0] if text.startswith("在") and not set("坐观") & set(text)]
 
 
 def make(folder: Path) -> Path:
