@@ -235,7 +235,7 @@ def on_pairs(predictor, count: int = 300) -> dict[str, float]:
     items = pairs(33, count, DAMAGES)
     falls = -scored(predictor, pictures("eyes_pairs_held", items)["picture"]).view(-1, 2).diff(dim=1)[:, 0]
     kinds = np.array([item.damage for item in items[1::2]])
-    figures = {kind: falls[torch.from_numpy(kinds == kind)].mean() for kind in sorted(set(kinds))}
+    figures = {kind: falls[torch.from_numpy(kinds == kind)].mean() for kind in sorted(set(kinds.tolist()))}
     face = falls[torch.from_numpy(np.isin(kinds, FACE_DAMAGES))]
     figures |= {"faces": face.mean(), "faces_right_way": (face > 0).float().mean()}
     return {name: round(float(value), 3) for name, value in figures.items()}
