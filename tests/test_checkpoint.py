@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError, ModelError, SettingError
@@ -143,6 +144,22 @@ def test_without_room_for_a_checkpoint_nothing_begins_and_nothing_is_lost(run, s
                 run(out)
     assert not list((tmp_path / "new").rglob("*.safetensors"))
     assert run("cut").exists()
+
+
+def test_the_best_is_kept_whoever_ends_the_training(run, monkeypatch):
+    class Mine(Callback):
+        def on_step(self, training, row):
+            training.ended = training.step == 3
+
+    looks = iter((2.0, 1.0, 3.0))
+    monkeypatch.setattr("kolors_lab.training.validation.validation_loss", lambda *_: next(looks))
+    watched = {"held_out": 0.3, "validate_every": 1, "checkpoint_every": 1, "learning_rate": 0.05}
+    file = run("run", calls={"callbacks": [Mine()]}, **watched)
+    steps = [file.parent / "checkpoints" / f"step-00000{n}.safetensors" for n in (1, 2)]
+    best, first = (load_file(step) for step in reversed(steps))
+    kept = load_file(file)
+    assert all(torch.equal(kept[key], best[key]) for key in kept)
+    assert not all(torch.equal(kept[key], first[key]) for key in kept)
 
 
 def test_a_callback_hears_of_every_step_ends_the_training_and_goes_on_where_it_was(run, stopped_at, tmp_path):

@@ -61,7 +61,8 @@ def run(training, watcher, stop=99):
         training.weights[0].fill_(training.step)
         rows.append({})
         watcher.on_step(training, rows[-1])
-        if training.ended:
+        if training.ended or training.step == training.config.steps:
+            watcher.on_end(training)
             break
     return rows
 

@@ -57,7 +57,7 @@ def bucket(width: int, height: int, size: int) -> tuple[int, int]:
 
 
 def vary(image: Image.Image, width: int, height: int, config: VariantConfig, rng: random.Random):
-    """A version of the picture by lot, width x height px, and the (top, left) of its crop as `crop` gives it."""
+    """A random version of the picture, width x height px, and the (top, left) of its crop as `crop` gives it."""
     from PIL import ImageEnhance, ImageOps
 
     if config.flip and rng.random() < 0.5:

@@ -56,7 +56,7 @@ def run_text_encoder(pipe: KolorsPipeline, texts: list[str]) -> tuple[torch.Tens
     Gradients flow through it to a word that learns. Everything that reads a text reads it here.
     """
     home = pipe.text_encoder.device
-    device = pipe._execution_device if home.type == "cpu" else home  # offloaded, it lies on the CPU and works elsewhere
+    device = home if home.type == "cuda" else pipe._execution_device  # offloaded, it lies on the CPU, works elsewhere
     embeds, _, pooled, _ = pipe.encode_prompt(
         texts, device=device, do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS
     )

@@ -85,7 +85,8 @@ class MetricsFile(Callback):
 class Checkpoints(Callback):
     """Saves every so many steps, when the training is stopped, and what was learned at its end. Comes last.
 
-    It also says, for all processes, that a signal has come: the training stops once all is saved.
+    It also says, for all processes, that one of them is to end, or that a signal has come: then the training stops once
+    all is saved.
     """
 
     everywhere = True
@@ -101,6 +102,7 @@ class Checkpoints(Callback):
             need_room(self.run, training.bytes_saved())
 
     def on_step(self, training: Training, row: dict[str, float]) -> None:
+        training.ended = any_of(training.processes, training.ended)  # alone it would wait for the others for ever
         training.stopped = any_of(training.processes, bool(training.signals))
         every = training.config.checkpoint_every
         due = every and training.step % every == 0

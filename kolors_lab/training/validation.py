@@ -93,8 +93,10 @@ class Watcher(Callback):
             value = validation_loss(training, self.held, self.loss)
             row["validation_loss"] = value = from_main(training.processes, value)
             self.judge(value, step, [weight.detach().clone() for weight in training.weights])
-        training.ended = bool(config.patience) and self.waited >= config.patience
-        if config.keep_best and self.weights and (training.ended or step == config.steps):
+        training.ended = training.ended or 0 < config.patience <= self.waited
+
+    def on_end(self, training: Training) -> None:
+        if training.config.keep_best and self.weights:
             restore(training, self.weights)
 
     def judge(self, value: float, step: int, weights: list[torch.Tensor]) -> None:
