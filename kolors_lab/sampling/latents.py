@@ -25,7 +25,7 @@ _colors: WeakKeyDictionary[AutoencoderKL, torch.Tensor] = WeakKeyDictionary()
 
 @contextlib.contextmanager
 def drawing(pipe: KolorsPipeline) -> Iterator[None]:
-    """Without gradients; at the end, also when stopped, parts that only visit the card leave it."""
+    """Without gradients; at the end, also when stopped, parts that only visit the GPU leave it."""
     import torch
 
     try:
