@@ -316,6 +316,54 @@ def test_a_lora_lies_where_the_workflow_says_or_anywhere_within(preset, lora, tm
         fit(normalise(data), preset, loras=loras)
 
 
+def test_a_lora_that_is_left_out_is_in_no_picture(preset, pipe, tmp_path):
+    from kolors_lab.comfy.prepare import save_pictures
+    from kolors_lab.sampling.metadata import read_settings
+
+    graph = graph_of(lora="gone.safetensors", steps=1)
+    row = {"on": True, "lora": "gone.safetensors", "strength": 1.0}
+    put(graph, "60", "Power Lora Loader (rgthree)", model=["10", 0], lora_1=row)
+    graph["7"]["inputs"]["model"] = ["60", 0]
+    job = fit(graph, preset, missing_loras="skip")
+    (file,) = save_pictures(job, Workbench(pipe).run(job), tmp_path, "random-kolors")
+    assert "lora" not in read_settings(file) and "loras" not in read_settings(file)
+    assert job.graph["60"]["inputs"]["lora_1"]["on"] is False and "10" not in job.graph
+
+
+def test_pictures_that_no_sampler_made_are_written_with_their_workflow(pipe, preset, tmp_path):
+    from kolors_lab.comfy.prepare import save_pictures
+    from kolors_lab.comfy.reader import read_workflow
+
+    Image.new("RGB", (120, 90), "red").save(tmp_path / "a.png")
+    graph: dict = {}
+    put(graph, "1", "LoadImage", image="a.png")
+    put(graph, "2", "ImageScaleBy", image=["1", 0], upscale_method="area", scale_by=0.5)
+    put(graph, "3", "SaveImage", images=["2", 0], filename_prefix="half")
+    job = fit(graph, preset, images=tmp_path)
+    (file,) = save_pictures(job, Workbench(pipe).run(job), tmp_path / "out", "random-kolors")
+    assert Image.open(file).size == (60, 45) and set(read_workflow(file)) == {"1", "2", "3"}
+
+
+def test_settings_are_told_through_control_nets_and_chains_of_loras():
+    from kolors_lab.comfy.settings import settings_of
+
+    graph = controlled("ControlNetApplyAdvanced", positive=["4", 0], negative=["5", 0])
+    put(graph, "61", "LoraLoaderModelOnly", model=["1", 0], lora_name="a.safetensors", strength_model=0.5)
+    put(graph, "62", "LoraLoaderModelOnly", model=["61", 0], lora_name="b.safetensors", strength_model=0.7)
+    graph["7"]["inputs"]["model"] = ["62", 0]
+    told = settings_of(graph)
+    assert (told["prompt"], told["negative_prompt"]) == (SETTINGS["prompt"], SETTINGS["negative_prompt"])
+    assert told["loras"] == [("a.safetensors", 0.5), ("b.safetensors", 0.7)] and "lora" not in told
+
+
+@pytest.mark.parametrize("name", ["/", "..", "a" * 300, "\udc80", "x\0y", "a/" * 200])
+def test_names_that_no_file_can_have_are_one_line(preset, tmp_path, name):
+    with pytest.raises(DataError, match=r"node 10 .LoraLoaderModelOnly.: LoRA"):
+        fit(graph_of(lora=name), preset, loras=tmp_path)
+    with pytest.raises(DataError, match=r"node 13 .LoadImage."):
+        fit(graph_of(image=name, denoise=0.5), preset, images=tmp_path)
+
+
 # One call and the command
 
 

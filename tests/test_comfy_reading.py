@@ -329,6 +329,15 @@ def test_a_good_workflow_beside_an_empty_or_broken_prompt_is_read(tmp_path, prom
     assert main(command) == 0 and inputs(read_workflow(tmp_path / "b.json")) == inputs(graph)
 
 
+def test_parameters_stand_in_for_an_empty_prompt(tmp_path):
+    info = PngInfo()
+    info.add_text("prompt", "{}")
+    info.add_text("parameters", "girl\nSteps: 20, Sampler: Euler A, CFG scale: 4, Seed: 7, Size: 128x96")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    graph = read_workflow(tmp_path / "a.png")
+    assert settings_of(graph)["sampler_name"] == "euler_ancestral" and "its prompt is empty" in graph.notes[0]
+
+
 # Other programs' settings
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 
-from kolors_lab.comfy.graph import Graph, escapes, name_of, rows
+from kolors_lab.comfy.graph import Graph, escapes, is_link, name_of, rows, short
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.core.errors import DataError, ModelError
 
@@ -27,19 +28,21 @@ def find_files(
     files: Files = {}
     notes: list[str] = []
     place = _Folder(loras)
-    for key, node in graph.items():
+    for key, node in list(graph.items()):
         inputs, known = node["inputs"], NODES[node["class_type"]]
         loaded = [(name, widget) for name, widget in known.widgets.items() if widget.folder == "loras"]
         named = [(name, inputs[name] if inputs.get(widget.switch, "On") == "On" else "") for name, widget in loaded]
         named += [(name, row["lora"] if row.get("on", True) else "") for name, row in rows(node)]
         for name, wanted in named:
             files[key, name] = None if wanted in NO_LORA else _lora(graph, key, str(wanted), place, skip, notes)
+            if files[key, name] is None and wanted not in NO_LORA:
+                _leave_out(graph, key, name)
         for name, widget in known.widgets.items():
             if widget.folder == "images":
                 files[key, name] = _image(graph, key, str(inputs[name]), images)
             elif widget.folder == "control_nets":
                 files[key, name] = _net(graph, key, str(inputs[name]), nets)
-    return files, notes
+    return {place: file for place, file in files.items() if place[0] in graph}, notes
 
 
 def _lora(
@@ -50,13 +53,14 @@ def _lora(
 
     path, at = wanted.replace("\\", "/"), name_of(graph, key)
     name = path.rpartition("/")[2]
-    safe = Path(name).stem + ".safetensors"
-    file = _inside(place.folder, path) or place.find(name, at) or place.find(safe, at)
+    safe = re.sub(r"\.[^./]*$", "", path) + ".safetensors"
+    here = _inside(place.folder, path) or _inside(place.folder, safe)
+    file = here or place.find(name, at) or place.find(safe.rpartition("/")[2], at)
     if file is None:
         where = f"is not in {place.folder}" if place.folder else "is needed: say with --loras which folder it is in"
         if not skip:
-            raise DataError(f"{at}: LoRA {name} {where}; or leave it out with --missing_loras skip")
-        notes.append(f"{at}: LoRA {name} is missing and left out")
+            raise DataError(f"{at}: LoRA {short(name)} {where}; or leave it out with --missing_loras skip")
+        notes.append(f"{at}: LoRA {short(name)} is missing and left out")
         return None
     try:
         read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
@@ -65,6 +69,23 @@ def _lora(
     if file.name != name:
         notes.append(f"{at}: {file.name} in place of {name}")
     return file
+
+
+def _leave_out(graph: Graph, key: str, name: str) -> None:
+    """Take a LoRA out of the graph, so that no picture says it was drawn with it: its place in a list, or the node."""
+    node, known = graph[key], NODES[graph[key]["class_type"]]
+    if known.is_row(name):
+        node["inputs"][name] = {**node["inputs"][name], "on": False}
+        return
+    if sum(widget.folder == "loras" for widget in known.widgets.values()) > 1:
+        node["inputs"][name] = "None"
+        return
+    passed = [next((put for put, link in known.links.items() if link.kind == of), "") for of in known.outputs]
+    for other in graph.values():
+        for put, value in other["inputs"].items():
+            if is_link(value) and value[0] == key:
+                other["inputs"][put] = node["inputs"].get(passed[value[1]])
+    del graph[key]
 
 
 def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
@@ -79,7 +100,7 @@ def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path
     file = _inside(folder, name.replace("\\", "/"))
     if file is None:
         where = f"is not in {folder}" if folder else "is needed: say with --images which folder it is in"
-        raise DataError(f"{at}: picture {name} {where}")
+        raise DataError(f"{at}: picture {short(name)} {where}")
     try:
         open_image(file)
     except DataError as error:
@@ -91,11 +112,11 @@ def _net(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
     """The folder of a ControlNet: of the name that the node says, without suffix, or the one that is given itself."""
     at, path = name_of(graph, key), name.replace("\\", "/").removesuffix(".safetensors").removesuffix(".bin")
     if folder is None:
-        raise DataError(f"{at}: ControlNet {name} is needed: say with --control_nets which folder it is in")
-    places = [Path(folder), *(Path(folder, each) for each in (path, path.rpartition("/")[2]) if not escapes(each))]
-    if found := [place for place in places if (place / "config.json").is_file()]:
-        return found[0]
-    raise DataError(f"{at}: {folder} holds no ControlNet {name}: a folder of that name with its config.json")
+        raise DataError(f"{at}: ControlNet {short(name)} is needed: say with --control_nets which folder it is in")
+    for place in (".", path, path.rpartition("/")[2]):
+        if config := _inside(folder, f"{place}/config.json"):
+            return config.parent
+    raise DataError(f"{at}: {folder} holds no ControlNet {short(name)}: a folder of that name with its config.json")
 
 
 def _inside(folder: str | Path | None, path: str) -> Path | None:
@@ -103,7 +124,10 @@ def _inside(folder: str | Path | None, path: str) -> Path | None:
     if not folder or not path.strip(". ") or escapes(path):
         return None
     file = Path(folder, path)
-    return file if file.is_file() and file.resolve().is_relative_to(Path(folder).resolve()) else None
+    try:
+        return file if file.is_file() and file.resolve().is_relative_to(Path(folder).resolve()) else None
+    except (OSError, ValueError, RuntimeError):  # a name too long or of no encoding, a ring of links
+        return None
 
 
 class _Folder:

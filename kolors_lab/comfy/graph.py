@@ -157,8 +157,8 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
 
 def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The further inputs, lora_1, lora_2, …, of a node that takes any number of them."""
-    known = NODES[node["class_type"]]
-    return [(name, value) for name, value in node["inputs"].items() if known.is_row(name)]
+    known = NODES.get(node["class_type"])
+    return [(name, value) for name, value in node["inputs"].items() if known and known.is_row(name)]
 
 
 def _row_fault(value: Any) -> str | None:

@@ -85,11 +85,11 @@ def _unquoted(value: str) -> str:
 
 def find_sampler(label: str, schedule: str) -> tuple[str, str]:
     """Sampler and scheduler of the web UI's labels; older ones hold both: `DPM++ 2M Karras`. SettingError: not here."""
-    ours = {ours: ours for ours in SAMPLERS} | {label: name for name, label in SAMPLER_LABELS.items()}
+    ours = {name: name for name in SAMPLERS} | {label.lower(): name for name, label in SAMPLER_LABELS.items()}
     for ending in ("Karras", "Exponential", "SGM Uniform"):
-        if label.endswith(f" {ending}") and label not in ours:
+        if label.endswith(f" {ending}") and label.lower() not in ours:
             label, schedule = label.removesuffix(f" {ending}"), schedule or ending
-    name = ours.get(label, "euler" if label == "Default" else None)
+    name = ours.get(label.lower(), "euler" if label == "Default" else None)
     scheduler = SCHEDULES.get(schedule or "Automatic", schedule)
     if name is None or scheduler not in SCHEDULERS:
         wrong = f"Sampler {label}" if name is None else f"Schedule type {schedule}"

@@ -24,7 +24,7 @@ from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import PROMPTS, file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
 from kolors_lab.core.errors import DataError, SettingError, check_name
-from kolors_lab.core.files import replacing
+from kolors_lab.core.files import replacing, writing
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
 from kolors_lab.sampling.metadata import write_picture
@@ -210,6 +210,8 @@ def comfy_run(
     job = fit(read_workflow(config.file), preset, *folders)
     for note in job.notes:
         (say or (lambda _: None))(note)
+    with writing(config.out):  # said before the work, not after it
+        Path(config.out).mkdir(parents=True, exist_ok=True)
     pipe = load_for(preset, prompts_of(job.graph), config.text_encoder_bits)
     return save_pictures(job, Workbench(pipe).run(job, on_step), config.out, preset.name)
 
@@ -246,12 +248,19 @@ def save_pictures(job: Job, pictures: dict[str, list[Image.Image]], folder: str 
     for key, images in pictures.items():
         prefix = job.graph[key]["inputs"].get("filename_prefix", "preview")
         for index, image in enumerate(images):
-            settings = {"model": model, **settings_of(job.graph, key, index), "width": image.width}
-            settings |= {"height": image.height}
+            settings = {"model": model, **_told(job.graph, key, index), "width": image.width, "height": image.height}
             name = file_prefix(job.graph, prefix, image.size, index, now)
             file = next(f for n in count(1) if not (f := Path(folder, f"{name}_{n:05}_.png")).exists())
             files.append(write_picture(image, file, settings, carried))
     return files
+
+
+def _told(graph: Graph, key: str, index: int) -> dict:
+    """The settings of a picture; none where no sampler made it: the workflow is in the file all the same."""
+    try:
+        return settings_of(graph, key, index)
+    except DataError:
+        return {}
 
 
 def comfy_export(config: ComfyExportConfig) -> Path:

@@ -63,7 +63,9 @@ def read_forms(file: str | Path) -> dict[str, Any]:
     broken = []
     for chunk in (chunk for chunk in (*CHUNKS, OURS) if chunk in texts):
         try:
-            forms[chunk] = _parse(texts[chunk], file)
+            if (form := _parse(texts[chunk], file)) in ({}, [], None):
+                raise DataError(f"{file}: its {chunk} is empty")
+            forms[chunk] = form
         except DataError as error:
             broken.append(error)
     if not any(chunk in forms for chunk in CHUNKS):

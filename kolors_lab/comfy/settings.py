@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kolors_lab.comfy.graph import Graph, filled, is_link, is_picture
+from kolors_lab.comfy.graph import Graph, filled, is_link, is_picture, rows
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.nodes.sampling import KIJAI_SCHEDULERS
 from kolors_lab.core.errors import DataError
@@ -41,7 +41,7 @@ def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
     if "denoise_strength" in inputs:
         sampler, scheduler = KIJAI_SCHEDULERS[inputs["scheduler"]]
         settings |= {"sampler_name": sampler, "scheduler": scheduler, "denoise": inputs["denoise_strength"]}
-    return settings | _size(graph, inputs) | _last_lora(graph, inputs)
+    return settings | _size(graph, inputs) | _loras(graph, inputs)
 
 
 def _is_sampler(node: dict[str, Any]) -> bool:
@@ -73,10 +73,10 @@ def _texts(graph: Graph, inputs: dict[str, Any], index: int) -> dict[str, Any]:
             "prompt_syntax": "plain",
             "batch": len(each),
         }
-    positive = graph[inputs["positive"][0]]["inputs"]
+    positive = _encoder(graph, inputs["positive"])
     if "kolors_embeds" in positive:
         return _texts(graph, {"kolors_embeds": positive["kolors_embeds"]}, index)
-    negative = graph[inputs["negative"][0]]["inputs"] if inputs["negative"] else {}
+    negative = _encoder(graph, inputs["negative"]) if inputs["negative"] else {}
     syntax = positive.get("prompt_syntax", "comfyui")
     return {"prompt": positive["text"], "negative_prompt": negative.get("text", ""), "prompt_syntax": syntax}
 
@@ -88,8 +88,27 @@ def _size(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
     return {ours: source[name] for name, ours in names.items() if name in source}
 
 
-def _last_lora(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
-    source = graph[(inputs.get("model") or inputs.get("kolors_model"))[0]]["inputs"]
-    if "lora_name" not in source:
-        return {}
-    return {"lora": source["lora_name"], "lora_strength": source["strength_model"]}
+def _encoder(graph: Graph, link: list) -> dict[str, Any]:
+    """The inputs of the node that encodes a text, above those that put something else on it, such as a ControlNet."""
+    for _ in range(HOPS):
+        inputs = graph[link[0]]["inputs"]
+        if "text" in inputs or "kolors_embeds" in inputs:
+            break
+        link = inputs["conditioning"] if "conditioning" in inputs else inputs[("positive", "negative")[link[1]]]
+    return inputs
+
+
+def _loras(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The one LoRA as `lora` and `lora_strength`, several as `loras`, pairs of both, the first put on first."""
+    link, found = inputs.get("model") or inputs.get("kolors_model"), []
+    for _ in range(HOPS):
+        if not is_link(link) or link[0] not in graph:
+            break
+        source = graph[link[0]]["inputs"]
+        on = [(row["lora"], row["strength"]) for _, row in rows(graph[link[0]]) if row.get("on", True)]
+        on += [(source["lora_name"], source["strength_model"])] if "lora_name" in source else []
+        found = on + found
+        link = source.get("model") or source.get("kolors_model")
+    if len(found) == 1:
+        return {"lora": found[0][0], "lora_strength": found[0][1]}
+    return {"loras": found} if found else {}
