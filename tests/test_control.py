@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_examples, read_sources
+from kolors_lab.pictures.controls import ControlsConfig, controls, controls_sheet, read_rows
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import GridConfig, grid
 from kolors_lab.sampling.control import (
@@ -309,6 +310,12 @@ def test_controls_that_are_missing_or_unlike_are_named(train_net, tmp_path):
         train_net(control_kind="none")
 
 
+def test_held_out_pictures_are_looked_at_with_their_controls(train_net):
+    folder = train_net(held_out=0.4, validate_every=1)
+    rows = [json.loads(line) for line in (folder.parent / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["validation_loss"] > 0 for row in rows)
+
+
 def test_a_training_cut_short_goes_on_to_the_same_net(train_net, pipe, monkeypatch):
     from safetensors.torch import load_file
 
@@ -327,3 +334,39 @@ def test_a_training_cut_short_goes_on_to_the_same_net(train_net, pipe, monkeypat
     monkeypatch.undo()
     again = load_file(train_net(**config) / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+# A batch -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_controls_gives_pictures_and_a_sheet(pipe, pipe_folder, net, tmp_path):
+    folder = tmp_path / "controls"
+    folder.mkdir()
+    for n in range(2):
+        square(8 * n + 4).save(folder / f"{n}.png")
+    given = {"preset": str(pipe_folder), "control_net": str(net), "folder": str(folder)} | FAST
+    sheet = controls(ControlsConfig(**given, prompt="白马", out=str(tmp_path / "out/sheet.png")), pipe)
+    files = [tmp_path / "out" / name for name in ("001-0.png", "002-1.png")]
+    assert [read_settings(file)["control"].split(":")[0] for file in files] == ["0.png", "1.png"]
+    image = Image.open(sheet)
+    assert image.width > 2 * 64 and image.height > 2 * 64
+    with Image.open(files[0]) as picture:
+        assert "workflow" not in picture.text  # ComfyUI would draw it without its control
+
+
+def test_a_list_of_pairs_fills_the_sheets_targets(tmp_path):
+    for name in ("s", "t"):
+        square().save(tmp_path / f"{name}.png")
+    (tmp_path / "prompt.json").write_text('{"source": "s.png", "target": "t.png", "prompt": "方块"}', encoding="utf-8")
+    (row,) = read_rows(tmp_path)
+    assert (row.control.name, row.target.name, row.prompt) == ("s.png", "t.png", "方块")
+    assert controls_sheet([row], [tmp_path / "t.png"], "canny").width > 3 * 64
+
+
+def test_a_batch_wants_a_net_and_controls(tmp_path):
+    with pytest.raises(SettingError, match="a net is wanted"):
+        ControlsConfig(folder=str(tmp_path))
+    with pytest.raises(DataError, match="holds 0 control pictures"):
+        read_rows(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_rows(tmp_path / "none")
