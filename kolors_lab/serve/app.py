@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
-from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds, meanings
+from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds
 from kolors_lab.core.files import replacing, write_table
 from kolors_lab.sampling.pipeline import GenerateConfig
 from kolors_lab.serve.server import SHORTEST_KEY, is_loopback
@@ -29,11 +29,16 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 PORT = 7860
-LABELS = {  # the fields of GenerateConfig that the page has, in its order
-    "prompt": "提示词", "negative_prompt": "反向提示词", "lora": "LoRA", "lora_strength": "LoRA 强度",
+LABELS = {  # the fields of GenerateConfig that the page has
+    "prompt": "提示词", "negative_prompt": "反向提示词", "lora": "LoRA 文件", "lora_strength": "LoRA 强度",
     "seed": "随机种子", "steps": "步数", "cfg": "引导强度", "sampler_name": "采样器", "scheduler": "调度器",
     "width": "宽", "height": "高",
 }  # fmt: skip
+ROWS = (  # side by side
+    ("prompt",), ("negative_prompt",), ("lora", "lora_strength"), ("seed", "steps", "cfg"),
+    ("sampler_name", "scheduler"), ("width", "height"),
+)  # fmt: skip
+BUTTONS = ["download", "fullscreen"]  # without Gradio's own `share`, which sends a picture to a public place
 COLUMNS = {
     "scene": "旁白 scene",
     "prompt": "提示词 prompt",
@@ -178,13 +183,18 @@ class Desk:
 def _draw_tab(gr: Any, desk: Desk) -> dict[str, Any]:
     with gr.Row():
         with gr.Column():
-            fields = {name: _control(gr, name, desk) for name in LABELS}
+            fields = {}
+            for row in ROWS:
+                with gr.Row():
+                    fields |= {name: _control(gr, name, desk) for name in row}
             button = gr.Button("生成 Generate", variant="primary")
-        picture = gr.Image(label="图 Picture", type="filepath", format="png", interactive=False)
+        picture = gr.Image(
+            label="图 Picture", type="filepath", format="png", interactive=False, buttons=BUTTONS, height=640
+        )
 
     @told(gr)
     def draw(*values: Any, progress: Any = gr.Progress()) -> str:  # noqa: B008  (Gradio's way to ask for one)
-        return str(desk.draw(dict(zip(LABELS, values, strict=True)), lambda step, total: progress((step, total))))
+        return str(desk.draw(dict(zip(fields, values, strict=True)), lambda step, total: progress((step, total))))
 
     button.click(draw, list(fields.values()), picture, concurrency_id="drawing", api_name="draw")
     return fields
@@ -200,8 +210,8 @@ def _story_tab(gr: Any, desk: Desk) -> None:
     with gr.Row():
         lora, strength = _control(gr, "lora", desk), _control(gr, "lora_strength", desk)
     button = gr.Button("讲故事 Tell it", variant="primary")
-    page = gr.Image(label="整页 Page", type="filepath", format="png", interactive=False)
-    panels = gr.Gallery(label="每格 Panels", columns=4, format="png")
+    page = gr.Image(label="整页 Page", type="filepath", format="png", interactive=False, buttons=BUTTONS)
+    panels = gr.Gallery(label="每格 Panels", columns=4, format="png", buttons=BUTTONS)
 
     @told(gr)
     def tell(
@@ -251,16 +261,15 @@ def told(gr: Any) -> Callable:
 
 
 def _control(gr: Any, name: str, desk: Desk) -> Any:
-    """The control of a field of GenerateConfig: its label, its meaning, its bounds, its default or the preset's."""
+    """The control of a field of GenerateConfig: its label, its choices, its default or the preset's."""
     hint, label = hints(GenerateConfig)[name], f"{LABELS[name]} {name}"
     default = getattr(GenerateConfig(preset=desk.config.preset).resolve(desk.preset), name)
-    info = meanings(GenerateConfig)[name].partition(";")[0]
     if name == "lora":
         return gr.Dropdown([(NO_LORA, ""), *desk.loras()], value="", label=label)
     for bound in bounds(hint):
         if isinstance(bound, OneOf):
-            return gr.Dropdown(list(bound.names), value=default, label=label, info=info)
+            return gr.Dropdown(list(bound.names), value=default, label=label)
     if kinds(hint)[0] in (int, float):
         whole = kinds(hint)[0] is int
-        return gr.Number(default, label=label, info=info, precision=0 if whole else None)
-    return gr.Textbox(default, label=label, info=info, lines=3 if name == "prompt" else 1)
+        return gr.Number(default, label=label, precision=0 if whole else None)
+    return gr.Textbox(default, label=label, lines=3 if name == "prompt" else 1)
