@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from kolors_lab.core.errors import DataError
+from kolors_lab.core.errors import DataError, KolorsLabWarning
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import Example, check_examples, read_examples
 
@@ -126,6 +127,59 @@ def test_check_examples_counts_the_faults_and_says_what_helps(tmp_path):
     examples = [Example(good, "甲"), Example(good, ""), Example(tmp_path / "gone.png", "乙")]
     with pytest.raises(DataError, match=r"good\.png has no caption, and 1 more like it.*juice"):
         check_examples(examples)
+
+
+# Sets as they are in the wild ----------------------------------------------------------------------------------------
+
+CASES = Path(__file__).parent / "cases" / "sets"
+
+
+def test_hidden_files_of_macos_and_windows_are_passed_over():
+    examples = read_examples(CASES / "macos_dotfiles")
+    assert [example.image.name for example in examples] == ["0.png", "1.png", "2.png"]
+    check_examples(examples)
+
+
+def test_avif_and_jfif_are_read_and_heic_is_named():
+    examples = {example.image.suffix: example for example in read_examples(CASES / "avif_jfif_heic")}
+    check_examples([examples[suffix] for suffix in (".png", ".jfif", ".avif")])
+    with pytest.raises(DataError, match="HEIC, which is not read here; save it as JPEG"):
+        check_examples([examples[".heic"]])
+
+
+def test_a_txt_beside_a_table_that_says_something_else_is_named():
+    with pytest.warns(KolorsLabWarning, match=r"in metadata\.csv count, not those of .*0000\.txt and 1 more"):
+        read_examples(CASES / "txt_beside_csv")
+
+
+def test_kohyas_folders_count_as_often_as_they_say(tmp_path):
+    for name, place in (("a", "10_sks girl"), ("b", "2_class"), ("c", "more"), ("d", ".")):
+        save(tmp_path / place / f"{name}.png")
+        (tmp_path / place / f"{name}.txt").write_text(r"saber \(fate\)", encoding="utf-8")
+    found = {example.image.stem: (example.weight, example.text) for example in read_examples(tmp_path)}
+    assert found == {name: (weight, "saber (fate)") for name, weight in zip("abcd", (10, 2, 1, 1), strict=True)}
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "loop.png"])
+def test_a_name_that_cannot_be_a_files_is_refused(tmp_path, name):
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    write_jsonl(tmp_path, json.dumps({"text": "甲", "image": name}))
+    with pytest.raises(DataError) as error:
+        check_examples(read_examples(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_caption_in_gbk_is_offered_and_not_guessed(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes("二次元，少女".encode("gbk"))
+    with pytest.raises(DataError, match="in GBK it begins “二次元，少女”: if that is right, save it again as UTF-8"):
+        read_examples(tmp_path)
+
+
+def test_a_huge_field_of_a_table_is_named(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,text\n1.jpg," + "a" * 140_000 + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"metadata\.csv line \d: not CSV"):
+        read_examples(tmp_path)
 
 
 # Pictures ------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ RARE = "一个龘🐎少女"  # in no vocabulary: three and four bytes
              ("sky", 1.4641), (".", 1.1)],
         ),
         ("webui", "[(少女)]，时间：晚上", [("少女，时间：晚上", 1)]),
+        ("webui", "(少女：１．３)，马", [("少女", 1.3), ("，马", 1)]),  # as a Chinese keyboard has it
         ("webui", "（古风），[少女]", [("（古风），", 1), ("少女", 0.909091)]),
         # ComfyUI: a number replaces what brackets around it say; square brackets are text
         ("comfyui", "((a:1.2) b) [c] (d)", [("a", 1.2), (" b", 1.1), (" [c] ", 1), ("d", 1.1)]),
@@ -64,6 +65,9 @@ def test_each_syntax_means_what_its_own_program_means(syntax, text, spans):
         ("comfyui", "(a", 1, "never closed"),
         ("compel", "(a, b).blend(1, 2)", 6, "blend"),
         ("compel", "a)", 2, "closes nothing"),
+        ("webui", "a, __hair__", 4, "wildcards"),
+        ("comfyui", "a, embedding:bad", 4, "invert"),
+        ("webui", "(" * 300, 101, "more than 100 brackets"),
     ],
 )
 def test_an_error_points_at_the_character(syntax, text, character, reason):
@@ -123,6 +127,19 @@ def test_choices_come_from_the_seed():
     assert parse(choose(text, 7))[-1].text.endswith("，{a}")
     with pytest.raises(SettingError, match=r"character 3: this .* stands alone"):
         choose("少女{紫色", 0)
+
+
+@pytest.mark.parametrize("text", ["{0.7::a|b}", "{2$$a|b}", "{a|0.3::b}"])
+def test_choices_of_another_program_are_refused(text):
+    with pytest.raises(SettingError, match="only plain choices are made here"):
+        choose(text, 0)
+
+
+@pytest.mark.parametrize("text", ["(" * 300_000, "{" * 300_000, "<lora:" * 50_000, "[" * 300_000])
+@pytest.mark.parametrize("read", [parse, lambda text: choose(text, 0), extract_loras])
+def test_endless_prompts_are_refused_at_once(read, text):
+    with pytest.raises(SettingError, match="300000 characters, at most 10000 are read"):
+        read(text)
 
 
 def test_lora_tags_come_out_of_the_prompt():

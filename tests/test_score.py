@@ -118,6 +118,16 @@ def test_stray_and_broken_files_are_named_and_left_out(preset, tmp_path):
     assert sorted(name for name, _ in result.left_out) == ["cut.png", "empty.png", "notes.txt"]
 
 
+def test_a_picture_too_narrow_to_be_scored_is_left_out(preset, tmp_path):
+    folder = pictures(tmp_path / "set", 2)
+    Image.new("1", (65_500, 1)).save(folder / "line.png")  # 272 bytes; made 32 px tall, it would take 200 MB
+    result = score_folder(preset, folder)
+    assert result.left_out == [("line.png", "a picture of 65500 x 1 px is too narrow to be scored")]
+    assert len(result.scores) == 2
+    with pytest.raises(DataError, match="line.png: .*too narrow"):
+        score_official(preset, folder)
+
+
 @pytest.mark.parametrize("content", ["missing", "empty", "stray"])
 def test_a_folder_without_pictures_is_an_error_not_a_zero(preset, tmp_path, content):
     folder = tmp_path / "set"

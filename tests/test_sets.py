@@ -25,6 +25,8 @@ from kolors_lab.dataset.sets import DataConfig, read_sets
         ({"caption_delete": ("水墨画",)}, "一幅水墨画，少女", "一幅，少女"),
         ({"caption_delete": ("高清", "全身")}, "少女、全身、杰作、高清", "少女、杰作"),
         ({"caption_replace": ("女孩=少女", "二次元=")}, "二次元，小女孩", "小少女"),
+        ({"caption_delete": ("red",)}, "bored, covered, redhead, red dress, 红", "bored, covered, redhead, dress, 红"),
+        ({"caption_replace": ("cat=dog",)}, "cat, catalogue", "dog, catalogue"),
         ({"caption_prefix": "全身", "add_trigger": True}, "少女", "二次元，全身，少女"),
     ],
 )

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jfif", ".heic", ".heif")
 
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # none that starts another program, as EPS does
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # none that starts another program, as EPS does
 
 
 MAX_SIDE = 65_500  # px, JPEG's limit: a longer picture could not be written back
@@ -42,7 +42,9 @@ def open_image(file: str | Path) -> Image.Image:
             raise DataError(f"{file} is empty (0 bytes)")
         # Pillow's bomb warning and broken EXIF: judged here, not printed; catch_warnings is not safe in threads
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        with Image.open(file, formats=FORMATS) as image:
+        Image.init()
+        formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF only where Pillow was built with it
+        with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
             image.load()
@@ -52,8 +54,18 @@ def open_image(file: str | Path) -> Image.Image:
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist") from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        reason = "no picture in a format known here" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = _format(file) if isinstance(error, Image.UnidentifiedImageError) else error
         raise DataError(f"{file} cannot be read as a picture ({reason})") from error
+
+
+def _format(file: Path) -> str:
+    """Why Pillow does not know a file: by its first bytes, since suffixes lie."""
+    with file.open("rb") as stream:
+        head = stream.read(12)
+    if head[4:8] == b"ftyp":  # the container of AVIF and HEIC
+        kind = "AVIF" if head[8:12] in (b"avif", b"avis") else "HEIC"
+        return f"a picture in the format {kind}, which is not read here; save it as JPEG or PNG"
+    return "no picture in a format known here"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

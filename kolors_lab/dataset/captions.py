@@ -65,10 +65,10 @@ def rewrite(text: str, config: CaptionConfig) -> str:
     """The caption as training sees it; delete, replace, prefix, trigger, in this order."""
     changed = text
     for word in config.caption_delete:
-        changed = changed.replace(word, "")
+        changed = _replace(changed, word, "")
     for pair in config.caption_replace:
         old, _, new = pair.partition("=")
-        changed = changed.replace(old, new)
+        changed = _replace(changed, old, new)
     if changed != text:
         changed = join(parts(re.sub("、+", "、", changed)), text)  # no commas left over where a word was
     if config.caption_prefix:
@@ -76,6 +76,13 @@ def rewrite(text: str, config: CaptionConfig) -> str:
     if (config.add_trigger or config.class_word) and config.trigger_word not in changed:
         changed = join([config.called, changed], text)
     return changed
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    """Chinese, which has no spaces, anywhere; Latin script as whole words only: red leaves bored and covered alone."""
+    before, after = (r"(?<![A-Za-z0-9])" if c.isascii() and c.isalnum() else "" for c in (old[0], old[-1]))
+    after = after and r"(?![A-Za-z0-9])"
+    return re.sub(before + re.escape(old) + after, lambda _: new, text)
 
 
 def shuffled(text: str, number: int) -> str:

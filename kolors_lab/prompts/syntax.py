@@ -1,4 +1,4 @@
-"""Prompts: weights on words for Kolors' ChatGLM encoder, choices by lot, and LoRA tags.
+"""Prompts: weights on words for Kolors' ChatGLM encoder, choices at random, and LoRA tags.
 
 Weights follow ComfyUI's rule, z' = z_empty + (z - z_empty) * w, on the tokens of a weighted span. ChatGLM is causal:
 a token's state also holds what stands before it, so the theory is weak; benchmarks/prompt_weights.py measures it.
@@ -12,22 +12,20 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import SettingError
 
-if TYPE_CHECKING:
-    pass
-
 SYNTAXES = ("webui", "comfyui", "compel", "plain")
 LIMIT = 10.0  # weights beyond ±10 leave nothing that the UNet has ever seen
+LONGEST, DEEPEST = 10_000, 100  # characters of a prompt (256 tokens are read), brackets within each other
 UP, DOWN = 1.1, 0.9  # a pair of brackets, or compel's + and -
 
-NUMBER = re.compile(r":\s*([+-]?[\d.]+)\s*(?=\))")  # (word:1.3)
+NUMBER = re.compile(r"[:：]\s*([+-]?[\d.．]+)\s*(?=\))")  # (word:1.3), and as a Chinese keyboard has it
 MARKS = re.compile(r"(\++|-+)(?=[\s,，.。、；;)]|$)")  # word++
 SUFFIX = re.compile(r"\++|-+|\d*\.?\d+")  # (words)++ or (words)1.3
 WORD = re.compile(r"[^\s,，.。、；;()+]+$")
 CHOICE = re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}")
+WEIGHED = re.compile(r"(?:^|\|)\s*[\d.-]+\s*(?:::|\$\$)")  # {0.7::a|b}, {2$$a|b}
 LORA = re.compile(r"<lora:([^<>:]*)((?::[^<>:]*)*)>")
 ESCAPED = "()[]{}|+-\\"
 REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the way out
@@ -42,6 +40,8 @@ REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the
 NOT_YET = {
     r"<(?:lora|lyco|hypernet):": "a tag is no text: say as loras which "
     "folder its file is in, or give the file as lora, and lora_strength",
+    r"(?<!\w)__[\w/*-]{1,60}__(?!\w)": "wildcards from files are not read here: write their words, {red|blue}",
+    r"\bembedding:\S": "embeddings are not found by name here: learn a word with `kolors-lab invert`, give it as word",
     r"(?<!\\)\{": "choices like {a|b} are settled first: prompts.choose(text, seed)",
 }
 WIDE = {r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"}
@@ -77,6 +77,7 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
     """
     if syntax not in SYNTAXES:
         raise SettingError(f"prompt_syntax = {syntax!r}: must be one of {', '.join(SYNTAXES)}")
+    _check_length(text)
     if syntax == "plain":
         return [Span(text)] if text else []
     for pattern, reason in (REFUSED.get(syntax, {}) | NOT_YET | ({} if syntax == "compel" else WIDE)).items():
@@ -91,6 +92,13 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
         joined = spans.pop().text if spans and spans[-1].weight == weight else ""
         spans.append(Span(joined + piece.text, weight))
     return spans
+
+
+def _check_length(text: str) -> None:
+    if len(text) > LONGEST:
+        raise SettingError(
+            f"prompt: {len(text)} characters, at most {LONGEST} are read; the model itself takes 256 tokens"
+        )
 
 
 def _error(text: str, at: int, reason: str) -> SettingError:
@@ -108,7 +116,7 @@ def _brackets(text: str, syntax: str) -> list[_Piece]:
             pieces[-1].text += text[i + 1]
             i += 2
         elif char == "(" or (char == "[" and not round_only):
-            opened.append((char, i, len(pieces)))
+            _open(text, char, i, pieces, opened)
             pieces.append(_Piece("", i + 1))
             i += 1
         elif number and opened and opened[-1][0] == "(":
@@ -130,12 +138,13 @@ def _compel(text: str) -> list[_Piece]:
     """compel's marks: + and - behind a word or a bracket, a number behind a bracket."""
     pieces, opened, i = [_Piece("", 0)], [], 0
     while i < len(text):
-        char, marks, word = text[i], MARKS.match(text, i), WORD.search(pieces[-1].text)
+        char, marks = text[i], MARKS.match(text, i)
+        word = marks and WORD.search(pieces[-1].text)
         if char == "\\" and text[i + 1 : i + 2] and text[i + 1] in ESCAPED:
             pieces[-1].text += text[i + 1]
             i += 2
         elif char == "(":
-            opened.append((char, i, len(pieces)))
+            _open(text, char, i, pieces, opened)
             pieces.append(_Piece("", i + 1))
             i += 1
         elif char == ")":
@@ -143,7 +152,7 @@ def _compel(text: str) -> list[_Piece]:
             _scale(inner, _marked(suffix[0]) if suffix else 1.0)
             i = suffix.end() if suffix else i + 1
             pieces.append(_Piece("", i))
-        elif marks and word:
+        elif word:
             pieces[-1].text = pieces[-1].text[: word.start()]
             pieces.append(_Piece(word[0], i - len(word[0]), _marked(marks[0])))
             i = marks.end()
@@ -153,6 +162,12 @@ def _compel(text: str) -> list[_Piece]:
             i += 1
     _all_closed(text, opened)
     return pieces
+
+
+def _open(text: str, char: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]]) -> None:
+    if len(opened) == DEEPEST:
+        raise _error(text, at, f"more than {DEEPEST} brackets within each other; write a weight, as (少女:1.3)")
+    opened.append((char, at, len(pieces)))
 
 
 def _scale(pieces: Sequence[_Piece], factor: float, fixed: bool = False) -> None:
@@ -167,7 +182,7 @@ def _marked(marks: str) -> float:
 
 def _number(text: str, at: int, number: str) -> float:
     try:
-        return float(number)
+        return float(number.replace("．", "."))
     except ValueError:
         raise _error(text, at, f"{number} is no number; write it like (少女:1.3)") from None
 
@@ -192,9 +207,12 @@ def _all_closed(text: str, opened: list[tuple[str, int, int]]) -> None:
 
 
 def choose(text: str, seed: int) -> str:
-    """Settle each `{a|b|c}` by lot, inner ones first: equal seeds choose alike. SettingError for a lone brace."""
+    """Settle each `{a|b|c}` at random, inner ones first: equal seeds choose alike. SettingError for a lone brace."""
+    _check_length(text)
     lot = random.Random(seed)
     while found := CHOICE.search(text):
+        if odd := WEIGHED.search(found[1]):
+            raise _error(text, found.start(1) + odd.start(), "only plain choices are made here: write {a|b}")
         text = text[: found.start()] + lot.choice(found[1].split("|")) + text[found.end() :]
     if lone := re.search(r"(?<!\\)[{}]", text):
         raise _error(text, lone.start(), f"this {lone[0]} stands alone; write {{a|b}} or \\{lone[0]}")
@@ -206,6 +224,7 @@ def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
 
     Of the web UI's two numbers the last counts: a Kolors LoRA sits on the UNet only. Raises SettingError.
     """
+    _check_length(text)
     loras = []
     for tag in LORA.finditer(text):
         name, number = tag[1].strip(), tag[2].rpartition(":")[2].strip()

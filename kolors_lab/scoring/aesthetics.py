@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 GATE = 6.0  # the challenge: a mean below 6 is invalid
 BATCH = 32
+NARROWEST = 50  # long side / short side: made as wide as the model sees, a longer picture takes gigabytes
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,15 @@ def score_images(scorer: Scorer, images: Sequence[Image.Image], batch_size: int 
 
 
 def _prepare(scorer: Scorer, image: Image.Image) -> torch.Tensor:
-    """(1, 3, side, side): resized, cropped and normalised as the predictor was trained."""
+    """(1, 3, side, side): resized, cropped and normalised as the predictor was trained. DataError if too narrow."""
+    check_shape(image)
     return scorer.processor(images=image.convert("RGB"), return_tensors="pt")["pixel_values"]
+
+
+def check_shape(image: Image.Image) -> None:
+    """Raise DataError for a picture so narrow that its short side cannot be brought to the model's in memory."""
+    if max(image.size) > NARROWEST * min(image.size):
+        raise DataError(f"a picture of {image.width} x {image.height} px is too narrow to be scored")
 
 
 def _forward(scorer: Scorer, pixels: Sequence[torch.Tensor]) -> list[float]:
@@ -231,7 +239,11 @@ def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = N
     scorer = scorer or load_scorer(preset)
     for file in files:
         try:
-            inputs = scorer.processor(images=Image.open(file), return_tensors="pt")
+            image = Image.open(file)
+            check_shape(image)  # before the processor makes it as tall as the model sees
+            inputs = scorer.processor(images=image, return_tensors="pt")
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"{file}: the challenge's own function stops at this file; take it out") from error
         with torch.no_grad():
