@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from models.classifier import groups
 from models.common import BUILD, DATA, SIZE, found, key_of, stored, to_tensor
 from PIL import Image
 from world.scenes import ATTRIBUTES
@@ -99,9 +98,15 @@ def in_batches(model, shown: np.ndarray, batch: int = 64) -> torch.Tensor:
 
 
 def answers(shown: np.ndarray) -> dict[str, np.ndarray]:
-    """Per attribute the index of the classifier's answer for each picture, (N,)."""
-    logits = in_batches(lambda pixels: classifier()(pixels).logits, shown)
-    return {name: group.argmax(1).numpy() for name, group in zip(ATTRIBUTES, groups(logits), strict=True)}
+    """Per attribute the index of the classifier's answer for each picture, (N,); -1 for what it was never asked."""
+    logits = in_batches(lambda pixels: classifier()(pixels).logits, shown).numpy()
+    labels = [label.split("=", 1) for _, label in sorted(classifier().config.id2label.items())]
+    said = {}
+    for name, known in ATTRIBUTES.items():
+        columns = [i for i, (attribute, _) in enumerate(labels) if attribute == name]
+        values = np.array([known.index(labels[i][1]) for i in columns])
+        said[name] = values[logits[:, columns].argmax(1)] if columns else np.full(len(shown), -1)
+    return said
 
 
 def faces(shown: np.ndarray) -> list[list[Face]]:
