@@ -330,6 +330,15 @@ def test_a_layer_larger_than_any_is_refused_before_it_is_made(file):
         read_lora(file)
 
 
+def test_many_small_factors_do_not_fill_the_memory(file, monkeypatch):
+    """90 x 90 twice, 65 kB, are a layer of 8100 x 8100: a thousand such would be gigabytes, whatever the names."""
+    monkeypatch.setattr("kolors_lab.lora.formats.ROOM", 2**10)
+    names = (f"down_blocks.{n}.resnets.0.time_emb_proj" for n in range(3))
+    save_file({f"{name}.lokr_w{k}": torch.randn(20, 20) for name in names for k in (1, 2)}, file)
+    with pytest.raises(ModelError, match="larger than any of Kolors"):
+        read_lora(file, alpha=1.0)
+
+
 @pytest.mark.parametrize("name", ["gone", "a\0b", "x" * 5000])
 def test_a_name_that_no_file_has_is_one_line(name):
     with pytest.raises(ModelError, match="does not exist"):
@@ -344,6 +353,17 @@ def test_a_folder_without_a_lora_says_so_and_inputs_stay_as_they_are(tmp_path):
     read_lora(folder)
     lora_show(LoraShowConfig(str(folder)))
     assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()} == before
+
+
+def test_by_command_what_is_guessed_is_told_and_nothing_orders_the_terminal_about(file, tmp_path, capsys):
+    from kolors_lab.cli import main
+
+    header = {"title": "\x1b]0;owned\x07 \x1b[2Jnice \u202etxt", "\x1b[31mname": "v"}
+    assert main(["lora", "show", str(simple(file, header))]) == 0
+    told = capsys.readouterr()
+    assert "nice" in told.out and not set("\x1b\x07\u202e") & set(told.out + told.err)
+    assert main(["lora", "convert", str(file), str(tmp_path / "out.safetensors"), "--to", "comfyui"]) == 0
+    assert "guessed to be the rank" in capsys.readouterr().err
 
 
 SEEDS = [(CASES / "kohya_alpha2_rank4.safetensors").read_bytes(), (CASES / "lycoris_lokr.safetensors").read_bytes()]

@@ -52,6 +52,7 @@ OTHER = {  # adapters that no LoRA can stand for, by a part of theirs
 ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
 KEY = re.compile(rf"(?P<name>.+?)[._](?P<part>{ENDS})(\.default)?(\.weight)?")
 LIMIT = 256  # rank up to which LoHa and LoKr are written out in full
+ROOM = 2**24  # bytes for each rank of all layers together: 4 GiB at 256, where every layer of Kolors takes 3.3
 
 
 class Layer(NamedTuple):
@@ -122,7 +123,7 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
         keys, texts = _sort(file, names)
         found = {name: {part: _tensor(file, key, read(key)) for part, key in of.items()} for name, of in keys.items()}
     said = Said({"lora_alpha": alpha}) if alpha is not None else said_of(file, header, form)
-    layers, lost, guessed = {}, 0.0, set()
+    layers, lost, guessed, written = {}, 0.0, set(), 0
     for name, parts in found.items():
         own = None if alpha is not None or "alpha" not in parts else _own_alpha(file, name, parts["alpha"])
         layer, share = _layer(file, name, parts, own, said, rank)
@@ -130,6 +131,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
             layer = layer._replace(alpha=float(layer.rank))
             guessed.add(layer.rank)
         layers[name], lost = layer, max(lost, share)
+        written += layer.down.nbytes + layer.up.nbytes
+        if written > max(ROOM * rank, file.stat().st_size):
+            raise ModelError(f"LoRA {file} writes out to more than {written / 1e9:.1f} GB, larger than any of Kolors")
     lora = Lora(layers, {key: value for key, value in header.items() if not OWN.fullmatch(key)})
     ends = {part[:5] for parts in found.values() for part in parts}
     kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
