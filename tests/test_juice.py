@@ -4,7 +4,11 @@ import csv
 import io
 import json
 import logging
+import os
+import platform
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from helpers import make_scorer
 from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.dataset.cleaning import CleanConfig, clean, run_recipe
+from kolors_lab.dataset.cleaning import CleanConfig, _workplace, clean, run_recipe
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.models import presets as models
@@ -272,7 +276,7 @@ def test_failure_leaves_the_earlier_set(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kolors_lab.dataset.cleaning._write_csv", full)
+    monkeypatch.setattr("kolors_lab.dataset.cleaning.write_table", full)
     with pytest.raises(DataError, match=r"cannot write .*clean: No space left on device"):
         clean(config)
     assert files(tmp_path / "clean") == before
@@ -338,3 +342,14 @@ def test_perceptual_hash_knows_a_copy_from_another_picture():
     image = drawing(0)
     assert distance(perceptual_hash(image), perceptual_hash(image.resize((480, 432)))) <= 6
     assert distance(perceptual_hash(image), perceptual_hash(drawing(1))) > 60
+
+
+def test_what_a_killed_run_left_is_swept_and_a_living_ones_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f".juice-{platform.node()}-{pid}-x" for pid in (dead.pid, os.getpid())]
+    for name in names:
+        (tmp_path / name / "made").mkdir(parents=True)
+    with _workplace(tmp_path / "clean") as work:
+        assert {file.name for file in tmp_path.iterdir()} == {names[1], work.name}
+    assert [file.name for file in tmp_path.iterdir()] == names[1:]

@@ -79,6 +79,8 @@ def test_an_earlier_story_is_not_left_looking_current(preset, pipe, tmp_path):
     )
     assert sorted(p.name for p in (tmp_path / "panels").iterdir()) == ["1.png", "2.png"]
     assert read_settings(tmp_path / "panels" / "2.png")["prompt"] == "白马"
+    aside = [read_settings(p)["prompt"] for p in sorted((tmp_path / "earlier").iterdir())]
+    assert aside == ["少女，1", "少女，2", "少女，3"]  # kept: drawing them may have taken an hour
     assert not (tmp_path / "page.png").exists()
     assert steps[-1] == (2, 2)
 

@@ -14,7 +14,7 @@ from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
 from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import data_dir, fingerprint
+from kolors_lab.core.files import data_dir, fingerprint, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import wearing
@@ -145,9 +145,9 @@ def tell_story(
 ) -> list[Path]:
     """Draw one panel per scene as `out/panels/N.png`; panels already there with equal settings are kept.
 
-    `pipe` may be a function that loads the pipeline: it is called only if something is to be drawn. `on_step(done,
-    total)` counts the panels; `look` is what they have in common. ModelError if the LoRA is of another model, DataError
-    if a file in the way is not ours.
+    Those of other settings go to `out/earlier`. `pipe` may be a function that loads the pipeline: it is called only if
+    something is to be drawn. `on_step(done, total)` counts the panels; `look` is what they have in common. ModelError
+    if the LoRA is of another model, DataError if a file in the way is not ours.
     """
     folder = Path(out) / "panels"
     look = look or Look()
@@ -158,7 +158,7 @@ def tell_story(
     missing = {file: settings for file, settings in wanted.items() if file in stale or not file.exists()}
     with artist(pipe if missing else None, lora, lora_strength) as drawing:
         for file in stale:  # only now, when model and LoRA are known to be good
-            file.unlink()
+            _set_aside(file)
         for page in pages if missing or stale else ():
             page.unlink(missing_ok=True)
         for file, settings in wanted.items():
@@ -166,6 +166,14 @@ def tell_story(
                 _caption(file, settings)
         draw_files(drawing, missing, together, on_step, len(wanted), look)
     return list(wanted)
+
+
+def _set_aside(panel: Path) -> None:
+    """Move a panel that no longer fits to `earlier/` beside the panels: drawing it may have taken an hour."""
+    earlier = panel.parents[1] / "earlier" / f"{panel.stem}-{fingerprint(panel)}.png"
+    with writing(earlier):
+        earlier.parent.mkdir(exist_ok=True)
+        panel.replace(earlier)
 
 
 def _model_hash(folder: Path) -> str:

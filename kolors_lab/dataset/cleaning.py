@@ -7,17 +7,21 @@ it replaces a whole batch by nothing when one picture in it cannot be read, and 
 from __future__ import annotations
 
 import contextlib
-import csv
+import glob
 import multiprocessing
 import os
+import platform
+import shutil
 import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import writing
+from kolors_lab.core.files import write_table, writing
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import Example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
@@ -240,25 +244,29 @@ def _write(made: Path, rows: list[Row], rejected: list, funnel: list, recipe: di
     for file in (made / "train").iterdir():
         if file.name not in kept:
             file.unlink()
-    _write_csv(made / "train" / "metadata.csv", ("file_name", "text"), kept.items())
-    _write_csv(made / "rejected.csv", ("file", "reason"), rejected)
+    write_table(made / "train" / "metadata.csv", ("file_name", "text"), kept.items())
+    write_table(made / "rejected.csv", ("file", "reason"), rejected)
     draw(funnel).savefig(made / "funnel.png", dpi=100)
     with (made / "recipe.yaml").open("w", encoding="utf-8") as stream:
         stream.write("# What kolors-lab juice ran, after it had opened every picture\n")
         yaml.safe_dump(recipe, stream, sort_keys=False, allow_unicode=True)
 
 
-def _write_csv(file: Path, columns: tuple[str, ...], rows: Any) -> None:
-    with file.open("w", encoding="utf-8-sig", newline="") as stream:  # the BOM makes Excel read Chinese
-        writer = csv.writer(stream)
-        writer.writerows([columns, *rows])
-
-
 @contextlib.contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`: moving from there into place is one rename on one disk."""
+    """A temporary folder beside `out`: moving from there into place is one rename on one disk.
+
+    Its name tells machine and process, so that what a killed run left is known and swept.
+    """
+    mine = f".juice-{platform.node()}-"
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".juice-", dir=out.parent, ignore_cleanup_errors=True) as work:
+    for old in out.parent.glob(f"{glob.escape(mine)}*"):
+        process = old.name.removeprefix(mine).partition("-")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{mine}{os.getpid()}-", dir=out.parent, ignore_cleanup_errors=True
+    ) as work:
         yield Path(work)
 
 
