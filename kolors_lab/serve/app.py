@@ -206,7 +206,10 @@ def _story_tab(gr: Any, desk: Desk) -> None:
 
     scenes = [[getattr(scene, name) for name in COLUMNS] for scene in read_story(story_file(None))]
     title = gr.Textbox(DEFAULT_TITLE, label="标题 title")
-    table = gr.Dataframe(scenes, headers=list(COLUMNS.values()), type="array", wrap=True, label="分镜 scenes")
+    table = gr.Dataframe(
+        scenes, headers=list(COLUMNS.values()), type="array", wrap=True, label="分镜 scenes",
+        column_widths=["14%", "46%", "30%", "10%"],
+    )  # fmt: skip
     with gr.Row():
         lora, strength = _control(gr, "lora", desk), _control(gr, "lora_strength", desk)
     button = gr.Button("讲故事 Tell it", variant="primary")
