@@ -104,6 +104,9 @@ def test_comfy_api_simplified_gets_its_pictures(port, loaded, tmp_path):
     (data,) = client.queue_and_wait_images(simplified.ComfyWorkflowWrapper(graph), "SaveImage").values()
     over = {"image": tmp_path / "start.png", "denoise": 0.5, "seed": 9}
     assert same(opened(data), generate(loaded, "白马", "夜空", **over, **wanted, prompt_syntax="plain"))
+    graph[key_of(graph, "SaveImage")]["inputs"]["images"] = [key_of(graph, "LoadImage"), 0]  # no sampler on the way
+    (data,) = client.queue_and_wait_images(simplified.ComfyWorkflowWrapper(graph), "SaveImage").values()
+    assert same(opened(data), Image.open(tmp_path / "start.png"))
 
 
 def test_comfy_cli_runs_a_workflow(port, tmp_path):
