@@ -1,6 +1,7 @@
-"""Numbers that others' code made: k-diffusion's samplers on an analytic denoiser, ComfyUI's noise levels for Kolors.
+"""Numbers that others' code made: k-diffusion's samplers on an analytic denoiser, noise levels for Kolors by ComfyUI's published formulas.
 
-How they were made: golden/make_samplers.py; golden/schedules.json says it itself.
+How they were made: golden/make_samplers.py ran k-diffusion's own code. golden/schedules.json was worked out from the
+formulas by hand: it catches slips of ours, not an error in that transcription.
 """
 
 from __future__ import annotations

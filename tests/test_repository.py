@@ -85,9 +85,10 @@ def test_locks_are_the_two_supported_lines():
 
 
 def test_no_dependency_has_an_upper_bound(project):
-    """A cap could make pip replace the torch or transformers of a machine that works."""
+    """A cap could make pip replace the torch or transformers of a machine that works; OpenCV 5 has no face finder."""
     for text in project["project"]["dependencies"]:
-        assert all(part.operator == ">=" for part in Requirement(text).specifier), text
+        if (requirement := Requirement(text)).name != "opencv-python-headless":
+            assert all(part.operator == ">=" for part in requirement.specifier), text
 
 
 def commands(readme: str) -> list[str]:
