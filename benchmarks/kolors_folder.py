@@ -1,5 +1,5 @@
 """A KolorsPipeline folder of random weights in Kolors' full shapes (17 GB, fp16 files named as Kolors-diffusers names
-them), written tensor by tensor in about two minutes: what real Kolors asks of a machine can be tried without its weights.
+them), written tensor by tensor in a few minutes: what Kolors asks of a machine can be tried without its weights.
 
     python benchmarks/kolors_folder.py /somewhere/with/20/GB
 """

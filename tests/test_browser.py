@@ -18,7 +18,7 @@ CODE = "[...document.querySelectorAll('.widget-textarea textarea')].at(-1).value
 def test_prompt_lab(pipe_folder, tmp_path):
     notebook = write_notebook(
         tmp_path / "lab.ipynb",
-        "from kolors_lab.notebook.labs import PromptLab\nfrom kolors_lab.models.presets import get_preset, load_pipeline",
+        "from kolors_lab import PromptLab, get_preset, load_pipeline",
         f"pipe = load_pipeline(get_preset({str(pipe_folder)!r}))",
         f"PromptLab({str(pipe_folder)!r}, pipe, out='lab', steps=2, width=64, height=64)",
     )
@@ -84,7 +84,7 @@ def saves_and_loads(page, folder):
 def test_grid_lab(pipe_folder, tmp_path):
     notebook = write_notebook(
         tmp_path / "grid.ipynb",
-        "from kolors_lab.notebook.labs import GridLab\nfrom kolors_lab.models.presets import get_preset, load_pipeline",
+        "from kolors_lab import GridLab, get_preset, load_pipeline",
         f"pipe = load_pipeline(get_preset({str(pipe_folder)!r}))",
         f"GridLab({str(pipe_folder)!r}, pipe, out='grid.png', steps=1, width=64, height=64)",
     )

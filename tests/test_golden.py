@@ -1,4 +1,4 @@
-"""Numbers that others' code made: k-diffusion's samplers on an analytic denoiser, noise levels for Kolors by ComfyUI's published formulas.
+"""Numbers that others' code made, k-diffusion's samplers on an analytic denoiser; noise levels by ComfyUI's formulas.
 
 How they were made: golden/make_samplers.py ran k-diffusion's own code. golden/schedules.json was worked out from the
 formulas by hand: it catches slips of ours, not an error in that transcription.
