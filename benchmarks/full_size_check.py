@@ -3,7 +3,7 @@
 Makes the folder of random weights, then runs what a learner runs first, each command in a process of its own: doctor,
 two training steps, one picture of two steps, the LoRA converted, a score by a random ViT-L predictor. Of each it
 prints seconds and the most anonymous memory (mapped files are the system's to drop), beside the plan. --room kills a
-plan. --room kills a command that takes more, as a container would.
+command that takes more, as a container would.
 
     python benchmarks/full_size_check.py FOLDER --size 512 --room 14
 """
