@@ -23,8 +23,9 @@ from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.lora.formats import read_lora
 from kolors_lab.models.hub import leads_out
+from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline
-from kolors_lab.models.presets import get_preset, pipeline_path
+from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.scoring.aesthetics import GATE, carried, passes
 
@@ -239,7 +240,7 @@ def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Re
         raise DataError(f"{config.folder}: no panels images/1.png, … in it; give the folder of a submission")
     settings = [read_settings(file) for file in pictures]
     preset = get_preset(config.preset or settings[0]["model"])
-    if settings[0].get("model_hash") not in (None, fingerprint(pipeline_path(preset))):
+    if settings[0].get("model_hash") not in (None, model_fingerprint(preset)):
         raise DataError(f"{config.folder}: another model than {preset.name} drew its panels; name it with --preset")
     pipe = pipe or load_pipeline(preset)
     try:

@@ -21,9 +21,10 @@ from kolors_lab.core.files import fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
 from kolors_lab.dataset.cleaning import CleanConfig, clean
 from kolors_lab.models.device import pick_device
+from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.memory import plan
-from kolors_lab.models.presets import get_preset, local_path, pipeline_path
+from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.sampling.pipeline import check_sampling, load_for, prompts_of
 from kolors_lab.scoring.aesthetics import find_scorer, judge, load_scorer, score_folder
 from kolors_lab.training.loop import TrainConfig, is_trained, train
@@ -112,7 +113,7 @@ class Run:
         """Every step in turn, each with all that its outcome depends on: settings, and inputs by their fingerprint."""
         c, out, do, results = self.config, self.out, steps.do, {}
         preset = {"preset": asdict(self.preset)}
-        model = {"model": fingerprint(pipeline_path(self.preset)), **preset}
+        model = {"model": model_fingerprint(self.preset), **preset}
         story = {"story": fingerprint(self.story), "title": self.title, **model}
         results["juice"] = do("juice", {"data": fingerprint(self.data), **preset}, ["clean"], self.clean, True)
         lora = {"clean": fingerprint(out / "clean"), "steps": c.steps, "rank": c.rank, "seed": c.seed, **model}

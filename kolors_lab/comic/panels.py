@@ -6,7 +6,6 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from kolors_lab.core.files import data_dir, fingerprint, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import wearing
-from kolors_lab.models.presets import get_preset, pipeline_path
+from kolors_lab.models.identity import model_fingerprint
+from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import read_settings
@@ -176,17 +176,6 @@ def _set_aside(panel: Path) -> None:
         panel.replace(earlier)
 
 
-def _model_hash(folder: Path) -> str:
-    """The model's fingerprint, taken anew only where a file of it has changed: a form asks at every keystroke."""
-    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
-    return _hash_of(folder, tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
-
-
-@lru_cache(maxsize=4)
-def _hash_of(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
-    return fingerprint(folder)
-
-
 def panel_settings(
     scenes: Sequence[StoryScene],
     preset: Preset,
@@ -203,7 +192,7 @@ def panel_settings(
     for scene in scenes:
         legible(scene.scene)
     look = look or Look()
-    model = {"model_hash": _model_hash(Path(pipeline_path(preset)))}  # tells a model from another of the same name
+    model = {"model_hash": model_fingerprint(preset)}  # tells a model from another of the same name
     common["lora"] = lora and str(lora)
     texts = [{key: getattr(s, key) for key in ("prompt", "negative_prompt", "seed")} for s in scenes]
     configs = [

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.core.files import fingerprint, replacing
+from kolors_lab.core.files import replacing
 from kolors_lab.core.images import AI_GENERATED
 from kolors_lab.lora.adapter import set_loras, unload_lora
-from kolors_lab.models.presets import get_preset, pipeline_path
+from kolors_lab.models.identity import model_fingerprint
+from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import (
@@ -196,7 +197,7 @@ def grid(
     """
     preset, pictures = get_preset(config.preset), {}
     wanted = {place: settle_tags(cell) for place, cell in cells(config).items()}
-    model = fingerprint(pipeline_path(preset))
+    model = model_fingerprint(preset)
     files = {place: _file(config, picture_settings(cell, preset), model) for place, cell in wanted.items()}
     loaded: list[tuple[str, float]] = []
     try:

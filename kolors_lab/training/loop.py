@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError
-from kolors_lab.core.files import fingerprint, write_config
+from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import unload_lora
 from kolors_lab.lora.formats import read_lora
 from kolors_lab.models.device import pick_dtype
+from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline, need_quantization, place
 from kolors_lab.models.memory import memory_used, training_plan
-from kolors_lab.models.presets import get_preset, pipeline_path
+from kolors_lab.models.presets import get_preset
 from kolors_lab.training.beside import beside
 from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
 from kolors_lab.training.checkpoint import claim, load_state, states, stop_signals
@@ -341,7 +342,7 @@ def is_trained(config: TrainConfig) -> bool:
 
 def _mark(config: TrainConfig, preset: Preset, examples: list[Example]) -> str:
     """16 hex digits that say what a LoRA was trained from."""
-    made_of = {**identity(config, examples), "preset": preset.name, "model": fingerprint(pipeline_path(preset))}
+    made_of = {**identity(config, examples), "preset": preset.name, "model": model_fingerprint(preset)}
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
 
