@@ -63,7 +63,7 @@ def copies_its_code(page):
     page.get_by_role("button", name="Copy code").click()
     page.get_by_role("button", name="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == page.evaluate(CODE) and copied.startswith("from kolors_lab.sampling.pipeline import")
+    assert copied == page.evaluate(CODE) and copied.startswith("from kolors_lab import GenerateConfig")
 
 
 def saves_and_loads(page, folder):

@@ -202,7 +202,7 @@ def test_a_prompt_that_cannot_be_read_is_refused_before_anything_is_loaded(tmp_p
 
 
 def test_a_missing_lora_is_said_before_the_model_is_loaded(pipe_folder, tmp_path):
-    with pytest.raises(DataError, match="gone"):
+    with pytest.raises(ModelError, match="gone"):
         generate_file(GenerateConfig(preset=str(pipe_folder), lora=str(tmp_path / "gone.safetensors")))
 
 

@@ -314,7 +314,7 @@ def _uni_step(
     x = _euler(x, looks[0], sigma, sigma_next)
     if not others:
         return x
-    gaps = np.array([math.log(sigma / sigma) / h for sigma in ends])
+    gaps = np.array([math.log(level / sigma) / h for level in ends])
     phi, factorial, right = math.expm1(h) / h - 1, 1, []
     for k in range(1, len(gaps) + 1):
         right.append(phi * factorial / scale(h))
