@@ -12,6 +12,7 @@ import argparse
 import difflib
 import inspect
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -72,9 +73,10 @@ ABOUT = "Train a LoRA on Kolors and tell a story in eight pictures. To begin: ko
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl+C."""
+    """Run one command; the exit code: 0, 2 for bad input (one line on stderr), 130 after Ctrl+C or SIGTERM."""
     _mend_streams()
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a closed session tidies up as Ctrl+C does
         return run(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
         return _say("stopped; run the same command again to go on", STOPPED)

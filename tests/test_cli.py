@@ -229,6 +229,18 @@ def test_ctrl_c_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     assert "stopped" in failure(capsys)
 
 
+def test_sigterm_while_cleaning_leaves_nothing_behind(tmp_path):
+    make_set(tmp_path / "raw")
+    code = (
+        "import os, signal; from kolors_lab.cli import main; from kolors_lab.dataset import cleaning; "
+        "cleaning.run_recipe = lambda *_: os.kill(os.getpid(), signal.SIGTERM) or iter(()); "
+        "raise SystemExit(main(['juice', '--data', 'raw', '--out', 'clean']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and "stopped" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["raw"]
+
+
 def test_chinese_is_printed_where_the_locale_is_c(tmp_path):
     done = run(
         "story", "--story", str(tmp_path / "故事.csv"), LC_ALL="C", LANG="C", PYTHONUTF8="0", PYTHONIOENCODING=""
