@@ -244,6 +244,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(pipe, tmp_path, mon
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error:Adapter .* was active")
 def test_wearing_gives_back_what_the_pipeline_wore_and_an_empty_chain_wears_nothing(pipe, make, tmp_path):
     """A file that says "no LoRA" must not have been drawn with the caller's."""
     base, mine, other = (

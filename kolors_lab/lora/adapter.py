@@ -161,9 +161,9 @@ def wearing(pipe: KolorsPipeline, chain: Chain) -> Iterator[None]:
             unet.disable_lora()
         yield
     finally:
-        unet.delete_adapters([name for name in unet.peft_config if name.startswith(WORN)])
         unet.set_adapter(before)
         unet.enable_lora()
+        unet.delete_adapters([name for name in unet.peft_config if name.startswith(WORN)])  # none is active any more
 
 
 def _fitting(pipe: KolorsPipeline, chain: Chain) -> list[tuple[Lora, str]]:
