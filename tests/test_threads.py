@@ -1,4 +1,4 @@
-"""OpenMP's threads: passive waiting, no more of them than a container allows, and never over what a user has set."""
+"""OpenMP's threads: no more of them than a container allows, and never over what a user has set."""
 
 import os
 import subprocess
@@ -29,16 +29,15 @@ def test_the_quota_of_a_container(tmp_path, files, worth):
 def test_what_a_user_has_set_stays(tmp_path, monkeypatch):
     (tmp_path / "cpu.max").write_text("100000 100000")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8), raising=False)
-    fresh, own = {}, {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "3"}
+    fresh, own = {}, {"OMP_NUM_THREADS": "3"}
     settle_threads(fresh, tmp_path)
     settle_threads(own, tmp_path)
-    assert fresh == {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    assert own == {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "3"}
+    assert fresh == {"OMP_NUM_THREADS": "1"}
+    assert own == {"OMP_NUM_THREADS": "3"}
 
 
 @pytest.mark.parametrize("code", ["import kolors_lab", "import kolors_lab.cli"])
-def test_it_is_settled_before_torch_is_loaded(code):
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
-    code = f"import os, sys; {code}; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ, check=True)
-    assert run.stdout.split() == ["PASSIVE", "False"]
+def test_it_is_settled_without_loading_torch(code):
+    code = f"import sys; {code}; print('kolors_lab.core.threads' in sys.modules, 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]
