@@ -1,8 +1,8 @@
 """How many of OpenMP's threads start in this process, said before torch loads it: the environment is read only once.
 
-By default they are as many as the machine has cores, whatever a container allows. How they wait is left alone: on an idle
-machine of two cores passive waiting made a training step three times as slow (0.94 against 0.33 s), however much it
-spares a busy neighbour. What a user has set stays.
+By default they are as many as the machine has cores, whatever a container allows. How they wait is left alone: on an
+idle machine of two cores passive waiting made a training step three times as slow (0.94 against 0.33 s), however much
+it spares a busy neighbour. What a user has set stays.
 """
 
 from __future__ import annotations
