@@ -25,14 +25,6 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
-def computes_in_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16; one without them emulates it, several times slower."""
-    import torch
-
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
-
-
 def pick_dtype(device: torch.device | str) -> torch.dtype:
     """float32 on a CPU; bfloat16 on a GPU that computes in it (a T4 only pretends to), else float16."""
     import torch
