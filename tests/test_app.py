@@ -104,18 +104,24 @@ def field(view, name):
     return view.get_by_label(f"{LABELS[name]} {name}").locator("visible=true").first
 
 
+def put(view, name, value):
+    from playwright.sync_api import expect
+
+    place = field(view, name)
+    expect(place).not_to_have_value("", timeout=PATIENCE)  # the page sets its own value while it builds itself
+    place.fill(value)
+    place.blur()
+    expect(place).to_have_value(value, timeout=PATIENCE)
+
+
 def draws(view, folder):
-    field(view, "prompt").fill("白马，王子")
-    for name, value in {"seed": "7", "steps": "2", "width": "64", "height": "64"}.items():
-        field(view, name).fill(value)
-        field(view, name).blur()
+    for name, value in {"prompt": "白马，王子", "seed": "7", "steps": "2", "width": "64", "height": "64"}.items():
+        put(view, name, value)
     view.screenshot(path=folder / "form.png", full_page=True)
-    field(view, "width").fill("65")
-    field(view, "width").blur()
+    put(view, "width", "65")
     view.get_by_role("button", name="生成 Generate").click()
     view.get_by_text("must be a multiple of 8").first.wait_for()
-    field(view, "width").fill("64")
-    field(view, "width").blur()
+    put(view, "width", "64")
     view.get_by_role("button", name="生成 Generate").click()
     image = view.locator("img[src*='picture.png']").first
     image.wait_for()
@@ -126,7 +132,7 @@ def draws(view, folder):
 
 
 def reads(view, folder):
-    field(view, "seed").fill("1")
+    put(view, "seed", "1")
     view.get_by_role("tab", name="读图 Read a picture").click()
     view.locator("input[type=file]").first.set_input_files(folder / "saved.png")
     view.get_by_text("saved.png").first.wait_for()
