@@ -277,6 +277,16 @@ IN_THE_WILD = {  # all of them tell the same two scenes
     '"2": {"title": "入梦", "prompt": "少女，路旁"}}',
     "JSON lines": '{"scene": "上课", "prompt": "少女，教室"}\n{"scene": "入梦", "prompt": "少女，路旁"}',
     "JSON columns": '{"scenes": ["上课", "入梦"], "prompts": ["少女，教室", "少女，路旁"]}',
+    "JSON by caption": '{"prompts": {"上课": "少女，教室", "入梦": "少女，路旁"}}',
+    "one of two": "**场景 1/2：上课**\n提示词：少女，教室\nScene 2 of 2: 入梦\nPrompt: 少女，路旁",
+    "equals signs": "场景1：上课\n提示词=少女，教室\n场景2：入梦\nprompt = 少女，路旁",
+    "as Taiwan writes": "場景1：上课\n提示詞：少女，教室\n場景2：入梦\n提示詞：少女，路旁",
+    "head and prompt in a line": "**第1幕：上课** 提示词：少女，教室\n**第2幕：入梦** 提示词：少女，路旁",
+    "settings in a line": "1. 上课\n提示词：少女，教室\n参数：Steps: 20, CFG: 5, Seed: 42\n2. 入梦\n提示词：少女，路旁",
+    "prompts as bullets": "1. 上课\n提示词：\n- 少女\n- 教室\n2. 入梦\n提示词：\n- 少女，\n- 路旁",
+    "emphasis within": "1. 上课：**少女**，*教室*\n2. 入梦：**少女**，路旁",
+    "chapters by number": "第一章 上课\n提示词：少女，教室\n第二章 入梦\n提示词：少女，路旁",
+    "shots": "分镜头1：上课\n提示词：少女，教室\n分镜头2：入梦\n提示词：少女，路旁",
 }
 
 
@@ -323,6 +333,14 @@ def test_answers_that_people_posted(file, scenes):
         ("<think>\n1. 上课：二次元，少女", "still thinking"),
         ("scene,prompt\na,b\na," + "9" * 140_000, "line 3: 140002 characters"),
         ("scene,prompt,seed\na,b,1e999", "line 2: seed = inf"),
+        ("1. 上课：少女，教室；负面提示词：模糊", "scene 1: the prompt holds the label “负面提示词”"),
+        ("1. Class: girl, room (negative prompt: blurry)", "the prompt holds the label “negative prompt”"),
+        ("1. 上课：少女，教室 --ar 1:1 --v 6", "“--ar” is an option of another program"),
+        ("scene,prompt,prompt\na,b,c", "line 1: the column prompt stands there twice"),
+        ('[{"prompt": "a"}]\n修改后：\n[{"prompt": "b"}]', "lists begin in lines 1, 3; leave only the one"),
+        ('[{"prompt": "a"}]\n\n|场景|提示词|\n|---|---|\n|b|c|', "the scenes from line 5 on stand beside others"),
+        ('1. 上课\n提示词：a\n2. 梦\n提示词：b\n\n{"scene": "c", "prompt": "d"}', "from line 1 on stand beside others"),
+        ("|序号|提示词|\n|-|-|\n|1|a|\n\n|序号|提示词|\n|-|-|\n|1|b|", "tables begin in lines 1, 5"),
     ],
 )
 def test_what_is_not_understood_is_refused_by_line(text, said):
@@ -349,6 +367,15 @@ def test_what_is_not_used_is_named():
     table = "| 场景 | 提示词 | 光线 |\n|---|---|---|\n| 上课 | 少女，坐着 | 柔和 |"
     assert read_script(table).unused == ("“光线”",)
     assert read_script("1. a：b，c\n2. d：e，f\n\n通用正向提示词：杰作\n").unused == ("line 4 “通用正向提示词：杰作”",)
+
+
+def test_advice_behind_the_last_scene_is_not_its_own():
+    """What follows an empty line behind the last scene, and no other has, is said of the whole story."""
+    script = read_script("1. a：b，c\n2. d：e，f\n\n反向提示词：模糊\n\n| 参数 | 建议 |\n|---|---|\n| 步数 | 30 |\n")
+    assert [(s.negative_prompt, s.steps) for s in script.scenes] == [("模糊", None)] * 2
+    assert script.unused == ("line 8 “| 步数 | 30 |”",)
+    script = read_script("1. a\n提示词：b\n\n步数：20\n2. d\n提示词：e\n\n步数：30\n")
+    assert [scene.steps for scene in script.scenes] == [20, 30]
 
 
 @pytest.mark.parametrize("rest", [" " * 60_000, "#" * 60_000, "(" * 60_000, "*" * 40_000, "|-" * 20_000, "[{" * 20_000])

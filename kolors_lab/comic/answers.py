@@ -5,46 +5,33 @@ Four shapes, tried in this order: JSON, Markdown tables, CSV, a numbered list (`
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kolors_lab.comic.listing import read_list
+from kolors_lab.comic.listing import ONE, TONGUES, read_list
+from kolors_lab.comic.rows import Answer, named, quoted, said
 from kolors_lab.comic.words import (
-    AROUND,
     MARKUP,
-    NAMES,
     SHARED,
     clean,
-    is_numbering,
     key_of,
     label_of,
-    only_counts,
+    number_of,
 )
 from kolors_lab.core.errors import DataError
 
-Row = tuple[str, dict[str, Any]]  # where it stands, and its texts by column
 SHAPES = "a table (CSV or Markdown) with the columns scene,prompt,negative_prompt,seed, a numbered list, or JSON"
 LONGEST, LONGEST_LINE, MOST = 1 << 20, 50_000, 1000  # characters of a text and of a line, scenes
 THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)  # its opening tag may be missing
 FENCE = re.compile(r"^[ \t>]{0,9}(?:```|~~~).*$\n?", re.MULTILINE)
 VALUE = re.compile(r'(?:[\[{]\s{0,99}){1,9}["“]')  # where a JSON object or list may begin
 FULL_WIDTH = str.maketrans("｛｝｜", "{}|")
-
-
-@dataclass
-class Answer:
-    """What was read: rows, parts said above them, and what was not used: things with a name, and mere prose."""
-
-    rows: list[Row]
-    said: dict[str, str] = field(default_factory=dict)
-    unused: list[str] = field(default_factory=list)
-    prose: list[str] = field(default_factory=list)
 
 
 def read_answer(text: str, name: str) -> Answer:
@@ -59,6 +46,7 @@ def read_answer(text: str, name: str) -> Answer:
         if (answer := reader(text, name)) is not None:
             if len(answer.rows) > MOST:
                 raise DataError(f"{name}: {len(answer.rows)} scenes; a story has at most {MOST}")
+            _check_alone(answer, name)
             _share(answer, text)
             return answer
     raise DataError(f"{name}: no story found in it; give {SHAPES}")
@@ -71,6 +59,19 @@ def _without_thoughts(text: str, name: str) -> str:
     if re.search("<think(?:ing)?>", text, re.IGNORECASE):
         raise DataError(f"{name}: the chat model was still thinking when its answer ended; ask for the answer again")
     return FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)
+
+
+def _check_alone(answer: Answer, name: str) -> None:
+    """DataError where the text around the rows tells a story, too: a table, a list with labels, a longer list."""
+    other = None
+    with contextlib.suppress(DataError):  # what cannot be read is prose
+        if table := _markdown(answer.rest, name):
+            other = table.rows[0][0]
+        elif found := read_list(answer.rest, name):
+            scenes = found[0]
+            other = f"line {scenes[0].line}" if scenes[0].labelled or len(scenes) > len(answer.rows) else None
+    if other:
+        raise DataError(f"{name}: the scenes from {other} on stand beside others; {ONE}")
 
 
 def _share(answer: Answer, text: str) -> None:
@@ -96,12 +97,21 @@ def _json(text: str, name: str) -> Answer | None:
     if not values:
         return None
     answer, scenes = Answer([]), []
+    whole = [value for value, _, _ in values]
     try:
-        _collect(values[0] if len(values) == 1 else values, scenes, answer)
+        stories = [place for value, place, _ in values if not _has_prompt(value) and _holds_scenes(value)]
+        if len(stories) > 1:
+            lines = ", ".join(str(text.count("\n", 0, place) + 1) for place in stories[:9])
+            raise DataError(f"{name}: lists begin in lines {lines}; {ONE}")
+        _collect(whole[0] if len(whole) == 1 else whole, scenes, answer)
     except RecursionError:
         raise DataError(f"{name}: JSON nested too deeply to be a story") from None
     if not scenes:
         raise DataError(f"{name}: no prompt found in its JSON; each scene needs a prompt")
+    for _, start, end in reversed(values):
+        text = text[:start] + "\n" * text.count("\n", start, end) + text[end:]
+    answer.rest = text
+    answer.prose = [quoted(n, line) for n, line in enumerate(text.splitlines()) if line.strip(MARKUP)]
     for n, record in enumerate(scenes, 1):
         row, unused = named(record, f"{name}: scene {n}", n)
         answer.rows.append((f"scene {n}", row))
@@ -109,8 +119,8 @@ def _json(text: str, name: str) -> Answer | None:
     return answer
 
 
-def _values(text: str, name: str) -> Iterator[Any]:
-    """Every JSON object or list in a text. DataError for one that is not whole, or says one thing twice."""
+def _values(text: str, name: str) -> Iterator[tuple[Any, int, int]]:
+    """Each JSON object or list in a text, where it begins and ends. DataError: not whole, or a thing said twice."""
     decoder, place = json.JSONDecoder(object_pairs_hook=_pairs), 0
     while start := VALUE.search(text, place):
         try:
@@ -119,7 +129,7 @@ def _values(text: str, name: str) -> Iterator[Any]:
             raise DataError(f"{name}: JSON nested too deeply to be a story") from None
         except ValueError as error:
             raise DataError(f"{name}: not whole JSON ({error}); ask the chat model for it again") from error
-        yield value
+        yield value, start.start(), place
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,8 +142,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _collect(value: Any, scenes: list[Any], answer: Answer) -> None:
     """The objects with a prompt, in their order, whatever they are wrapped in; texts beside them are parts."""
-    if isinstance(value, Mapping) and (rows := _parallel(value)):
+    if isinstance(value, Mapping) and (rows := _parallel(value) or _by_caption(value)):
         scenes += rows
+        answer.said |= {key: text for key, text in value.items() if isinstance(text, str)}
     elif isinstance(value, Mapping) and _has_prompt(value):
         scenes.append(value)
     elif isinstance(value, Mapping):
@@ -162,6 +173,14 @@ def _parallel(value: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
+def _by_caption(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{"prompts": {"上课": "…", "入梦": "…"}} as one record a scene; none where it is not of this shape."""
+    tables = (item for key, item in value.items() if key_of(key) == "prompt" and isinstance(item, Mapping))
+    table: Mapping[str, Any] = next(tables, {})
+    plain = all(isinstance(text, str) and not key_of(key) and key.lower() not in TONGUES for key, text in table.items())
+    return [{"scene": key, "prompt": text} for key, text in table.items()] if plain and len(table) > 1 else []
+
+
 def _has_prompt(value: Any) -> bool:
     return isinstance(value, Mapping) and any(key_of(str(key)) == "prompt" for key in value)
 
@@ -180,9 +199,13 @@ def _markdown(text: str, name: str) -> Answer | None:
     drawn = [rule for rule in rules if "prompt" in map(key_of, _cells(lines[rule - 1]))]
     if not drawn:
         return None
-    answer, used = Answer([], *_said(lines[: drawn[0] - 1])), set(range(drawn[0] + 1))
+    answer, used = Answer([], *said(lines[: drawn[0] - 1])), set(range(drawn[0] + 1))
+    first = [lines[rule + 1 : rule + 2] for rule in drawn]
+    counted = [rule for rule, row in zip(drawn, first, strict=True) if row and number_of(_cells(row[0])[0]) == 1]
+    if len(counted) > 1:  # a draft and a better one? Acts go on counting
+        raise DataError(f"{name}: tables begin in lines {', '.join(map(str, counted[:9]))}; {ONE}")
     for rule in drawn:
-        header = _cells(lines[rule - 1])
+        header = _header(_cells(lines[rule - 1]), name, rule)
         for n in itertools.takewhile(lambda n: "|" in lines[n], range(rule + 1, len(lines))):
             cells = _cells(lines[n])
             if len(cells) > len(header):
@@ -190,8 +213,16 @@ def _markdown(text: str, name: str) -> Answer | None:
                 raise DataError(f"{name}: line {n + 1}: {len(cells)} cells instead of {len(header)}; {hint}")
             _table_row(answer, dict(zip(header, cells, strict=False)), name, n + 1)
             used |= {rule - 1, rule, n}
-    answer.prose += [_quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
+    answer.prose += [quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
+    answer.rest = "\n".join("" if n in used else line for n, line in enumerate(lines))
     return answer
+
+
+def _header(cells: list[str], name: str, line: int) -> list[str]:
+    """The columns' names. DataError for one that stands there twice: only the last would be read."""
+    if twice := [cell for cell, count in Counter(cells).items() if count > 1 and cell]:
+        raise DataError(f"{name}: line {line}: the column {twice[0]} stands there twice; leave one out")
+    return cells
 
 
 def _is_rule(line: str) -> bool:
@@ -209,7 +240,10 @@ def _csv(text: str, name: str) -> Answer | None:
     lines = text.splitlines(keepends=True)
     marks = [max(",\t;", key=line.count) for line in lines]
     headers = [[clean(cell) for cell in line.split(mark)] for line, mark in zip(lines, marks, strict=True)]
-    above = next((n for n, header in enumerate(headers) if sum(bool(key_of(cell)) for cell in header) > 1), None)
+    names = [
+        [key_of(cell) for cell in header if not re.search("[:：]", cell)] for header in headers
+    ]  # `Seed: 42` is none
+    above = next((n for n, header in enumerate(names) if sum(map(bool, header)) > 1), None)
     if above is None:
         return None
     header, mark = headers[above], marks[above]
@@ -217,7 +251,8 @@ def _csv(text: str, name: str) -> Answer | None:
         raise DataError(
             f"{name}: line {above + 1}: no column prompt; the columns are scene,prompt,negative_prompt,seed"
         )
-    answer, reader = Answer([], *_said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
+    _header(header, name, above + 1)
+    answer, reader = Answer([], *said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
     try:
         for cells in reader:
             line = above + 1 + reader.line_num
@@ -245,73 +280,10 @@ def _list(text: str, name: str) -> Answer | None:
     if not found:
         return None
     scenes, above, behind = found
-    answer = Answer([], *_said(text.splitlines()[:above]))
+    answer = Answer([], *said(text.splitlines()[:above]))
     for scene in scenes:
         row = {"scene": ""} | scene.row if scene.labelled else scene.row
         answer.rows.append((f"scene {scene.number}", row))
         answer.unused += scene.unused
     answer.prose += behind
     return answer
-
-
-# What all of them share -----------------------------------------------------------------------------------------------
-
-
-def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
-    """A record with our names for its columns, and the columns that are not used; others stay, as a scene's own parts.
-
-    Of two captions or prompts the first that says something counts; a bare number is no caption.
-    """
-    row: dict[str, Any] = {}
-    unused = []
-    for column, value in _flat(record if isinstance(record, Mapping) else {"prompt": record}):
-        name = key_of(column)
-        text = _text(value)
-        if name == "scene" and only_counts(text, n):
-            row.setdefault("scene", "")
-        elif name and row.get(name) and text:
-            unused.append(column)
-        elif name:
-            row[name] = row.get(name) or text
-        elif near := get_close_matches(column, NAMES, 1, 0.8):
-            raise DataError(f"{where}: a column is called {column}; is {near[0]} meant?")
-        elif text and not is_numbering(column):
-            row[column.strip()] = text
-    if isinstance(record, Mapping) and row.get("prompt"):
-        row.setdefault("scene", "")
-    return row, unused
-
-
-def _flat(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """The columns of a record, those of an object within it beside them: {"prompt": {"positive": …, "negative": …}}."""
-    for column, value in record.items():
-        if not isinstance(value, Mapping):
-            yield str(column), value
-            continue
-        for inner, part in value.items():
-            own = key_of(str(inner))
-            yield (str(inner) if own else str(column) if key_of(str(column)) else str(inner)), part
-
-
-def _text(value: Any) -> str:
-    """A cell as text; a list of texts becomes one with commas, what pandas calls missing nothing."""
-    if isinstance(value, list):
-        return "，".join(text for text in map(_text, value) if text)
-    return "" if value is None or value != value else str(value).strip()
-
-
-def _said(lines: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """What stands above the scenes: parts, `# 衣服：绿色长裙`, `- **衣服** = 绿色长裙`; nothing unused; prose."""
-    found, prose = {}, []
-    for n, line in enumerate(lines):
-        plain = line.strip().strip('"').rstrip(",;\t")  # spreadsheets fill a line up with commas
-        label = label_of(plain) or label_of(plain.replace("=", "：", 1))
-        if label and label[1] and not re.search(r"[\s|{}]", label[0]):
-            found[label[0]] = label[1]
-        elif plain.strip(MARKUP):
-            prose.append(_quoted(n, plain))
-    return found, [], prose
-
-
-def _quoted(n: int, line: str) -> str:
-    return f"line {n + 1} “{line.strip(AROUND)[:40]}”"

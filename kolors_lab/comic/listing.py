@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kolors_lab.comic.words import MARKUP, SHARED, clean, joined, key_of, label_of, number_of
+from kolors_lab.comic.words import MARKUP, SHARED, SIMPLE, clean, joined, key_of, label_of, number_of
 from kolors_lab.core.errors import DataError
 
 N = r"(\d{1,3}|[一二三四五六七八九十]{1,3}|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
-UNIT = "场景|分镜|画面|镜头|图片|部分|插图|场|格|张图|张|幕|幅|镜|页|集|段|话|图"
+N += r"(?:\s?(?:[/／]|of)\s?\d{1,3})?"  # 1/8, 1 of 8
+UNIT = "场景|分镜头|分镜|画面|镜头|图片|部分|插图|场|格|张图|张|幕|幅|镜|页|集|段|话|章|节|回|图"
 END = r"(?:\s{0,5}个)?(?=[\W_]|$)[^\w\s{(（<\"“\[]{0,6}\s{0,5}(.*)$"
 WORD_HEAD = re.compile(
     rf"^[\W_]{{0,12}}(?:第\s?{N}\s?个?\s?(?:{UNIT})|"
-    rf"(?:场景|分镜|画面|镜头|图片|插图|图|幕|scene|panel|shot|image|picture|page|frame)\s?[#＃:：.]?\s?(?:no\.?\s?)?{N}){END}",
+    rf"(?:场景|分镜头|分镜|画面|镜头|图片|插图|图|幕|scene|panel|shot|image|picture|page|frame)\s?[#＃:：.]?\s?(?:no\.?\s?)?{N}){END}",
     re.IGNORECASE,
 )
 BARE_HEAD = re.compile(
@@ -32,6 +33,8 @@ TITLED = re.compile(r"^([^：:，,()（）|]{1,30}?)\s{0,5}(?:[：:]|—{1,3}|\s
 NAMED = re.compile(
     r"^[（(【《「]([^（(）)】》」:：]{1,30})[）)】》」]\s{0,5}(?:[：:—-]{1,3}\s{0,5}(\S.*))?$"
 )  # （上课）：古风，…
+ONE = "leave only the one whose scenes are to be drawn"
+ITEM = re.compile(r"^\s{0,20}[-*+•·]\s")
 RULE = re.compile(r"^[\s|:—_*=-]{3,}$")
 LONG = ("prompt", "negative_prompt")  # what may go on in the next line
 TONGUES = ("中文", "中文版", "chinese", "zh", "cn", "英文", "英文版", "english", "en")  # labels below 提示词：
@@ -46,6 +49,7 @@ class Listed:
     row: dict[str, Any] = field(default_factory=dict)
     labelled: bool = False  # whether its prompt stands behind a label: then all other labels are known to be none
     unused: list[str] = field(default_factory=list)
+    late: dict[str, str] = field(default_factory=dict)  # lines behind an empty one: of this scene, or of all of them?
     odd: list[str] = field(default_factory=list)  # lines amid a prompt that are no part of it: an error
     after: list[str] = field(default_factory=list)  # lines behind an empty one: an error, unless they end the answer
 
@@ -65,9 +69,10 @@ def read_list(text: str, name: str) -> tuple[list[Listed], int, list[str]] | Non
     whole = [run for run in found if all(s.row.get("prompt") and (s.labelled or s.row.get("scene")) for s in run)]
     if len(whole) > 1 or (not whole and len(found) > 1):
         places = ", ".join(str(run[0].line) for run in found[:9])
-        raise DataError(f"{name}: lists begin in lines {places}; leave only the one whose scenes are to be drawn")
+        raise DataError(f"{name}: lists begin in lines {places}; {ONE}")
     run = whole[0] if whole else found[0]
     _check_run(run, name)
+    _leave_advice(run)
     after = found[found.index(run) + 1 :]
     return run, run[0].line - 1, run[-1].after + [_quoted(lines, s.line - 1) for other in after for s in other]
 
@@ -76,8 +81,8 @@ def _heads(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
     """Line → (number, what follows). Where scenes are called 场景1, plain numbers count something else."""
     words, bare = {}, {}
     for n, line in enumerate(lines):
-        if found := WORD_HEAD.match(line):
-            words[n] = (number_of(found[1] or found[2]), found[3])
+        if found := WORD_HEAD.match(line.translate(SIMPLE)):
+            words[n] = (number_of(found[1] or found[2]), line[found.start(3) :])
         elif found := (BARE_HEAD.match(line) or HEADING.match(line)):
             *numbers, rest = found.groups()
             bare[n] = (number_of(next(number for number in numbers if number)), rest)
@@ -103,7 +108,7 @@ def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
 def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -> Listed:
     """One scene: its head and the lines up to the next."""
     scene, foreign = Listed(number, start + 1), []
-    opened = _take_head(scene, clean(rest.lstrip(MARKUP)))  # the field that a line without a label goes on with
+    opened = _take_head(scene, rest.lstrip(MARKUP))  # the field that a line without a label goes on with
     closed = False  # an empty line ends that, unless nothing stands there yet
     for n in range(start + 1, end):
         bare, label, quoted = clean(lines[n].lstrip(MARKUP)), _label(lines[n]), _quoted(lines, n)
@@ -116,6 +121,8 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
             scene.unused += [quoted] if field_name == "prompt" else []
             opened = None
         elif field_name or (label and label[0].lower() in TONGUES):
+            if closed and field_name not in ("scene", "prompt", *scene.row):
+                scene.late[field_name] = quoted
             opened, closed = _take_label(scene, quoted, *label, opened), False
         elif label and not closed and opened in LONG and scene.row.get(opened, "").endswith(("，", ",", "、")):
             scene.odd.append(quoted)  # a part of the prompt, or a label? nobody knows
@@ -125,7 +132,9 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
         elif label or opened is None or (closed and scene.row.get(opened)):
             (scene.after if closed or opened is None else scene.odd).append(quoted)
         elif opened:
-            scene.row[opened] = joined(scene.row.get(opened, ""), bare)
+            before = scene.row.get(opened, "")
+            listed = before and ITEM.match(lines[n]) and not before.endswith(("，", ",", "、"))  # - 少女, - 教室
+            scene.row[opened] = joined(f"{before}，" if listed else before, bare)
             closed = False
         else:  # it goes on with a label that is not used
             foreign.append(quoted)
@@ -146,6 +155,11 @@ def _label(line: str) -> tuple[str, str] | None:
 def _take_head(scene: Listed, rest: str) -> str | None:
     """What follows a number: `caption：prompt`, `提示词：prompt`, or one of them; the field that stays open."""
     inner = ""
+    halves = re.split(r"\*\*|[|｜]", rest, maxsplit=1)
+    if len(halves) == 2 and _is_label(halves[1]):  # **上课** 提示词：古风，少女
+        inner, rest = clean(halves[0].rstrip("：: ")), halves[1].lstrip(MARKUP)
+        scene.row["scene"] = inner
+    rest = clean(rest)
     if again := WORD_HEAD.match(rest):  # 1. 场景1：上课; 1. 第1格：古风，少女
         inner, rest = rest[: again.start(3)].strip("：: "), clean(again[3])
     label = label_of(rest)
@@ -158,6 +172,11 @@ def _take_head(scene: Listed, rest: str) -> str | None:
     elif rest:
         scene.row["scene"] = clean(rest.rstrip("：:"))
     return "prompt"
+
+
+def _is_label(text: str) -> bool:
+    label = label_of(text)
+    return label is not None and bool(key_of(label[0]))
 
 
 def _take_label(scene: Listed, quoted: str, label: str, value: str, opened: str | None) -> str | None:
@@ -180,6 +199,21 @@ def _check_run(run: Sequence[Listed], name: str) -> None:
     for scene in run:
         if wrong := scene.odd + scene.after * (scene is not run[-1]):
             raise DataError(f"{name}: {wrong[0]} is neither prompt nor a known label; mend or remove the line")
+
+
+def _leave_advice(run: Sequence[Listed]) -> None:
+    """What the last scene alone has, behind an empty line, is said of the whole story: a negative prompt is that of
+    all scenes, settings are advice and not used."""
+    last = run[-1]
+    for name, quoted in last.late.items():
+        if len(run) == 1 or any(name in scene.row for scene in run[:-1]):
+            continue
+        value = last.row.pop(name)
+        if name == "negative_prompt":
+            for scene in run:
+                scene.row[name] = value
+        else:
+            last.unused.append(quoted)
 
 
 def _quoted(lines: Sequence[str], n: int) -> str:

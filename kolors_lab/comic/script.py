@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.comic.answers import SHAPES, Answer, named, read_answer
+from kolors_lab.comic.answers import SHAPES, read_answer
+from kolors_lab.comic.listing import LONG
+from kolors_lab.comic.rows import Answer, named
 from kolors_lab.comic.words import NAMES, key_of, label_of
 from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning, check_number
 from kolors_lab.core.files import read_text, write_table
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 COLUMNS = ("scene", "prompt", "negative_prompt", "seed")
 NUMBERS = {"seed": int, "steps": int, "width": int, "height": int, "cfg": float}
 SETTINGS = ("steps", "cfg", "width", "height", "sampler_name", "scheduler")  # a scene may have its own
+INNER = re.compile(r"[\s，,。；;（(|【\[]([^\W\d][\w ]{0,24})\s?[：:]")  # what looks like a label within a prompt
+OPTION = re.compile(r"(?<![^\s，,])--[a-z]{2,12}(?=[\s=:]|$)", re.ASCII)  # Midjourney's --ar 1:1
 PART = re.compile(r"\{([^{}|]+)\}")  # {衣服}; {a|b} is a choice of the prompt's own
 
 
@@ -169,9 +173,8 @@ def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
     for name, what in (("prompt", "say what the panel shows"), ("scene", "say what stands under the panel")):
         if name not in row or (name == "prompt" and not texts[name]):
             raise DataError(f"{where}: the {name} is missing; {what}")
-    label = label_of(texts["prompt"])
-    if label and key_of(label[0]):
-        raise DataError(f"{where}: the prompt begins with the label “{label[0]}”; leave the label out of it")
+    if fault := _foreign(texts["prompt"]):
+        raise DataError(f"{where}: {fault}")
     values: dict[str, Any] = {name: text or None for name, text in texts.items() if name in SETTINGS}
     for name, kind in NUMBERS.items():
         try:
@@ -184,6 +187,18 @@ def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
     except KolorsLabError as error:
         raise DataError(f"{where}: {error}") from error
     return StoryScene(texts["scene"], texts["prompt"], texts["negative_prompt"], **values)
+
+
+def _foreign(prompt: str) -> str | None:
+    """What is no part of a prompt: a label before it or within, and options of another program."""
+    label = label_of(prompt)
+    if label and key_of(label[0]):
+        return f"the prompt begins with the label “{label[0]}”; leave the label out of it"
+    if inner := next((found[1] for found in INNER.finditer(prompt) if key_of(found[1]) in LONG), None):
+        return f"the prompt holds the label “{inner}”; what follows it goes into a line or column of its own"
+    if option := OPTION.search(prompt):
+        return f"“{option[0]}” is an option of another program; say what it says in a column: negative_prompt, width, …"
+    return None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from functools import lru_cache
@@ -34,6 +35,10 @@ LABEL = re.compile(r"^([^：:，,。；;!?！？|{}<>“”\"]{1,40})[：:][*_ ]
 BRACKETS = re.compile(r"[（(【\[][^（()）【】\[\]]*[)）】\]]")
 MARKUP = "#>*_+•·●○■◆▪-–— \t\u3000"  # what stands before an item or around an emphasised word
 AROUND = '*_`"“”【】·「」『』 \t\u3000'
+ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|#\d{1,5});")
+SIMPLE = str.maketrans(
+    "詞負種場鏡畫頭圖張頁話標題內數調採樣寬編號", "词负种场镜画头图张页话标题内数调采样宽编号"
+)  # as Taiwan writes the labels
 DIGITS = "零一二三四五六七八九"
 CHINESE = re.compile(r"(?:([一二三四五六七八九])?(十))?([一二三四五六七八九])?")
 ENGLISH = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
@@ -45,7 +50,8 @@ def key_of(column: str) -> str:
 
     `提示词（Prompt）`, `**Positive Prompt / 正向提示词**` and `英文提示词` are all "prompt".
     """
-    plain = re.sub(r"[\W_]+", "_", BRACKETS.sub("", unicodedata.normalize("NFKC", column[:60]))).strip("_").lower()
+    column = unicodedata.normalize("NFKC", column[:60]).translate(SIMPLE)
+    plain = re.sub(r"[\W_]+", "_", BRACKETS.sub("", column)).strip("_").lower()
     plain = re.sub(r"^[\d_]+(?=\D)", "", plain)  # 1.2 提示词
     halves = (plain, re.sub(r"[a-z_]+", "", plain), re.sub(r"[^a-z_]+", "", plain).strip("_"))
     for name in halves:
@@ -64,8 +70,11 @@ def is_numbering(column: str) -> bool:
 def label_of(line: str) -> tuple[str, str] | None:
     """(label, what stands behind its colon) of a line that looks like a label, `- **提示词（Prompt）**：…`; or None.
 
-    A colon within brackets is a weight's: `(少女:1.2)，白马` is no label.
+    A colon within brackets is a weight's: `(少女:1.2)，白马` is no label. Behind a name of ours an equals sign will do.
     """
+    before, equals, behind = line.partition("=")
+    if equals and not re.search("[：:]", before) and key_of(before):
+        line = f"{before.rstrip()}：{behind.lstrip()}"
     found = LABEL.match(line.lstrip(MARKUP))
     if not found or any(found[1].count(opening) > found[1].count(closing) for opening, closing in ("()", "（）", "[]")):
         return None
@@ -74,7 +83,9 @@ def label_of(line: str) -> tuple[str, str] | None:
 
 
 def clean(text: str) -> str:
-    """Without Markdown's emphasis, quotes around the whole, and line breaks of a table cell."""
+    """Without Markdown's emphasis, quotes around the whole, line breaks of a table cell, and HTML's `&amp;`."""
+    text = ENTITY.sub(lambda entity: html.unescape(entity[0]), text).replace("**", "")
+    text = re.sub(r"(?<![\w*])\*(\w[^*\n]{0,200})\*(?![\w*])", r"\1", text)
     return re.sub(r"\s{0,9}<br\s{0,9}/?>\s{0,9}", " ", text).strip().strip(AROUND)
 
 
