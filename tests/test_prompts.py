@@ -68,6 +68,16 @@ def test_each_syntax_means_what_its_own_program_means(syntax, text, spans):
         ("webui", "a, __hair__", 4, "wildcards"),
         ("comfyui", "a, embedding:bad", 4, "invert"),
         ("webui", "(" * 300, 101, "more than 100 brackets"),
+        ("webui", "少女，(马：1,3)", 6, "1,3 is no number"),
+        ("comfyui", "(马:1。3)", 3, "1。3 is no number"),
+        ("webui", "[少女：白马：0.5]", 1, "from:to:when"),
+        ("webui", "少女，｛紫｜黑｝发", 4, "full-width braces choose nothing"),
+        ("webui", "a <wildcard:hair>", 3, "tag of another program"),
+        ("webui", "(a, b)++, c", 6, "prompt_syntax compel"),
+        ("comfyui", '("a", "b").and()', 10, "and"),
+        ("webui", "少女 --ar 1:1", 4, "Midjourney"),
+        ("webui", "少女::2 白马::1", 3, r"write \(word:1.3\)"),
+        ("webui", "少女\nNegative prompt: 模糊\nSteps: 20, Sampler: Euler", 4, "a picture's parameters"),
     ],
 )
 def test_an_error_points_at_the_character(syntax, text, character, reason):
@@ -125,8 +135,18 @@ def test_choices_come_from_the_seed():
     assert found == {f"{color}的{hair}发少女，\\{{a\\}}" for color in ("紫色", "黑色") for hair in ("短", "长", "中长")}
     assert choose(text, 7) == choose(text, 7)
     assert parse(choose(text, 7))[-1].text.endswith("，{a}")
-    with pytest.raises(SettingError, match=r"character 3: this .* stands alone"):
-        choose("少女{紫色", 0)
+    assert choose(r"{a\|b|a\|b}", 0) == r"a\|b"
+    assert "".join(choose("{a|b|}", seed) for seed in range(9)).count("a") < 9
+    for text, character, reason in (
+        ("少女{紫色", 3, "never closed"),
+        ("少女}", 3, "alone"),
+        ("{女主}，白马", 1, "alone"),  # a part of a story
+        ("{{少女}}", 2, "alone"),  # NovelAI's weights
+        ("${a=b}", 2, "alone"),
+        ("{a|" * 200 + "b" + "}" * 200, 301, "more than 100 braces"),
+    ):
+        with pytest.raises(SettingError, match=f"character {character}: .*{reason}"):
+            choose(text, 0)
 
 
 @pytest.mark.parametrize("text", ["{0.7::a|b}", "{2$$a|b}", "{a|0.3::b}"])

@@ -20,11 +20,11 @@ LIMIT = 10.0  # weights beyond ±10 leave nothing that the UNet has ever seen
 LONGEST, DEEPEST = 10_000, 100  # characters of a prompt (256 tokens are read), brackets within each other
 UP, DOWN = 1.1, 0.9  # a pair of brackets, or compel's + and -
 
-NUMBER = re.compile(r"[:：]\s*([+-]?[\d.．]+)\s*(?=\))")  # (word:1.3), and as a Chinese keyboard has it
+NUMBER = re.compile(r"[:：]\s*([+-]?[\d.．,，。]+)\s*(?=\))")  # (word:1.3), and as a Chinese keyboard has it
 MARKS = re.compile(r"(\++|-+)(?=[\s,，.。、；;)]|$)")  # word++
 SUFFIX = re.compile(r"\++|-+|\d*\.?\d+")  # (words)++ or (words)1.3
 WORD = re.compile(r"[^\s,，.。、；;()+]+$")
-CHOICE = re.compile(r"(?<!\\)\{([^{}]*)(?<!\\)\}")
+BRACE, BAR = re.compile(r"(?<!\\)[{}]"), re.compile(r"(?<!\\)\|")
 WEIGHED = re.compile(r"(?:^|\|)\s*[\d.-]+\s*(?:::|\$\$)")  # {0.7::a|b}, {2$$a|b}
 LORA = re.compile(r"<lora:([^<>:]*)((?::[^<>:]*)*)>")
 ESCAPED = "()[]{}|+-\\"
@@ -32,19 +32,34 @@ REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the
     "webui": {
         r"\bBREAK\b": "BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out",
         r"\bAND\b": "AND joins two predictions of the model, which is not done here: write one prompt",
-        r"(?<!\\)\[[^\[\]]*(?::\s*[\d.]+\s*|\|[^\[\]]*)\]": "words that change on the way ([from:to:when], [a|b]) are "
-        "not done here: write the prompt that you want from the first step on",
+        r"(?<!\\)\[[^\[\]]*(?:[:：]\s*[\d.．]+\s*|\|[^\[\]]*)\]": "words that change on the "
+        "way ([from:to:when], [a|b]) are not done here: write the prompt that you want from the first step on",
     },
-    "compel": {r"\)?\s*\.(?:blend|and|swap)\(": ".blend(), .and() and .swap() are not done here: write one prompt"},
+    "compel": {},
+    "comfyui": {},
 }
 NOT_YET = {
     r"<(?:lora|lyco|hypernet):": "a tag is no text: say as loras which "
     "folder its file is in, or give the file as lora, and lora_strength",
+    r"<[a-z]\w{1,30}:[^<>\s]": "this tag of another program is not done here: take it out",
+    r"\)?\s*\.(?:blend|and|swap)\(": ".blend(), .and() and .swap() are not done here: write one prompt",
+    r"(?:^|(?<=[\s,，]))--[a-z]{2,12}(?=[\s=]|$)": "an option of Midjourney's is not read here: say it as "
+    "negative_prompt, width, height, …",
+    r"(?<=[^\s:])::\s?-?\d*\.?\d+(?=[\s,，]|$)": "word::2 puts no weight on a word here: write (word:1.3)",
+    r"(?m)^(?:Negative prompt:|Steps: \d+, )": "these are a picture's parameters: give prompt, negative_prompt and the "
+    "other settings apart, or the picture to `kolors-lab comfy run`",
     r"(?<!\w)__[\w/*-]{1,60}__(?!\w)": "wildcards from files are not read here: write their words, {red|blue}",
     r"\bembedding:\S": "embeddings are not found by name here: learn a word with `kolors-lab invert`, give it as word",
     r"(?<!\\)\{": "choices like {a|b} are settled first: prompts.choose(text, seed)",
 }
-WIDE = {r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"}
+MARKED = {
+    r"(?<!\\)\)(?:\+{1,9}|-{1,9}|\d?\.\d+)(?=[\s,，.。]|$)": "marks behind a bracket are read with prompt_syntax "
+    "compel only",
+}
+WIDE = {
+    r"｛[^｛｝{}]*[｜|][^｛｝{}]*｝": "full-width braces choose nothing: write {a|b}",
+    r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)",
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,7 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
     _check_length(text)
     if syntax == "plain":
         return [Span(text)] if text else []
-    for pattern, reason in (REFUSED.get(syntax, {}) | NOT_YET | ({} if syntax == "compel" else WIDE)).items():
+    for pattern, reason in (REFUSED[syntax] | NOT_YET | WIDE | ({} if syntax == "compel" else MARKED)).items():
         if found := re.search(pattern, text):
             raise _error(text, found.start(), reason)
     pieces = _compel(text) if syntax == "compel" else _brackets(text, syntax)
@@ -184,7 +199,7 @@ def _number(text: str, at: int, number: str) -> float:
     try:
         return float(number.replace("．", "."))
     except ValueError:
-        raise _error(text, at, f"{number} is no number; write it like (少女:1.3)") from None
+        raise _error(text, at, f"{number[:20]} is no number; write it like (少女:1.3)") from None
 
 
 def _opening(text: str, at: int, opened: list[tuple[str, int, int]]) -> int:
@@ -200,23 +215,35 @@ def _all_closed(text: str, opened: list[tuple[str, int, int]]) -> None:
         raise _error(text, at, f"this {char} is never closed; close it, or write \\{char} for the character itself")
 
 
-# From spans to embeddings ---------------------------------------------------------------------------------------------
-
-
 # Before a prompt is read ----------------------------------------------------------------------------------------------
 
 
 def choose(text: str, seed: int) -> str:
-    """Settle each `{a|b|c}` at random, inner ones first: equal seeds choose alike. SettingError for a lone brace."""
+    """Settle each `{a|b|c}` at random, inner ones first: equal seeds choose alike.
+
+    This is the one door of choices: whatever draws a picture comes through it, and `parse` refuses those that did not.
+    SettingError for a brace alone, one word in braces, braces nested too deep, and choices of another program.
+    """
     _check_length(text)
-    lot = random.Random(seed)
-    while found := CHOICE.search(text):
-        if odd := WEIGHED.search(found[1]):
-            raise _error(text, found.start(1) + odd.start(), "only plain choices are made here: write {a|b}")
-        text = text[: found.start()] + lot.choice(found[1].split("|")) + text[found.end() :]
-    if lone := re.search(r"(?<!\\)[{}]", text):
-        raise _error(text, lone.start(), f"this {lone[0]} stands alone; write {{a|b}} or \\{lone[0]}")
-    return text
+    lot, levels, opened, done = random.Random(seed), [""], [], 0  # what is settled so far, of each open brace
+    for brace in BRACE.finditer(text):
+        levels[-1] += text[done : brace.start()]
+        done = brace.end()
+        if brace[0] == "{":
+            if len(opened) == DEEPEST:
+                raise _error(text, brace.start(), f"more than {DEEPEST} braces within each other")
+            opened.append(brace.start())
+            levels.append("")
+        else:
+            at = opened.pop() if opened else brace.start()
+            if len(levels) == 1 or len(words := BAR.split(inside := levels.pop())) == 1:
+                raise _error(text, at, "a brace alone chooses nothing; write {a|b}, the words without it, or \\{ \\}")
+            if WEIGHED.search(inside):
+                raise _error(text, at + 1, "only plain choices are made here: write {a|b}")
+            levels[-1] += lot.choice(words)
+    if opened:
+        raise _error(text, opened[-1], "this { is never closed; write {a|b} or \\{")
+    return levels[0] + text[done:]
 
 
 def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
