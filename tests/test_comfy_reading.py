@@ -62,6 +62,21 @@ def test_a_value_too_many_is_named():
     assert any("node 5 (VAELoader): not used" in note and "tile" in note for note in graph.notes)
 
 
+def test_figures_that_nobody_gave_are_named():
+    graph = normalise(
+        {"3": {"class_type": "KSampler", "inputs": {"steps": None, "cfg": 4.0, "seed": 5, "denoise": 1.0}}}
+    )
+    assert graph.notes == ("node 3 (KSampler): steps is not given; taken is 20",)
+    assert not any("not given" in note for note in normalise(plain()).notes)
+
+
+def test_two_nodes_of_one_id_are_refused():
+    data = plain()
+    data["nodes"].append(deepcopy(of_type(data, "KSampler")))
+    with pytest.raises(DataError, match="two nodes have this id"):
+        normalise(data)
+
+
 def test_inputs_that_a_node_does_not_have_are_named_and_kept_from_it():
     graph = normalise(case("api_extra_keys_img2img_upload_key"))
     assert not faults(graph) and not unused(graph)  # the button for a file is no loss
@@ -133,6 +148,14 @@ def test_values_that_a_subgraph_promotes_win():
     sampler = graph["30:3"]["inputs"]
     assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (77, 6, 4.0)
     assert graph["8"]["inputs"]["samples"] == ["30:3", 0] and sampler["model"] == ["4", 0] and not faults(graph)
+
+
+def test_a_value_too_many_of_a_subgraph_is_named():
+    data = case("subgraph_ui")
+    host = next(each for each in data["nodes"] if each["id"] == 30)
+    host |= {"properties": {}, "widgets_values": [77, 6, "x"]}
+    (definition,) = data["definitions"]["subgraphs"]
+    assert any("node 30 (subgraph): not used" in note for note in normalise(data).notes), definition["inputs"]
 
 
 def nested(inner_mode: int = 0, host_mode: int = 0) -> dict:

@@ -75,6 +75,25 @@ def test_kohya_s_header_says_alpha_where_no_tensor_does(file):
     assert alphas(target) == {5.0}  # the older figure does not travel along
 
 
+@pytest.mark.parametrize("name", ["lora_alpha", "alpha"])
+def test_a_plain_header_says_alpha_too(file, name):
+    assert alphas(simple(file, {name: "3"})) == {3.0}
+    target = lora_convert(LoraConvertConfig(str(file), str(file.with_name("t.safetensors")), alpha=5.0))
+    assert alphas(target) == {5.0}
+    with pytest.raises(ModelError, match=f"damaged header: {name}"):
+        read_lora(simple(file, {name: "much"}))
+
+
+@pytest.mark.parametrize("name", ["modelspec.architecture", "ss_base_model_version"])
+def test_a_lora_that_says_it_was_made_for_another_model_is_named(file, name):
+    """Kolors' UNet has SDXL's layers, so their LoRAs fit, and draw otherwise."""
+    with pytest.warns(KolorsLabWarning, match=r"made for sdxl_base_v1-0, not for Kolors"):
+        read_lora(simple(file, {name: "sdxl_base_v1-0", "alpha": "2"}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_lora(simple(file, {name: "Kwai-Kolors/Kolors", "alpha": "2"}))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300, "4", True, [1]])
 def test_an_alpha_that_is_no_number_is_refused_wherever_it_stands(file, tmp_path, value):
     said = {"unet.lora_alpha": value, "unet.r": 2}

@@ -6,6 +6,7 @@ and muted nodes go; the values of widgets find their inputs. Every link is follo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -53,6 +54,9 @@ class _Scope:
         self.data, self.prefix, self.parent = data, prefix, parent
         self.depth: int = parent.depth + 1 if parent else 0
         self.nodes = {str(node["id"]): node for node in data["nodes"]}
+        if len(self.nodes) < len(data["nodes"]):
+            twice = Counter(str(node["id"]) for node in data["nodes"]).most_common(1)[0][0]
+            raise DataError(f"node {prefix}{twice}: two nodes have this id; save the workflow again in ComfyUI")
         self.links = dict(_link(link) for link in data.get("links") or ())
         self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
         slots = (host or {}).get("inputs") or ()
@@ -142,7 +146,10 @@ class Editor:
                 elif value is not None:
                     inner.values.setdefault(str(owner), {})[widget] = value
         else:
-            values = dict(zip(self._promoted(host["type"]), given, strict=False))
+            names = self._promoted(host["type"])
+            values = dict(zip(names, given, strict=False))
+            if rest := [value for value in given[len(names) :] if value is not None and value not in CONTROLS]:
+                self.notes.append(f"node {scope.prefix}{key} (subgraph): not used, for no such input: {short(rest)}")
         values |= host.get("widgets_values_named") or {}
         values |= scope.values.get(key, {})
         for name, value in values.items():

@@ -10,12 +10,13 @@ All that is read is brought to it by `normalise`, and only it is checked, run an
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kolors_lab.comfy.carriers import picture_texts
 from kolors_lab.comfy.editor import MAX_NODES, NOTES, OURS, Editor
-from kolors_lab.comfy.graph import Graph, is_link
+from kolors_lab.comfy.graph import Graph, bounded, is_link, name_of
 from kolors_lab.comfy.infotext import FOREIGN, foreign_settings
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.writer import STAND_IN, workflow_api
@@ -132,8 +133,8 @@ def normalise(data: Any) -> Graph:
             raise DataError("holds no workflow: neither nodes and links, as the editor saves, nor a class_type each")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"the workflow is damaged ({error!r:.100}); save it again in ComfyUI") from error
-    for node in graph.values():
-        _complete(node)
+    told = [line for key, node in graph.items() for line in _complete(node, name_of(graph, key))]
+    graph.notes = (*graph.notes, *bounded(told))
     return graph
 
 
@@ -160,12 +161,15 @@ def _api_value(value: Any) -> Any:
     return value
 
 
-def _complete(node: dict[str, Any]) -> None:
-    """Cast values, fill in defaults, and put our own words back where ComfyUI was given a stand-in for them."""
+def _complete(node: dict[str, Any], at: str) -> Iterator[str]:
+    """Cast values, fill in defaults, and put our own words back where ComfyUI was given a stand-in for them. Tells of
+    the defaults that decide the picture."""
     inputs, ours = node["inputs"], node["_meta"].pop(OURS, None)
     ours = ours if isinstance(ours, dict) else {}
     for name, widget in (NODES[node["class_type"]].widgets if node["class_type"] in NODES else {}).items():
         value = widget.default if inputs.get(name) is None else inputs[name]
+        if inputs.get(name) is None and value is not None and widget.kind in (int, float):
+            yield f"{at}: {name} is not given; taken is {value}"
         if not is_link(value) and value is not None:
             inputs[name] = widget.cast(value)
     stand_in = STAND_IN.get(ours["scheduler"]) if isinstance(ours.get("scheduler"), str) else None

@@ -3,6 +3,7 @@
 diffusers   `lora_adapter_metadata` in the header: unet.lora_alpha, unet.alpha_pattern, unet.use_rslora
 peft        adapter_config.json beside adapter_model.safetensors, the same without `unet.`; LoHa and LoKr: `alpha`
 kohya       `ss_network_alpha` in the header; its tensors beside each layer count more
+others      `lora_alpha` or `alpha` in the header
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kolors_lab.core.files import parse_json
 
 ADAPTER_KEY = "lora_adapter_metadata"  # where diffusers looks for rank and alpha
 ADAPTER_FILE = "adapter_config.json"
+PLAIN = ("ss_network_alpha", "lora_alpha", "alpha")  # in a header, a number as text
 LARGEST = 1e5  # an alpha beyond this, which nobody trains with, draws nothing but black
 LONGEST = 2**22  # characters of JSON: settings with patterns for every layer of Kolors have a fortieth of it
 WILD = 100  # patterns with `.*` in one file
@@ -94,7 +96,7 @@ def said_of(file: Path, header: dict[str, str], form: str) -> Said:
 
     Raises ModelError for what is there and cannot be meant.
     """
-    beside, kohya = file.with_name(ADAPTER_FILE), header.get("ss_network_alpha", "None")
+    beside = file.with_name(ADAPTER_FILE)
     where = ADAPTER_KEY
     try:
         if ADAPTER_KEY in header:
@@ -105,8 +107,8 @@ def said_of(file: Path, header: dict[str, str], form: str) -> Said:
             if beside.stat().st_size > LONGEST:
                 raise ValueError(f"more than {LONGEST:,} bytes")
             return Said(table(beside.read_text(encoding="utf-8")))
-        where = "ss_network_alpha"
-        return Said({} if kohya == "None" else {"alpha": float(kohya)})
+        where = next((key for key in PLAIN if header.get(key, "None") != "None"), "")
+        return Said({"alpha": float(header[where])} if where else {})
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"LoRA {file} has a damaged header: {where} ({str(error)[:300]})") from error
 

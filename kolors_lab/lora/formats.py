@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
-OWN = re.compile(rf"format|{ADAPTER_KEY}|ss_network_\w+|sshs_\w+")  # of a header: what concerns only the file itself
+OWN = re.compile(
+    rf"format|{ADAPTER_KEY}|lora_alpha|ss_network_\w+|sshs_\w+"
+)  # of a header: what concerns only the file itself
 PARTS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
 PARTS |= {"lora_mid": "mid", "alpha": "alpha", "lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
 LYCORIS = (
@@ -137,7 +139,11 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     lora = Lora(layers, {key: value for key, value in header.items() if not OWN.fullmatch(key)})
     ends = {part[:5] for parts in found.values() for part in parts}
     kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
-    return Opened(form, lora, _notes(texts, guessed, lost, kind, rank), kind)
+    notes = _notes(texts, guessed, lost, kind, rank)
+    base = next((header[key] for key in BASE if header.get(key)), "kolors")
+    if "kolors" not in base.lower():  # Kolors' UNet has SDXL's layers, so their LoRAs can be put on it
+        notes.append(f"its header says that it was made for {base[:60]}, not for Kolors, whose weights are others")
+    return Opened(form, lora, notes, kind)
 
 
 def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int) -> list[str]:
@@ -161,6 +167,7 @@ def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: in
     return notes
 
 
+BASE = ("modelspec.architecture", "ss_base_model_version")  # what a header says of the model it was made for
 FORMS = {r"(lora|lycoris)_": "kohya/ComfyUI", r"blocks\.\d": "DiffSynth", r"base_model\.": "peft"}  # by a name's start
 KINDS = {"hada_": "LoHa", "lokr_": "LoKr"}  # by a part's
 
