@@ -30,8 +30,10 @@ export JUPYTER_DATA_DIR := $(CURDIR)/.cache/jupyter/data
 export JUPYTER_RUNTIME_DIR := $(CURDIR)/.cache/jupyter/runtime
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
+# Stored outputs of notebooks are compared, so they speak both languages wherever they are run.
+test test-unit test-notebooks notebooks: export KOLORS_LAB_LANG = both
 
-.PHONY: help setup run test test-unit test-notebooks test-gpu notebooks bars data lock lint wheel clean
+.PHONY: help setup run test test-unit test-notebooks test-gpu notebooks texts bars data lock lint wheel clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +77,9 @@ test-notebooks: $(STAMP)
 notebooks: export CUDA_VISIBLE_DEVICES =
 notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store their outputs
 	@$(PY) .ci/store_notebooks.py
+
+texts: $(STAMP)  ## bring the catalogues of texts up to date with the code, and name what lacks its translation
+	@$(PY) .ci/texts.py
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
 	@$(PY) data/make/build.py bars

@@ -23,6 +23,7 @@ from typing import Any
 
 from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, SettingError, explain, printable
 from kolors_lab.core.fields import hints, kinds, meanings, read_field
+from kolors_lab.core.language import _, language
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
 COMMANDS = {  # name: (module, settings dataclass, function); a name of two words is a command of its own
@@ -69,7 +70,6 @@ QUIET = {  # libraries that tell a learner what only their makers need to know; 
     "MODELSCOPE_LOG_LEVEL": "40",
     "LOGURU_LEVEL": "ERROR",
 }
-ABOUT = "Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a closed session tidies up as Ctrl+C does
         return run(sys.argv[1:] if argv is None else list(argv))
     except KeyboardInterrupt:
-        return _say("stopped; run the same command again to go on", STOPPED)
+        return _say(_("stopped; run the same command again to go on"), STOPPED)
     except BrokenPipeError:  # `kolors-lab --help | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -102,8 +102,10 @@ def _mend_streams() -> None:
 
 def run(argv: list[str]) -> int:
     """Parse and do one command; its exceptions pass through."""
+    language()  # one that is none is told before anything is said in another
     if not argv or argv[0] in ("-h", "--help"):
-        return _help("kolors-lab", ABOUT, list(COMMANDS))
+        about = _("Train a LoRA on Kolors and tell a story in eight pictures. To begin: kolors-lab baseline")
+        return _help("kolors-lab", about, list(COMMANDS))
     if argv[0] == "--version":
         from kolors_lab import __version__
 
@@ -116,8 +118,8 @@ def run(argv: list[str]) -> int:
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", KolorsLabWarning)
-    warnings.showwarning = lambda message, *_: _say(str(message), 0)
-    module, _, function_name = COMMANDS[name]
+    warnings.showwarning = lambda message, *rest: _say(str(message), 0)
+    module, _config_name, function_name = COMMANDS[name]
     function = getattr(import_module(module), function_name)
     with Bars() as bars:
         result = function(config, **_callbacks(function, name, bars))
@@ -144,38 +146,42 @@ def find_command(argv: list[str]) -> tuple[str, list[str]]:
         return argv[0], []
     wanted = " ".join(argv[:2]) if members else argv[0]
     near = difflib.get_close_matches(wanted, members or COMMANDS, 1, 0)[0]
-    raise SettingError(f"{wanted}: there is no such command; did you mean {near}? see kolors-lab --help")
+    told = _("{wanted}: there is no such command; did you mean {near}? see kolors-lab --help")
+    raise SettingError(told.format(wanted=wanted, near=near))
 
 
 def read_config(name: str, argv: list[str]) -> Any:
     """The settings that a command's options say. SettingError, naming the nearest option, for one it does not have."""
-    parser, config = make_parser(name), _config(name)
+    parser, config = make_parser(name), settings_of(name)
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [f"--{field.name}" for field in fields(config) if field.name not in POSITIONAL]
         given = unknown[0].partition("=")[0]
         near = difflib.get_close_matches("--" + given[2:].replace("-", "_"), flags, 1, 0.5)
-        hint = f"did you mean {near[0]}? " if near and given.startswith("--") else ""
-        raise SettingError(f"{given}: {name} has no such option; {hint}see {parser.prog} --help")
+        hint = _("did you mean {near}? ").format(near=near[0]) if near and given.startswith("--") else ""
+        told = _("{given}: {command} has no such option; {hint}see {program} --help")
+        raise SettingError(told.format(given=given, command=name, hint=hint, program=parser.prog))
     return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in vars(options).items()})
 
 
-def _config(name: str) -> type:
-    module, config_name, _ = COMMANDS[name]
+def settings_of(name: str) -> type:
+    """The settings dataclass of a command."""
+    module, config_name, _function = COMMANDS[name]
     return getattr(import_module(module), config_name)
 
 
 def _about(name: str) -> str:
     from docstring_parser import parse_from_object
 
-    return parse_from_object(_config(name)).short_description or ""
+    about = parse_from_object(settings_of(name)).short_description or ""
+    return _(about)
 
 
 class Parser(argparse.ArgumentParser):
     """argparse, whose errors are ours."""
 
     def error(self, message: str) -> None:
-        raise SettingError(f"{message}; see {self.prog} --help")
+        raise SettingError(_("{message}; see {program} --help").format(message=message, program=self.prog))
 
 
 def make_parser(name: str) -> Parser:
@@ -183,12 +189,12 @@ def make_parser(name: str) -> Parser:
     POSITIONAL go without a flag."""
     others = ", ".join(family(name))
     parser = Parser(prog=f"kolors-lab {name}", description=_about(name), allow_abbrev=False)
-    parser.epilog = f"Further commands: {others}" if others else None
-    config = _config(name)
+    parser.epilog = _("Further commands: {names}").format(names=others) if others else None
+    config = settings_of(name)
     for field in fields(config):
         hint, about = hints(config)[field.name], meanings(config).get(field.name, "")
         plain = field.default in (None, "", (), MISSING)
-        text = about if plain else f"{about} (default: {field.default})"
+        text = about if plain else _("{about} (default: {value})").format(about=about, value=field.default)
         options = {"help": text.replace("%", "%%"), "type": _reader(field.name, hint)}
         options |= {} if field.default is MISSING else {"default": field.default}
         if field.name in POSITIONAL:
@@ -209,7 +215,8 @@ def _help(usage: str, about: str, names: Sequence[str]) -> int:
     """Print the commands, each with its dataclass's first line."""
     width = max(map(len, names)) + 2
     lines = [f"    {name:{width}}{_about(name)}" for name in names]
-    print("\n".join([f"usage: {usage} COMMAND --help", *filter(None, ["", about]), "", "commands:", *lines]))
+    head = [_("usage: {command} COMMAND --help").format(command=usage), *filter(None, ["", about])]
+    print("\n".join([*head, "", _("commands:"), *lines]))
     return 0
 
 
@@ -287,22 +294,28 @@ class Bars:
     def __enter__(self) -> Bars:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
 def _baseline(config: Any, done: Any) -> list[str]:
-    verdict = "above" if done.passed else "below"
-    kind = "练习分 practice score, no pass or fail in the challenge" if done.practice else "mean score"
-    lines = [
-        f"pictures kept   {done.kept} of {done.kept + done.rejected}",
-        f"training loss   {done.loss:.4f}",
-        f"{kind}   {done.base_score:.2f} without the LoRA, {done.lora_score:.2f} with it: {verdict} 6",
-        f"time            {done.seconds:.0f} s",
-        f"page            {done.page}",
-        f"report          {done.report}",
+    rows = [f"  {name}: {without} → {with_it}" for name, without, with_it in done.effect.rows()]
+    return [
+        "",
+        _("pictures kept: {kept} of {all}").format(kept=done.kept, all=done.kept + done.rejected),
+        _("training loss: {loss:.4f}").format(loss=done.loss),
+        _("the {panels} panels without the LoRA → with it").format(panels=len(done.effect.lora["files"])),
+        *rows,
+        *done.effect.advice(),
+        *_missing(done.missing),
+        _("time of all steps: {seconds:.0f} s").format(seconds=done.seconds),
+        _("page: {file}").format(file=done.page),
+        _("report: {file}").format(file=done.report),
     ]
-    return ["", *lines]
+
+
+def _missing(lines: Sequence[str]) -> list[str]:
+    return [_("still missing: {line}").format(line=line) for line in lines]
 
 
 def _score(config: Any, done: Any) -> list[str]:
@@ -311,7 +324,8 @@ def _score(config: Any, done: Any) -> list[str]:
 
 def _juice(config: Any, done: Any) -> list[str]:
     funnel = " → ".join(f"{name} {count}" for name, count in done.funnel)
-    return [funnel, f"kept {done.kept}, left out {len(done.rejected)} (reasons in rejected.csv): {done.out}"]
+    told = _("kept {kept}, left out {lost} (reasons in rejected.csv): {folder}")
+    return [funnel, told.format(kept=done.kept, lost=len(done.rejected), folder=done.out)]
 
 
 def _captions(config: Any, done: Any) -> list[str]:
@@ -319,39 +333,47 @@ def _captions(config: Any, done: Any) -> list[str]:
         return done.lines()
     changed = [row for row in done if row[1] != row[2]]
     lines = [line for name, before, after in changed for line in (name, f"  − {before}", f"  + {after}")]
-    return [*lines, f"{len(changed)} of {len(done)} captions would change"]
+    return [*lines, _("{changed} of {all} captions would change").format(changed=len(changed), all=len(done))]
 
 
 def _choose(config: Any, done: Any) -> list[str]:
-    lines = [f"score {c.score:5.2f}   fit {c.fit:6.3f}   together {c.total:+.2f}   {c.file}" for c in done]
-    note = "together: score and fit, each in standard deviations of these LoRAs; the more --seeds, the surer"
-    return [*lines, note, f"the best: {done[0].file}"]
+    row = _("score {score:5.2f}   fit {fit:6.3f}   together {total:+.2f}   {file}")
+    lines = [row.format(score=c.score, fit=c.fit, total=c.total, file=c.file) for c in done]
+    note = _("together: score and fit, each in standard deviations of these LoRAs; the more --seeds, the surer")
+    return [*lines, note, _("the best: {file}").format(file=done[0].file)]
 
 
 def _submit(config: Any, done: Any) -> list[str]:
-    return [f"submission: {config.folder} and {config.zip}", *(f"still missing: {line}" for line in done)]
+    written = _("submission: {folder} and {zip}").format(folder=config.folder, zip=config.zip)
+    return [written, *_missing(done)]
 
 
 def _check(config: Any, done: Any) -> list[str]:
-    return [f"still missing: {line}" for line in done] or [f"{config.folder}: nothing is missing"]
+    return _missing(done) or [_("{folder}: nothing is missing").format(folder=config.folder)]
 
 
 def _doctor(config: Any, done: Any) -> list[str]:
     bad = [check.name for check in done if not check.ok]
     if bad:
-        raise KolorsLabError(f"not all is well: {', '.join(bad)}; the lines above say what to do")
-    return ["all is well"]
+        told = _("not all is well: {names}; the lines above say what to do")
+        raise KolorsLabError(told.format(names=", ".join(bad)))
+    return [_("all is well")]
 
 
 def _cast(config: Any, done: Any) -> list[str]:
-    lines = ["panel  seed   score   fit  likeness"]
+    lines = [_("panel  seed   score   fit  likeness")]
     for mine, seed in zip(done.takes, done.seeds, strict=True):
         take = next(take for take in mine if take.seed == seed)
-        how = "" if take.rank == 1 else f"  chosen by hand, ranked {take.rank} of {len(mine)}"
+        by_hand = _("  chosen by hand, ranked {rank} of {all}").format(rank=take.rank, all=len(mine))
+        how = "" if take.rank == 1 else by_hand
         lines.append(f"{take.panel:5}  {seed:4}  {take.score:6.2f}  {take.fit:4.2f}  {take.likeness:8.2f}{how}")
     folder = done.page.parent
-    hint = f"to change a choice: edit the seeds in {folder / 'cast.csv'} and run this again"
-    return [*lines, f"sheets  {folder / 'takes'}", f"page    {done.page}", hint]
+    return [
+        *lines,
+        _("sheets: {folder}").format(folder=folder / "takes"),
+        _("page: {file}").format(file=done.page),
+        _("to change a choice: edit the seeds in {file} and run this again").format(file=folder / "cast.csv"),
+    ]
 
 
 def _path(config: Any, done: Any) -> list[str]:

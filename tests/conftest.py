@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["KOLORS_LAB_LANG"] = "both"  # whatever this machine's language: messages are compared as they stand
+
 WORDS = "二次元少女王子白马站在桃花小路书院客厅舞台夜空唱歌全身上半身紫色短发长裙的，。"
 
 

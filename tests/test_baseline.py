@@ -34,7 +34,7 @@ def test_every_file_of_the_run_is_there(world):
     files += ["base/page.png", "lora/page.png", "submission/README.md", "report.html"]
     assert [f for f in files + panels if not (run / f).is_file()] == []
     assert (result.kept, result.rejected) == (6, 0)
-    assert result.practice
+    assert result.effect.practice and result.effect.word == "二次元"
     assert stages == ["juice", "encode", "train", "base", "lora", "score", "submit"]
 
 
@@ -48,7 +48,7 @@ def test_report_holds_everything_and_loads_nothing(world):
         assert words in html
 
 
-@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("width", [400, 500, 1280])
 def test_report_in_a_browser_on_a_phone_and_on_a_desk(world, tmp_path, width):
     seen = in_browser(world[0] / "report.html", tmp_path, width)
     assert seen == {"broken": 0, "images": 1 + 6 + 16, "overflow": 0}
@@ -71,7 +71,7 @@ def test_only_what_changed_is_done(world, monkeypatch, tmp_path):
     stages = []
     again = baseline(config, progress=lambda stage: stages.append(stage))
     assert stages == ["lora", "score", "submit"]  # a panel drawn alone is not to the bit the one drawn among eight
-    assert again.lora_score == pytest.approx(first.lora_score, abs=0.01)
+    assert again.effect.lora["mean"] == pytest.approx(first.effect.lora["mean"], abs=0.01)
 
 
 @pytest.mark.parametrize("cut", ["nothing of the training", "half of it"])

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.challenge.report import read_metrics, svg
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.figures import GATE_RED, INK, SOFT
+from kolors_lab.core.figures import GATE_RED, INK, SOFT, lettered
 from kolors_lab.core.files import replacing
 from kolors_lab.core.fonts import embed_font
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,9 +165,10 @@ def leaderboard(config: LeaderboardConfig) -> list[str]:
     html = template.render(**content, font=embed_font(template.render(**content, font="")))
     with replacing(page) as part:
         part.write_text(html, encoding="utf-8")
-    return [*columns_of(entries), f"page: {page}"]
+    return [*columns_of(entries), _("page: {file}").format(file=page)]
 
 
+@lettered()
 def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
     """Runs from top to bottom: score with its interval and the gate, coherence, prompt fit, each on its own axis."""
     import numpy as np
@@ -174,7 +176,8 @@ def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
 
     from kolors_lab.core.stats import interval
 
-    names = [entry.run + ("\npractice score" if entry.practice else "") for entry in entries]
+    practice = _("practice score")
+    names = [entry.run + (f"\n{practice}" if entry.practice else "") for entry in entries]
     rows = np.arange(len(entries))
     figure = Figure(figsize=(8.4, 1.2 + 0.45 * len(entries)), layout="constrained")
     score, *others = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
@@ -182,11 +185,11 @@ def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
     score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
     score.plot([entry.score for entry in entries], rows, "o", color=INK)
     score.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5)
-    score.set_xlabel(f"score, its 95 % interval, gate at {gate:g}")
-    for axes, name in zip(others, ("coherence", "fit"), strict=True):
+    score.set_xlabel(_("score, its 95 % interval, gate at {gate:g}").format(gate=gate))
+    for axes, name, label in zip(others, ("coherence", "fit"), (_("coherence"), _("prompt fit")), strict=True):
         values = [getattr(entry, name) for entry in entries]
         axes.plot([np.nan if value is None else value for value in values], rows, "o", color=INK)
-        axes.set_xlabel("prompt fit" if name == "fit" else name)
+        axes.set_xlabel(label)
     for axes in (score, *others):
         axes.grid(axis="y", color=SOFT, alpha=0.4)
         axes.spines[["top", "right", "left"]].set_visible(False)

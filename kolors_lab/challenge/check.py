@@ -14,19 +14,22 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+from kolors_lab.comic.look import with_anchor
 from kolors_lab.comic.panels import redraw
 from kolors_lab.core.errors import DataError, KolorsLabError
 from kolors_lab.core.files import fingerprint, parse_json
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.lora.formats import read_lora
 from kolors_lab.models.hub import leads_out
 from kolors_lab.models.identity import model_fingerprint
-from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.pipeline import load_for, prompts_of
 from kolors_lab.scoring.aesthetics import GATE, carried, passes
 
 if TYPE_CHECKING:
@@ -38,8 +41,7 @@ NAME = re.compile(r"^(?P<team>.+?)-可图Kolors训练-(?P<title>.+)$")
 PANELS = 8  # the challenge wants at least so many, and a page of them
 MARK = "submission.json"  # a folder that holds it is ours to replace
 COMFYUI = "-comfyui.safetensors"  # end of the name of the LoRA for ComfyUI
-AGAIN = "run kolors-lab submit again"
-WRITTEN = {"README.md": "model card", "page.png": "page", "page.html": "page as HTML", "prompts.csv": "prompts table"}
+WRITTEN = ("README.md", "page.png", "page.html", "prompts.csv")
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ class Reproduced:
 
     def lines(self) -> list[str]:
         """A line per panel and one for all."""
-        told = {0: "identical"}
-        lines = [f"{name}: {told.get(d, f'differs by up to {d} of 255')}" for name, d in self.differences.items()]
+        same, differs = _("{file}: identical"), _("{file}: differs by up to {most} of 255")
+        lines = [(differs if d else same).format(file=name, most=d) for name, d in self.differences.items()]
         if self.identical:
-            return [*lines, f"all {len(lines)} panels come out again, to the last pixel"]
+            return [*lines, _("all {count} panels come out again, to the last pixel").format(count=len(lines))]
+        why = _("another model, other versions, another number of threads, a GPU instead of a CPU?")
         odd = sum(d > 0 for d in self.differences.values())
-        why = "another model, other versions, another number of threads, a GPU instead of a CPU?"
-        return [*lines, f"{odd} of {len(lines)} panels differ: {why}"]
+        return [*lines, _("{odd} of {all} panels differ: {why}").format(odd=odd, all=len(lines), why=why)]
 
 
 def check(config: CheckConfig) -> list[str]:
@@ -100,7 +102,7 @@ def missing(folder: str | Path) -> list[str]:
         *_name(mark["name"]),
         *_loras(folder, mark["name"]),
         *_trigger(folder / f"{mark['name']}.safetensors", mark["trigger"]),
-        *(f"{file}: the {what} is missing; {AGAIN}" for file, what in WRITTEN.items() if not (folder / file).is_file()),
+        *(_again(_("{file}: it is missing").format(file=f)) for f in WRITTEN if not (folder / f).is_file()),
         *_pictures(folder / "images", pictures),
         *_settings(folder / f"{mark['name']}.safetensors", settings),
         *_prompts(folder / "prompts.csv", settings),
@@ -108,10 +110,14 @@ def missing(folder: str | Path) -> list[str]:
     ]
 
 
+def _again(line: str) -> str:
+    return _("{line}; run kolors-lab submit again").format(line=line)
+
+
 def read_mark(folder: str | Path) -> dict:
     """What `submit` noted in the folder: `name`, `score`, the fingerprints of its `files`, and the `trigger` word with
     whether it is `guessed`, where it was noted. DataError if there is nothing, or something else."""
-    way = f"make one with: kolors-lab submit --run FOLDER --out {folder}"
+    way = _("make one with: kolors-lab submit --run FOLDER --out {folder}").format(folder=folder)
     try:
         mark = parse_json((Path(folder) / MARK).read_text(encoding="utf-8"))
         name, score, files = (mark[key] for key in ("name", "score", "files"))
@@ -121,9 +127,10 @@ def read_mark(folder: str | Path) -> dict:
         good &= all(isinstance(mark, str) and not leads_out(path) for path, mark in files.items())
         good &= trigger is None or (isinstance(trigger["word"], str) and isinstance(trigger["guessed"], bool))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}: no submission here; {way}") from error
+        raise DataError(_("{folder}: no submission here; {way}").format(folder=folder, way=way)) from error
     if not good:
-        raise DataError(f"{folder}: its {MARK} was changed by hand and says what it cannot; {way}")
+        told = _("{folder}: its {mark} was changed by hand and says what it cannot; {way}")
+        raise DataError(told.format(folder=folder, mark=MARK, way=way))
     return {"name": name, "score": score, "files": files, "trigger": trigger}
 
 
@@ -135,9 +142,11 @@ def panel_files(folder: str | Path) -> list[Path]:
 def _name(name: str) -> list[str]:
     match = NAME.match(name)
     if not match:
-        return [f"name {name!r}: it must read 队伍名称-可图Kolors训练-xxxxxx; set --team and --title"]
+        told = _("name {name}: it must read 队伍名称-可图Kolors训练-xxxxxx; set --team and --title")
+        return [told.format(name=repr(name))]
     if match["team"] == PLACEHOLDER:
-        return [f"team: {PLACEHOLDER} is only a placeholder; give your team's name with --team"]
+        told = _("team: {placeholder} is only a placeholder; give your team's name with --team")
+        return [told.format(placeholder=PLACEHOLDER)]
     return []
 
 
@@ -154,7 +163,6 @@ def _loras(folder: Path, name: str) -> list[str]:
 
 def _trigger(lora: Path, trigger: dict | None) -> list[str]:
     """Whether it is known by which word the LoRA is called, or that there is none (an empty one)."""
-    say = "say it with kolors-lab submit --trigger_word"
     if trigger is None:  # by an older version
         with contextlib.suppress(KolorsLabError):
             trigger = {"word": read_lora(lora).header.get("trigger_word", ""), "guessed": False}
@@ -162,28 +170,39 @@ def _trigger(lora: Path, trigger: dict | None) -> list[str]:
     if not trigger or not trigger["guessed"]:
         return []
     if trigger["word"]:
-        return [f"trigger word: {trigger['word']} is only guessed, as all captions share it; {say} {trigger['word']}"]
-    return [f"trigger word: none is known, and people will look for it; {say} WORD, or '' if it needs none"]
+        told = _(
+            "trigger word: {word} is only guessed, as all captions share it; "
+            "say it with kolors-lab submit --trigger_word {word}"
+        )
+        return [told.format(word=trigger["word"])]
+    return [
+        _(
+            "trigger word: none is known, and people will look for it; "
+            "say it with kolors-lab submit --trigger_word WORD, or '' if it needs none"
+        )
+    ]
 
 
 def _pictures(folder: Path, pictures: Sequence[Path]) -> list[str]:
     wants, sizes = [], {}
     if len(pictures) < PANELS:
-        wants.append(f"images: {len(pictures)} pictures, at least {PANELS} are needed; add scenes to the story")
+        told = _("images: {count} pictures, at least {least} are needed; add scenes to the story")
+        wants.append(told.format(count=len(pictures), least=PANELS))
     if len(pictures) > PANELS:
-        wants.append(
-            f"images: {len(pictures)} pictures, the page to post holds {PANELS}; take a scene out of the story"
-        )
+        told = _("images: {count} pictures, the page to post holds {most}; take a scene out of the story")
+        wants.append(told.format(count=len(pictures), most=PANELS))
     strays = sorted(f.name for f in folder.glob("*") if f not in pictures)
-    wants += [f"images/{name}: no panel, and the challenge scores every file there; delete it" for name in strays]
+    stray = _("images/{name}: no panel, and the challenge scores every file there; delete it")
+    wants += [stray.format(name=name) for name in strays]
     for file in pictures:
         try:
             sizes[file.name] = open_image(file).size
         except DataError as error:
-            wants.append(f"images: {error}; {AGAIN}")
+            wants.append(_again(f"images: {error}"))
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
+    other = _("images/{name}: {size} px, the others {usual}; draw it again at their size")
     wants += [
-        f"images/{name}: {size[0]} x {size[1]} px, the others {usual[0]} x {usual[1]}; draw it again at their size"
+        other.format(name=name, size=" x ".join(map(str, size)), usual=" x ".join(map(str, usual)))
         for name, size in sizes.items()
         if size != usual
     ]
@@ -196,8 +215,8 @@ def _settings(lora: Path, settings: dict[str, dict]) -> list[str]:
     here = hashlib.sha256(lora.read_bytes()).hexdigest()[:12] if lora.is_file() else None
     other = [n for n, s in settings.items() if n not in mute and str(s.get("lora") or "").rpartition(":")[2] != here]
     lines = {
-        "no settings inside, so nobody can make it again; put the picture in as it was drawn": mute,
-        "not drawn with the LoRA that is handed in; tell the story again with it": other if here else [],
+        _("no settings inside, so nobody can make it again; put the picture in as it was drawn"): mute,
+        _("not drawn with the LoRA that is handed in; tell the story again with it"): other if here else [],
     }
     return [f"images/{', '.join(names)}: {line}" for line, names in lines.items() if names]
 
@@ -210,22 +229,25 @@ def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             table = {(row.get("image") or "").removeprefix("images/"): row for row in csv.DictReader(stream)}
     except (csv.Error, ValueError, OSError) as error:
-        return [f"prompts.csv: cannot be read ({error}); {AGAIN}"]
+        return [_again(_("prompts.csv: cannot be read ({error})").format(error=error))]
     odd = [n for n, s in settings.items() if "prompt" in s and table.get(n, {}).get("prompt") != s["prompt"]]
-    return [f"prompts.csv: not the prompt that made images/{', '.join(odd)}; {AGAIN}"] if odd else []
+    told = _("prompts.csv: not the prompt that made images/{names}").format(names=", ".join(odd))
+    return [_again(told)] if odd else []
 
 
 def _score(folder: Path, score: dict, files: dict[str, str]) -> list[str]:
     here = {f"images/{file.name}": fingerprint(file) for file in panel_files(folder)}
     if here != {name: mark for name, mark in files.items() if name.startswith("images/")}:
-        return [f"score: it belongs to other pictures; {AGAIN}"]
+        return [_again(_("score: it belongs to other pictures"))]
     if not passes(score["mean"]) and not score["practice"]:
-        return [f"score: the mean {score['mean']:.7g} is below the gate of {GATE:g}; better data or training lifts it"]
+        told = _("score: the mean {mean:.7g} is below the gate of {gate:g}; better data or training lifts it")
+        return [told.format(mean=score["mean"], gate=GATE)]
     if score["practice"]:
-        low = "" if passes(score["mean"]) else f", and with {score['mean']:.7g} below the gate of {GATE:g} even so"
-        return [
-            f"score: 练习分, a practice score of the small model{low}; the challenge scores pictures of Kolors itself"
-        ]
+        low = _(", and with {mean:.7g} below the gate of {gate:g} even so").format(mean=score["mean"], gate=GATE)
+        told = _(
+            "score: 练习分, a practice score of the small model{low}; the challenge scores pictures of Kolors itself"
+        )
+        return [told.format(low="" if passes(score["mean"]) else low)]
     return []
 
 
@@ -237,12 +259,15 @@ def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Re
     """
     mark, pictures = read_mark(config.folder), panel_files(config.folder)
     if not pictures:
-        raise DataError(f"{config.folder}: no panels images/1.png, … in it; give the folder of a submission")
+        told = _("{folder}: no panels images/1.png, … in it; give the folder of a submission")
+        raise DataError(told.format(folder=config.folder))
     settings = [read_settings(file) for file in pictures]
     preset = get_preset(config.preset or settings[0]["model"])
     if settings[0].get("model_hash") not in (None, model_fingerprint(preset)):
-        raise DataError(f"{config.folder}: another model than {preset.name} drew its panels; name it with --preset")
-    pipe = pipe or load_pipeline(preset)
+        told = _("{folder}: another model than {preset} drew its panels; name it with --preset")
+        raise DataError(told.format(folder=config.folder, preset=preset.name))
+    drawn = (SimpleNamespace(**one) for panel in settings for one in with_anchor([panel]))
+    pipe = pipe or load_for(preset, prompts_of(drawn))
     try:
         load_lora(pipe, Path(config.folder) / f"{mark['name']}.safetensors", settings[0].get("lora_strength", 1.0))
         images = redraw(pipe, settings)

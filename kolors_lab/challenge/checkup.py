@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.challenge.report import PACKAGES
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
@@ -116,10 +117,10 @@ def _machine(preset: Preset) -> str:
     import psutil
 
     ram = psutil.virtual_memory()
-    return (
-        f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}, "
-        f"{os.cpu_count()} cores, {ram.total / GIB:.0f} GiB RAM ({ram.available / GIB:.0f} free), preset {preset.name}"
-    )
+    system = f"{platform.system()} {platform.release()} {platform.machine()}, Python {platform.python_version()}"
+    told = _("{system}, {cores} cores, {total:.0f} GiB RAM ({free:.0f} free), preset {preset}")
+    total, free = ram.total / GIB, ram.available / GIB
+    return told.format(system=system, cores=os.cpu_count(), total=total, free=free, preset=preset.name)
 
 
 def _gpu() -> str:
@@ -128,28 +129,30 @@ def _gpu() -> str:
     from kolors_lab.models.device import pick_device, pick_dtype
 
     if not torch.cuda.is_available():
-        return "none: all runs on the CPU"
+        return _("none: all runs on the CPU")
     free, total = torch.cuda.mem_get_info()
-    card = f"{torch.cuda.get_device_name()}, {total / GIB:.0f} GiB ({free / GIB:.0f} free)"
+    gpu = _("{name}, {total:.0f} GiB ({free:.0f} free)")
+    gpu = gpu.format(name=torch.cuda.get_device_name(), total=total / GIB, free=free / GIB)
     if pick_device().type != "cuda":
-        raise Unwell(f"{card}, but a small matrix product fails on it", f"torch {torch.__version__} does not serve it")
-    return f"{card}, works in {str(pick_dtype('cuda')).removeprefix('torch.')}"
+        told, hint = _("{gpu}, but a small matrix product fails on it"), _("torch {version} does not serve it")
+        raise Unwell(told.format(gpu=gpu), hint.format(version=torch.__version__))
+    return _("{gpu}, works in {dtype}").format(gpu=gpu, dtype=str(pick_dtype("cuda")).removeprefix("torch."))
 
 
 def _disk() -> str:
     from kolors_lab.models.hub import cache_dir as weights_dir
     from kolors_lab.training.latent_cache import cache_dir
 
-    places = {"here": Path.cwd(), "cache": cache_dir(), "ModelScope's cache": weights_dir()}
+    places = {_("here"): Path.cwd(), _("the cache"): cache_dir(), _("ModelScope's cache"): weights_dir()}
     free = {name: _free(place) for name, place in places.items()}
-    detail = ", ".join(f"{space / GIB:.0f} GiB free for {name}" for name, space in free.items())
+    told = _("{space:.0f} GiB free for {name}")
+    detail = ", ".join(told.format(space=space / GIB, name=name) for name, space in free.items())
+    hint = _("KOLORS_LAB_CACHE and MODELSCOPE_CACHE name other folders")
     for name, place in places.items():
         if not os.access(_existing(place), os.W_OK):
-            raise Unwell(
-                f"{name}: {place} cannot be written", "KOLORS_LAB_CACHE and MODELSCOPE_CACHE name other folders"
-            )
+            raise Unwell(_("{name}: {place} cannot be written").format(name=name, place=place), hint)
     if min(free.values()) < GIB:
-        raise Unwell(detail, "make room, or move the caches: KOLORS_LAB_CACHE and MODELSCOPE_CACHE name their folders")
+        raise Unwell(detail, _("make room, or move the caches: {hint}").format(hint=hint))
     return detail
 
 
@@ -167,7 +170,7 @@ def _packages() -> str:
     missing = [name for name, version in found.items() if not version]
     if missing:
         commands = [f"pip install {'--no-deps ' if name == NO_DEPS else ''}{name}" for name in missing]
-        raise Unwell("missing: " + ", ".join(missing), "; ".join(commands))
+        raise Unwell(_("missing: {names}").format(names=", ".join(missing)), "; ".join(commands))
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
@@ -183,11 +186,14 @@ def _conflicts() -> str:
         try:
             import torchvision  # noqa: F401
         except Exception as error:
-            detail = f"torchvision {_version('torchvision')} does not fit torch {_version('torch')}: {error}"
-            raise Unwell(detail, "pip uninstall torchvision (nothing here needs it), then restart Python") from error
+            told = _("torchvision {version} does not fit torch {torch}: {error}")
+            detail = told.format(version=_version("torchvision"), torch=_version("torch"), error=error)
+            hint = _("pip uninstall torchvision (nothing here needs it), then restart Python")
+            raise Unwell(detail, hint) from error
     if limit := _limit("modelscope", "datasets"):
-        raise Unwell(f"datasets {_version('datasets')} is too new for modelscope", f"pip install 'datasets{limit}'")
-    return "none known"
+        told = _("datasets {version} is too new for modelscope")
+        raise Unwell(told.format(version=_version("datasets")), f"pip install 'datasets{limit}'")
+    return _("none known")
 
 
 def _limit(package: str, needs: str) -> str:
@@ -218,15 +224,15 @@ def _weights(name: str, preset: Preset) -> str:
         return f"{memory_plan(preset, pick_device())}. On a GPU of {gpu_plans(preset)}"
     except Exception as error:
         fetch = f"kolors-lab fetch --preset {name}"
-        hint = f"{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)"
-        raise Unwell(str(error), hint) from error
+        hint = _("{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)")
+        raise Unwell(str(error), hint.format(fetch=fetch)) from error
 
 
 def _juice(name: str, preset: Preset, folder: Path) -> str:
     from kolors_lab.dataset.cleaning import CleanConfig, clean
 
     done = clean(CleanConfig(preset=name, data=str(_raw(preset, folder)), out=str(folder / "clean")))
-    return f"kept {done.kept} of 2 pictures"
+    return _("kept {count} of 2 pictures").format(count=done.kept)
 
 
 def _train(name: str, preset: Preset, folder: Path) -> str:
@@ -235,7 +241,8 @@ def _train(name: str, preset: Preset, folder: Path) -> str:
     clean = folder / "clean"
     data = clean if clean.is_dir() else _raw(preset, folder)
     file = train(TrainConfig(preset=name, data=str(data), out=str(folder / "train"), steps=2))
-    return f"2 steps at {preset.size} px, LoRA of {file.stat().st_size / 2**20:.1f} MiB"
+    told = _("2 steps at {size} px, LoRA of {mebibytes:.1f} MiB")
+    return told.format(size=preset.size, mebibytes=file.stat().st_size / 2**20)
 
 
 def _generate(name: str, preset: Preset, folder: Path) -> str:
@@ -246,7 +253,8 @@ def _generate(name: str, preset: Preset, folder: Path) -> str:
     with_lora = str(lora) if lora.is_file() else None
     (folder / "panels").mkdir()
     generate_file(GenerateConfig(preset=name, lora=with_lora, steps=2, out=str(folder / "panels" / "1.png")))
-    return f"2 steps at {preset.size} px, {'with' if with_lora else 'without'} the LoRA"
+    told = _("2 steps at {size} px, with the LoRA") if with_lora else _("2 steps at {size} px, without the LoRA")
+    return told.format(size=preset.size)
 
 
 def _score(name: str, preset: Preset, folder: Path) -> str:
@@ -254,7 +262,8 @@ def _score(name: str, preset: Preset, folder: Path) -> str:
 
     panels = folder / "panels"
     done = score_folder(preset, panels if any(panels.glob("*")) else _raw(preset, folder) / "train")
-    return f"{len(done.files)} picture, {'practice ' if done.practice else ''}score {done.mean:.2f}"
+    told = _("{count} picture, practice score {mean:.2f}") if done.practice else _("{count} picture, score {mean:.2f}")
+    return told.format(count=len(done.files), mean=done.mean)
 
 
 def _raw(preset: Preset, folder: Path) -> Path:
@@ -308,5 +317,7 @@ def _measured(work: Callable[[], str], folder: Path) -> str:
     finally:
         done.set()
         watcher.join()
-    card = f", {torch.cuda.max_memory_allocated() / GIB:.1f} GiB on the GPU" if cuda else ""
-    return f"{detail}, {time.perf_counter() - start:.1f} s, {peak / GIB:.1f} GiB RAM{card}"
+    told = _("{detail}, {seconds:.1f} s, {memory:.1f} GiB RAM")
+    told = told.format(detail=detail, seconds=time.perf_counter() - start, memory=peak / GIB)
+    gpu = _("{told}, {memory:.1f} GiB on the GPU")
+    return gpu.format(told=told, memory=torch.cuda.max_memory_allocated() / GIB) if cuda else told

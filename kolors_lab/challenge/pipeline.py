@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolors_lab.challenge.check import read_mark
+from kolors_lab.challenge.effect import Effect, count_style
 from kolors_lab.challenge.report import mean_loss, read_metrics, write_report
 from kolors_lab.challenge.submission import PLACEHOLDER, SubmitConfig, submit
 from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell_story
@@ -77,10 +79,7 @@ class BaselineResult:
     kept: int
     rejected: int
     loss: float
-    base_score: float
-    lora_score: float
-    passed: bool
-    practice: bool
+    effect: Effect
     missing: list[str]
     seconds: float
 
@@ -169,6 +168,10 @@ class Run:
             panels = self.out / name / "panels"
             result = judge(self.preset, panels, score_folder(self.preset, panels, scorer, on_step))
             scores[name] = asdict(result) | {"mean": result.mean, "passed": result.passed}
+        learned = sorted((self.out / "clean" / "train").glob("*.jpg"))
+        drawn = {name: [self.out / name / "panels" / file for file in side["files"]] for name, side in scores.items()}
+        for name, styled in count_style(self.preset, learned, drawn).items():
+            scores[name]["styled"] = styled
         write_json(self.out / "scores.json", scores)
         return scores
 
@@ -182,17 +185,16 @@ def baseline(config: BaselineConfig, progress: Progress | None = None) -> Baseli
     steps = Steps(run.out)
     write_config(run.out / "config.json", config)
     results = run.work(steps)
-    report = write_report(run.out, run.preset, run.title, run.scenes, steps.record)
+    trigger = read_mark(run.submission.folder)["trigger"] or {"word": ""}
+    effect = Effect(**results["score"], word=trigger["word"], practice=run.preset.practice)
+    report = write_report(run.out, run.preset, run.title, run.scenes, steps.record, effect)
     return BaselineResult(
         report=report,
         page=run.out / "lora" / "page.png",
         kept=results["juice"]["kept"],
         rejected=len(results["juice"]["rejected"]),
         loss=results["train"]["loss"],
-        base_score=results["score"]["base"]["mean"],
-        lora_score=results["score"]["lora"]["mean"],
-        passed=results["score"]["lora"]["passed"],
-        practice=run.preset.practice,
+        effect=effect,
         missing=results["submit"]["missing"],
         seconds=sum(step["seconds"] for step in steps.record.values()),
     )

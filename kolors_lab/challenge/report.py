@@ -17,11 +17,13 @@ from kolors_lab.core.errors import DataError, KolorsLabWarning
 from kolors_lab.core.files import replacing
 from kolors_lab.core.fonts import embed_font
 from kolors_lab.core.images import embed
+from kolors_lab.core.language import _, language
 from kolors_lab.scoring.aesthetics import GATE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from kolors_lab.challenge.effect import Effect
     from kolors_lab.comic.panels import StoryScene
     from kolors_lab.models.presets import Preset
 
@@ -29,23 +31,30 @@ PACKAGES = (
     "torch", "transformers", "diffusers", "peft", "accelerate", "safetensors", "datasets", "modelscope",
     "py-data-juicer", "simple-aesthetics-predictor", "numpy", "pillow",
 )  # fmt: skip
-STEP_NAMES = {
-    "juice": "清洗数据 Clean the pictures",
-    "train": "训练 LoRA Train the LoRA",
-    "base": "故事，无 LoRA Story without LoRA",
-    "lora": "故事，有 LoRA Story with LoRA",
-    "score": "打分 Score",
-    "submit": "整理作品 Put together what to hand in",
-}
 
 
-def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StoryScene], record: dict) -> Path:
+def step_names() -> dict[str, str]:
+    """What the steps of a run do, in the learner's language."""
+    return {
+        "juice": _("清洗数据 Clean the pictures"),
+        "train": _("训练 LoRA Train the LoRA"),
+        "base": _("故事，无 LoRA Story without LoRA"),
+        "lora": _("故事，有 LoRA Story with LoRA"),
+        "score": _("打分 Score"),
+        "submit": _("整理作品 Put together what to hand in"),
+    }
+
+
+def write_report(
+    run: Path, preset: Preset, title: str, scenes: Sequence[StoryScene], record: dict, effect: Effect
+) -> Path:
     """Write `run/report.html` from the run's files and its record of steps (see `Steps`); pictures lie inside it."""
     from jinja2 import Environment, FileSystemLoader
 
     results = {name: step["result"] for name, step in record.items()}
     metrics = read_metrics(run / "train" / "metrics.jsonl")
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    templates.globals |= {"_": _, "lang": language()}
     template = templates.get_template("report.html.j2")
     content = {
         "title": title,
@@ -60,9 +69,10 @@ def write_report(run: Path, preset: Preset, title: str, scenes: Sequence[StorySc
         "curve": loss_svg(metrics),
         "panels": list(_panels(run, scenes, results["score"])),
         "score": results["score"],
+        "effect": effect,
         "missing": results["submit"]["missing"],
         "settings": json.loads((run / "config.json").read_text(encoding="utf-8")),
-        "times": [(label, record[name]["seconds"]) for name, label in STEP_NAMES.items()],
+        "times": [(label, record[name]["seconds"]) for name, label in step_names().items()],
         "seconds": sum(step["seconds"] for step in record.values()),
         "versions": versions(),
         "machine": machine(),

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from kolors_lab.core.errors import SettingError, check_name, check_number
+from kolors_lab.core.language import _
 
 INFINITY = float("inf")
 NONE, TRUE, FALSE = ("none", "null"), ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -41,8 +42,13 @@ def hints(config: type) -> dict[str, Any]:
     return {field.name: found[field.name] for field in fields(config)}
 
 
-@cache
 def meanings(config: type) -> dict[str, str]:
+    """What each field means, in the learner's language (see `documented`)."""
+    return {name: _(text) for name, text in documented(config).items()}
+
+
+@cache
+def documented(config: type) -> dict[str, str]:
     """What the docstrings of the dataclass and its bases say of each field, in `Args:` or below the field itself."""
     from docstring_parser import parse_from_object
 
@@ -117,3 +123,21 @@ def read_words(name: str, text: str) -> tuple[str, ...]:
     if not all(isinstance(word, str) for word in found):
         raise SettingError(f"{name} = {text!r}: must be like [one, two]; put what holds other brackets into quotes")
     return tuple(found)
+
+
+LABELS = {  # what stands before a field in a form, in front of its own name, which is English
+    "preset": "预设", "prompt": "提示词", "negative_prompt": "反向提示词", "prompt_syntax": "权重写法",
+    "seed": "随机种子", "control_after_generate": "生成后种子", "steps": "步数", "cfg": "引导强度",
+    "sampler_name": "采样器", "scheduler": "调度器", "denoise": "去噪程度", "width": "宽", "height": "高",
+    "batch": "一批几张", "lora": "LoRA", "lora_strength": "LoRA 强度", "image": "参考图", "out": "存到",
+    "hires": "放大再画", "hires_denoise": "再画程度",
+    "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
+    "layout": "版式", "scene": "场景",
+    "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
+    "resolution": "分辨率", "dataset": "数据集", "data": "数据集", "epochs": "轮数",
+}  # fmt: skip
+
+
+def label(name: str) -> str:
+    """A field's name in Chinese and English: `步数 steps`."""
+    return f"{LABELS[name]} {name}" if name in LABELS and LABELS[name].lower() != name else name

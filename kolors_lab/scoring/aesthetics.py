@@ -8,7 +8,6 @@ simple-aesthetics-predictor. The tiny preset's predictor is a practice score (�
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, FetchError, ModelError
-from kolors_lab.core.files import replacing
+from kolors_lab.core.files import replacing, write_table
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import quietly
@@ -89,28 +89,38 @@ class ScoreResult:
     def verdict(self) -> str:
         """Mean, interval and margin in one line. Only the challenge's own score passes or fails."""
         low, high = self.interval
-        kind = "练习分 practice mean" if self.practice else "mean"
-        sure = "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
-        figures = f"{kind} {self.mean:.2f} of {len(self.scores)} pictures{sure}"
+        kind = _("练习分 practice mean") if self.practice else _("mean")
+        sure = "" if math.isnan(low) else _(" (95 % interval {low:.2f} to {high:.2f})").format(low=low, high=high)
+        figures = _("{kind} {mean:.2f} of {count} pictures").format(kind=kind, mean=self.mean, count=len(self.scores))
         if math.isnan(self.mean):
-            return f"{figures}: not a number, which never passes; a picture or the scorer is damaged"
+            told = _("{figures}: not a number, which never passes; a picture or the scorer is damaged")
+        elif self.practice:
+            told = _("{figures}, {where}; it knows nothing of taste, so it says nothing about the challenge")
+        else:
+            told = _("{figures}: passes the gate, {where}") if self.passed else _("{figures}: fails the gate, {where}")
+        return told.format(figures=figures + sure, where=self._margin())
+
+    def _margin(self) -> str:
         margin = self.mean - GATE
-        where = f"{abs(margin):.2g} {'above' if self.passed else 'below'} {GATE:g}" if margin else f"exactly {GATE:g}"
-        if self.practice:
-            return f"{figures}, {where}; it knows nothing of taste, so it says nothing about the challenge"
-        return f"{figures}: {'passes' if self.passed else 'fails'} the gate, {where}"
+        if not margin:
+            return _("exactly {gate:g}").format(gate=GATE)
+        told = _("{margin:.2g} above {gate:g}") if margin > 0 else _("{margin:.2g} below {gate:g}")
+        return told.format(margin=abs(margin), gate=GATE)
 
     def lines(self) -> list[str]:
         """The table as text: a line per picture, what was left out, verdict, coherence and fit."""
         fits = self.fits or [None] * len(self.files)
-        marks = [f"  fit {fit:.3f}" if fit is not None else "" for fit in fits]
+        mark = _("  fit {fit:.3f}")
+        marks = [mark.format(fit=fit) if fit is not None else "" for fit in fits]
         lines = [
             f"{score:6.2f}{mark}  {file}" for file, score, mark in zip(self.files, self.scores, marks, strict=True)
         ]
-        lines += [f"left out  {file}: {reason}" for file, reason in self.left_out]
-        beside = {"coherence": self.coherence, "prompt fit": self.fit}
+        left_out = _("left out  {file}: {reason}")
+        lines += [left_out.format(file=file, reason=reason) for file, reason in self.left_out]
+        beside = {_("coherence"): self.coherence, _("prompt fit"): self.fit}
         told = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None and not math.isnan(value)]
-        return [*lines, self.verdict(), *([f"what the judges weigh beside: {', '.join(told)}"] if told else [])]
+        judges = _("what the judges weigh beside: {figures}").format(figures=", ".join(told))
+        return [*lines, self.verdict(), *([judges] if told else [])]
 
 
 @dataclass(frozen=True)
@@ -281,11 +291,9 @@ def write_scores(result: ScoreResult, folder: str | Path) -> Path:
     from kolors_lab.core.figures import score_histogram
 
     fits = result.fits or [None] * len(result.files)
-    with replacing(Path(folder) / "scores.csv") as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(("image", "score", "fit", "left_out"))
-        table.writerows(zip(result.files, result.scores, fits, [""] * len(fits), strict=True))
-        table.writerows((name, "", "", reason) for name, reason in result.left_out)
+    judged = [(*row, None) for row in zip(result.files, result.scores, fits, strict=True)]
+    left_out = [(name, None, None, reason) for name, reason in result.left_out]
+    write_table(Path(folder) / "scores.csv", ("image", "score", "fit", "left_out"), judged + left_out)
     with replacing(Path(folder) / "scores.png") as part:
         score_histogram(result.scores).savefig(part, format="png", dpi=150)
     return Path(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.models.presets import get_preset
 from kolors_lab.scoring.aesthetics import Scorer, carried, load_scorer, score_folder
@@ -56,10 +57,14 @@ class Comparison:
 
     def verdict(self) -> str:
         """The mean difference, its interval, and whether it tells anything."""
-        (low, high), kind = self.interval, "practice scores" if self.practice else "scores"
-        sure = "the sets differ" if low > 0 or high < 0 else "no difference is shown: the interval holds 0"
-        figures = f"{self.mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) over {len(self.files)} pairs"
-        return f"{kind}, second minus first: {figures}; {sure}"
+        low, high = self.interval
+        kind = _("practice scores") if self.practice else _("scores")
+        sure = _("the sets differ") if low > 0 or high < 0 else _("no difference is shown: the interval holds 0")
+        told = _(
+            "{kind}, second minus first: {mean:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) "
+            "over {count} pairs; {sure}"
+        )
+        return told.format(kind=kind, mean=self.mean, low=low, high=high, count=len(self.files), sure=sure)
 
     def lines(self) -> list[str]:
         rows = zip(self.files, self.first, self.second, self.differences, strict=True)

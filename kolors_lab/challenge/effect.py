@@ -1,0 +1,86 @@
+"""What the LoRA did to the story: the same prompts and seeds drawn without it and with it, figure beside figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
+from kolors_lab.core.stats import interval
+from kolors_lab.scoring.aesthetics import GATE
+from kolors_lab.scoring.clip import classify
+
+if TYPE_CHECKING:
+    from kolors_lab.models.presets import Preset
+
+SAMPLE = 24  # pictures of the set that are asked for their style
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Figures of the panels without (`base`) and with (`lora`) the LoRA, as the step "score" notes them.
+
+    `word` is the trigger word, empty where none is known.
+    """
+
+    base: Mapping[str, Any]
+    lora: Mapping[str, Any]
+    word: str
+    practice: bool
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """What was measured, and how it is without and with the LoRA; what cannot be measured here is left out."""
+        kind = _("练习分 practice score") if self.practice else _("美学分 aesthetic score")
+        word = self.word or _("the pictures learned from")
+        return [
+            *self._row(_("panels in the style of {word}").format(word=word), "styled", self._counted),
+            *self._row(kind, "mean", self._judged),
+            *self._row(_("prompt fit"), "fit", "{:.3f}".format),
+            *self._row(_("coherence of the panels"), "coherence", "{:.3f}".format),
+        ]
+
+    def advice(self) -> list[str]:
+        """What to try where the panels tell less of their prompts than without the LoRA, beyond chance."""
+        pairs = zip(self.base.get("fits") or (), self.lora.get("fits") or (), strict=False)
+        changes = [after - before for before, after in pairs if None not in (before, after)]
+        low, high = interval(changes)
+        if not high < 0:
+            return []
+        fall = _("prompt fit fell by {change:.3f} a panel (95 % interval {low:.3f} to {high:.3f}): {way}")
+        way = _("the LoRA drowns the prompt; try --lora_strength 0.6, or train with fewer --steps")
+        change = -sum(changes) / len(changes)
+        return [fall.format(change=change, low=-high, high=-low, way=way)]
+
+    def _row(self, name: str, figure: str, show: Any) -> list[tuple[str, str, str]]:
+        known = [self._figure(side, figure) for side in (self.base, self.lora)]
+        return [] if None in known else [(name, *map(show, known))]
+
+    @staticmethod
+    def _figure(side: Mapping[str, Any], name: str) -> float | None:
+        if name != "fit":
+            return side.get(name)
+        fits = [fit for fit in side.get("fits") or () if fit is not None]
+        return sum(fits) / len(fits) if fits else None
+
+    def _counted(self, count: int) -> str:
+        return _("{count} of {all}").format(count=count, all=len(self.lora["files"]))
+
+    def _judged(self, mean: float) -> str:
+        side = _("above {gate:g}") if mean >= GATE else _("below {gate:g}")
+        return f"{mean:.2f} ({side.format(gate=GATE)})"
+
+
+def count_style(preset: Preset, learned: Sequence[Path], panels: Mapping[str, Sequence[Path]]) -> dict[str, int | None]:
+    """Per story, how many panels have the style of most pictures `learned` from, as the picture world's classifier
+    sees it; None for each where the preset has no classifier."""
+    if not preset.classifier:
+        return dict.fromkeys(panels)
+    sample = learned[:: -(-len(learned) // SAMPLE)]
+    files = [*sample, *(file for story in panels.values() for file in story)]
+    seen = iter([answer["style"] for answer in classify([open_image(file) for file in files], preset)])
+    styles = [next(seen) for _file in sample]
+    usual = max(sorted(set(styles)), key=styles.count)
+    return {name: sum(next(seen) == usual for _file in story) for name, story in panels.items()}

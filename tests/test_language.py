@@ -1,0 +1,133 @@
+"""Chinese or English: by which the language is chosen, and that no text is left in the other one."""
+
+import importlib.util
+import re
+import string
+import sys
+from pathlib import Path
+
+import pytest
+
+from kolors_lab.challenge.check import PLACEHOLDER, missing
+from kolors_lab.cli import main
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.figures import loss_curve
+from kolors_lab.core.language import LANGUAGES, _, language
+
+ROOT = Path(__file__).parents[1]
+CHINESE = re.compile("[\u3400-\u9fff]")
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """The script behind `make texts`."""
+    spec = importlib.util.spec_from_file_location("texts", ROOT / ".ci" / "texts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def speak(monkeypatch):
+    return lambda name: monkeypatch.setenv("KOLORS_LAB_LANG", name)
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_text_has_its_translation_and_none_is_stale(texts, name):
+    known = {message.id: message.string for message in texts.read(name) if message.id}
+    wanted = texts.wanted(name)
+    assert [text for text in wanted if not known.get(text)] == [], "make texts names them"
+    assert sorted(known.keys() - wanted.keys()) == [], "make texts takes them out"
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_translation_fills_in_what_the_text_does(texts, name):
+    def fields(text: str) -> set:
+        return {(field, spec) for _before, field, spec, _how in string.Formatter().parse(text) if field is not None}
+
+    def options(text: str) -> list[str]:
+        return sorted(set(re.findall(r"--\w+|kolors-lab [a-z]+", text)))
+
+    for message in texts.read(name):
+        if message.id and fields(message.id) != {("画风", "")} and "fixed part" not in message.id:
+            assert fields(message.string) == fields(message.id), message.id
+            assert options(message.string) == options(message.id), message.id
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_what_gettext_reads_is_what_people_read(texts, name):
+    assert texts.file_of(name, ".mo").read_bytes() == texts.compiled(texts.read(name)), "make texts"
+
+
+def test_chinese_texts_are_chinese_and_english_ones_are_not(texts):
+    """Names of things that are Chinese stay: a story's title, examples of words, the parts of a brief."""
+    names = "可图|训练|偶像少女养成日记|玩偶|王子|画风|女主|衣服"
+    for message in texts.read("en"):
+        assert not CHINESE.search(re.sub(names, "", message.string)), message.string
+    plain = [m.string for m in texts.read("zh") if re.search("[a-z]{4}", m.id) and not CHINESE.search(m.string)]
+    assert plain == ["diffusers 或 comfyui"] or not plain
+
+
+@pytest.mark.parametrize(
+    ("chosen", "system", "said"),
+    [
+        ("", "zh_CN.UTF-8", "zh"), ("", "zh_TW", "zh"), ("", "en_US.UTF-8", "en"), ("", "de_DE.UTF-8", "en"),
+        ("", "C.UTF-8", "both"), ("", "POSIX", "both"), ("", "", "both"),
+        ("zh", "en_US.UTF-8", "zh"), ("en", "zh_CN.UTF-8", "en"), ("both", "zh_CN.UTF-8", "both"),
+    ],
+)  # fmt: skip
+def test_the_language_is_the_one_chosen_else_the_systems(monkeypatch, chosen, system, said):
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", system)
+    monkeypatch.setenv("KOLORS_LAB_LANG", chosen)
+    assert language() == said
+
+
+def test_a_text_in_both_languages_keeps_its_half(speak):
+    text = "练习分 practice score"
+    said = {}
+    for name in (*LANGUAGES, "both"):
+        speak(name)
+        said[name] = _(text)
+    assert said == {"zh": "练习分", "en": "practice score", "both": text}
+
+
+def test_a_language_there_is_none_of_is_one_line(speak, capsys):
+    speak("fr")
+    with pytest.raises(SettingError, match="KOLORS_LAB_LANG = 'fr': must be zh, en or both"):
+        language()
+    assert main(["--help"]) == 2
+    assert capsys.readouterr().err.startswith("kolors-lab: KOLORS_LAB_LANG = 'fr'")
+
+
+def test_help_and_errors_speak_chinese(speak, capsys):
+    speak("zh")
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert "用法：kolors-lab 命令 --help" in told and "走完全程" in told
+    with pytest.raises(SystemExit):
+        main(["generate", "--help"])
+    assert "画面里不要什么" in capsys.readouterr().out
+    assert main(["genrate"]) == 2
+    assert "没有这个命令；是不是想用 generate" in capsys.readouterr().err
+
+
+def test_what_a_submission_lacks_is_said_in_chinese(speak, tmp_path):
+    speak("zh")
+    (line,) = missing(tmp_path)
+    assert line.startswith(f"{tmp_path}：这里没有提交作品") and PLACEHOLDER not in line
+
+
+def test_labels_of_a_plot_are_chinese_and_have_letters(speak, recwarn):
+    speak("zh")
+    figure = loss_curve([{"step": n, "loss": 1 / (n + 1)} for n in range(20)])
+    assert figure.axes[0].get_ylabel() == "损失"
+    figure.canvas.draw()
+    assert [str(w.message) for w in recwarn if "missing from" in str(w.message)] == []
+
+
+def test_the_catalogues_are_found_without_a_build():
+    assert (
+        Path(sys.modules["kolors_lab"].__file__).parent / "locale" / "zh" / "LC_MESSAGES" / "kolors_lab.mo"
+    ).is_file()
