@@ -9,10 +9,11 @@ from helpers import make_lora
 from PIL import Image
 
 from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.fields import label
 from kolors_lab.lora.formats import write_lora
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import generate
-from kolors_lab.serve.app import FILES, LABELS, AppConfig, Desk, app, run_app
+from kolors_lab.serve.app import FILES, ROWS, AppConfig, Desk, app, run_app
 
 VALUES = {
     "prompt": "白马", "negative_prompt": "夜空", "lora": "", "lora_strength": 1.0, "seed": 3, "steps": 2, "cfg": 4.0,
@@ -32,7 +33,7 @@ def same(one, other):
 
 
 def test_draw_makes_the_picture_of_the_form(config, loaded):
-    assert set(VALUES) == set(LABELS)
+    assert set(VALUES) == {name for row in ROWS for name in row}
     desk, steps = Desk(config, loaded), []
     plain = desk.draw(VALUES, lambda step, total: steps.append((step, total)))
     sampled = {name: VALUES[name] for name in ("seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height")}
@@ -101,7 +102,7 @@ def test_the_page_in_a_browser(config, loaded, tmp_path):
 
 
 def field(view, name):
-    return view.get_by_label(f"{LABELS[name]} {name}").locator("visible=true").first
+    return view.get_by_label(label(name)).locator("visible=true").first
 
 
 def put(view, name, value):

@@ -16,6 +16,9 @@ from kolors_lab.comfy.writer import workflow_api
 from kolors_lab.sampling.pipeline import generate
 
 requests = pytest.importorskip("requests")
+pytest.importorskip("fastapi")
+from kolors_lab.serve.comfyui import REMEMBERED, REMEMBERED_BYTES, History  # noqa: E402
+
 SETTINGS = {
     "prompt": "白马", "negative_prompt": "夜空", "prompt_syntax": "plain", "seed": 5, "steps": 2, "cfg": 4.0,
     "width": 64, "height": 64, "batch": 1, "sampler_name": "euler", "scheduler": "karras",
@@ -245,3 +248,16 @@ def test_many_workflows_and_none_lost(port):
         heard(socket, key)
     runs = [run for run in get(port, "/history").json().values() if run["prompt"][3].get("client_id") == "many"]
     assert len(runs) == 12 and all(run["status"]["completed"] for run in runs)
+
+
+def test_however_much_clients_send_what_is_remembered_stays_small_and_the_newest_is_there():
+    history, megabyte = History(), "白" * (1 << 20)
+    for n in range(40):
+        history.add(f"large {n}", {"prompt": [n, {"workflow": megabyte}]})
+    assert history.size() <= REMEMBERED_BYTES and list(history.last(1)) == ["large 39"]
+    history.add("vast", {"prompt": [40, megabyte * 9]})
+    assert list(history.last(200)) == ["vast"] and history.one("vast")["vast"]["prompt"][0] == 40
+    for n in range(REMEMBERED + 5):
+        history.add(f"{n}", {"prompt": [n, "半个字 \ud800"]})
+    assert len(history.last(1000)) == REMEMBERED and history.one("4") == {} and history.last(0) == {}
+    assert history.one("5") == {"5": {"prompt": [5, "半个字 \ud800"]}}

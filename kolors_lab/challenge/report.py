@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, KolorsLabWarning
-from kolors_lab.core.files import replacing
-from kolors_lab.core.fonts import embed_font
 from kolors_lab.core.images import embed
-from kolors_lab.core.language import _, language
+from kolors_lab.core.language import _
+from kolors_lab.core.templates import write_page
 from kolors_lab.scoring.aesthetics import GATE
 
 if TYPE_CHECKING:
@@ -49,13 +48,8 @@ def write_report(
     run: Path, preset: Preset, title: str, scenes: Sequence[StoryScene], record: dict, effect: Effect
 ) -> Path:
     """Write `run/report.html` from the run's files and its record of steps (see `Steps`); pictures lie inside it."""
-    from jinja2 import Environment, FileSystemLoader
-
     results = {name: step["result"] for name, step in record.items()}
     metrics = read_metrics(run / "train" / "metrics.jsonl")
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    templates.globals |= {"_": _, "lang": language()}
-    template = templates.get_template("report.html.j2")
     content = {
         "title": title,
         "preset": preset,
@@ -77,10 +71,7 @@ def write_report(
         "versions": versions(),
         "machine": machine(),
     }
-    html = template.render(**content, font=embed_font(template.render(**content, font="")))
-    with replacing(run / "report.html") as part:
-        part.write_text(html, encoding="utf-8")
-    return run / "report.html"
+    return write_page(run / "report.html", Path(__file__).with_name("report.html.j2"), content)
 
 
 def read_metrics(file: Path) -> list[dict]:

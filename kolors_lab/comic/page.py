@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.core.files import replacing
-from kolors_lab.core.fonts import embed_font, font, legible, wrap
+from kolors_lab.core.fonts import font, legible, wrap
 from kolors_lab.core.images import embed, open_image, write_png
+from kolors_lab.core.templates import write_page
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-PAPER, INK, SOFT, ACCENT = "#fbf7f0", "#2b2622", "#8b8178", "#c8553d"
+PAPER, BLACK, GREY, ACCENT = "#fbf7f0", "#2b2622", "#8b8178", "#c8553d"
 FOOT = "由 AI 生成 · AI-generated · kolors_lab"
 
 
@@ -102,7 +102,7 @@ def make_page(
     for n, (image, caption) in enumerate(zip(images, captions, strict=True)):
         _panel(page, draw, measures, n, _fitted(image, (measures.panel, measures.tall)), caption)
     at = (page.width / 2, page.height - measures.foot / 2)
-    draw.text(at, foot, fill=SOFT, font=font(measures.text * 5 // 6), anchor="mm")
+    draw.text(at, foot, fill=GREY, font=font(measures.text * 5 // 6), anchor="mm")
     dpi = DPI if for_print else round(DPI / PRINT)
     return _save(page, Path(file), {"Title": title, "Description": " / ".join(captions), "Comment": foot}, dpi)
 
@@ -123,7 +123,7 @@ def _head(draw: ImageDraw, layout: Layout, title: str) -> None:
     face = font(layout.title)
     (line,) = wrap(title, face, layout.width() - 2 * layout.margin, 1) or [""]
     middle, bar = layout.width() / 2, layout.head * 3 / 11
-    draw.text((middle, layout.margin + layout.head * 17 / 66), line, fill=INK, font=face, anchor="mm")
+    draw.text((middle, layout.margin + layout.head * 17 / 66), line, fill=BLACK, font=face, anchor="mm")
     y = layout.margin + layout.head * 2 / 3
     draw.rectangle((middle - bar, y, middle + bar, y + layout.head / 44), fill=ACCENT)
 
@@ -131,12 +131,12 @@ def _head(draw: ImageDraw, layout: Layout, title: str) -> None:
 def _panel(page: Image, draw: ImageDraw, layout: Layout, n: int, picture: Image, caption: str) -> None:
     (x, y), line = layout.corner(n), max(2, layout.panel // 192)
     page.paste(picture, (x, y))
-    draw.rectangle((x - 1, y - 1, x + layout.panel, y + layout.tall), outline=INK, width=line)
+    draw.rectangle((x - 1, y - 1, x + layout.panel, y + layout.tall), outline=BLACK, width=line)
     face, number = font(layout.text), f"{n + 1}"
     left, top = x + face.getlength(f"{number}\u2002"), y + layout.tall + layout.text * 1.25
     draw.text((x, top), number, fill=ACCENT, font=face, anchor="lm")
     for k, words in enumerate(wrap(caption, face, x + layout.panel - left, 2)):
-        draw.text((left, top + k * layout.text * 4 / 3), words, fill=INK, font=face, anchor="lm")
+        draw.text((left, top + k * layout.text * 4 / 3), words, fill=BLACK, font=face, anchor="lm")
 
 
 def _fitted(image: Image, size: tuple[int, int]) -> Image:
@@ -161,8 +161,6 @@ def make_html(
 
     DataError as for `make_page`.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     images, measures = _opened(panels, captions, file), get_layout(layout)
     content = {
         "title": title,
@@ -173,11 +171,6 @@ def make_html(
         "foot": foot,
         "columns": min(measures.columns, len(panels)),
         "generator": MADE_BY,
-        "colors": {"paper": PAPER, "ink": INK, "soft": SOFT, "accent": ACCENT},
+        "colors": {"paper": PAPER, "ink": BLACK, "soft": GREY, "accent": ACCENT},
     }
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
-    template = templates.get_template("page.html.j2")
-    html = template.render(**content, font=embed_font(template.render(**content, font="")))
-    with replacing(file) as part:
-        part.write_text(html, encoding="utf-8")
-    return Path(file)
+    return write_page(file, Path(__file__).with_name("page.html.j2"), content)

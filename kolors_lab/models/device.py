@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from diffusers import KolorsPipeline
 
 
 def pick_device() -> torch.device:
@@ -32,3 +33,8 @@ def pick_dtype(device: torch.device | str) -> torch.dtype:
     if torch.device(device).type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+def device_of(pipe: KolorsPipeline) -> torch.device:
+    """Where a pipeline computes. Its `device` says CPU where its parts come to the GPU only when it is their turn."""
+    return pipe._execution_device  # diffusers has no public name for this

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_name, check_number
 from kolors_lab.core.images import open_image
+from kolors_lab.models.device import device_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,7 +211,7 @@ class Control:
         import torch
 
         hints = [pixels(control_picture(image, self.kind, width, height)) for image in self.pictures]
-        device, dtype = pipe._execution_device, pipe.unet.dtype
+        device, dtype = device_of(pipe), pipe.unet.dtype
         hint = torch.stack(hints).repeat_interleave(batch, 0).to(device, dtype)
         return Controlled(unet, self.net.to(device), hint, self, pipe.scheduler.config.num_train_timesteps)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kolors_lab.models.device import device_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,7 +56,7 @@ class Guided:
     ):
         import torch
 
-        self.unet, self.device, self.dtype = pipe.unet, pipe._execution_device, pipe.unet.dtype
+        self.unet, self.device, self.dtype = pipe.unet, device_of(pipe), pipe.unet.dtype
         self.sigmas = model_sigmas(pipe)
         self.cfg = torch.as_tensor(cfg, dtype=torch.float32, device=self.device).reshape(-1, 1, 1, 1)
         self.guided = bool((self.cfg != 1).any())

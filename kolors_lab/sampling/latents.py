@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from kolors_lab.core.errors import ModelError
+from kolors_lab.models.device import device_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def encode_image(pipe: KolorsPipeline, image: Image.Image, width: int, height: i
 
 def _means(pipe: KolorsPipeline, pixels: torch.Tensor) -> torch.Tensor:
     vae = _safe_vae(pipe)
-    mean = vae.encode(pixels.to(pipe._execution_device, vae.dtype)).latent_dist.mode()
+    mean = vae.encode(pixels.to(device_of(pipe), vae.dtype)).latent_dist.mode()
     return mean.float() * vae.config.scaling_factor
 
 
@@ -65,7 +66,7 @@ def decode(pipe: KolorsPipeline, latents: torch.Tensor) -> list[Image.Image]:
 
     vae = _safe_vae(pipe)
     with torch.no_grad():
-        pixels = vae.decode((latents / vae.config.scaling_factor).to(pipe._execution_device, vae.dtype)).sample
+        pixels = vae.decode((latents / vae.config.scaling_factor).to(device_of(pipe), vae.dtype)).sample
     if not pixels.isfinite().all():
         raise ModelError("the picture came out as no numbers (NaN); lower lora_strength or cfg, or try another LoRA")
     return pipe.image_processor.postprocess(pixels.float(), "pil")

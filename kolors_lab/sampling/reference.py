@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import ModelError, check_number
 from kolors_lab.core.images import open_image
+from kolors_lab.models.device import device_of
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import local_path
 
@@ -78,7 +79,7 @@ def reference(
         raise ModelError(f"the IP-Adapter in {folder} cannot be put on this model ({error})") from error
     try:
         pipe.set_ip_adapter_scale(strength)
-        device = pipe._execution_device
+        device = device_of(pipe)
         if pipe.image_encoder is None:
             raise ModelError(f"the IP-Adapter in {folder} has no image_encoder folder beside its weights")
         pipe.image_encoder.to(device)

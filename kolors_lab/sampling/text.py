@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from kolors_lab.core.errors import KolorsLabWarning, ModelError
+from kolors_lab.models.device import device_of
 from kolors_lab.prompts.syntax import Span, parse
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run_text_encoder(pipe: KolorsPipeline, texts: list[str]) -> tuple[torch.Tens
     Gradients flow through it to a word that learns. Everything that reads a text reads it here.
     """
     home = pipe.text_encoder.device
-    device = home if home.type == "cuda" else pipe._execution_device  # offloaded, it lies on the CPU, works elsewhere
+    device = home if home.type == "cuda" else device_of(pipe)  # offloaded, it lies on the CPU, works elsewhere
     embeds, _, pooled, _ = pipe.encode_prompt(
         texts, device=device, do_classifier_free_guidance=False, max_sequence_length=MAX_TOKENS
     )

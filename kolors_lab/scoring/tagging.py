@@ -9,7 +9,6 @@ They are proposals: captions.csv in the folder is a table to look through, prune
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
-from kolors_lab.core.files import replacing
+from kolors_lab.core.files import write_table
 from kolors_lab.core.images import SUFFIXES, open_image
 from kolors_lab.dataset.captions import CaptionsConfig, captions, join, parts, rewrite
 from kolors_lab.models.loading import quietly
@@ -104,9 +103,7 @@ class Tagged:
         file = Path(file)
         if file.exists():
             raise DataError(f"{file} is there already and may hold your own captions; move it away first")
-        with replacing(file) as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
-            table = csv.writer(stream)
-            table.writerows([("file_name", "text"), *self.rows])
+        write_table(file, ("file_name", "text"), self.rows)
         return replace(self, file=file)
 
     def lines(self) -> list[str]:

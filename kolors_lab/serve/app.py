@@ -19,21 +19,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
-from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds
+from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds, label
 from kolors_lab.core.files import replacing, write_table
 from kolors_lab.sampling.pipeline import GenerateConfig
-from kolors_lab.serve.server import SHORTEST_KEY, is_loopback
+from kolors_lab.serve.server import check_door
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
     from gradio import Blocks
 
 PORT = 7860
-LABELS = {  # the fields of GenerateConfig that the page has
-    "prompt": "提示词", "negative_prompt": "反向提示词", "lora": "LoRA 文件", "lora_strength": "LoRA 强度",
-    "seed": "随机种子", "steps": "步数", "cfg": "引导强度", "sampler_name": "采样器", "scheduler": "调度器",
-    "width": "宽", "height": "高",
-}  # fmt: skip
 ROWS = (  # side by side
     ("prompt",), ("negative_prompt",), ("lora", "lora_strength"), ("seed", "steps", "cfg"),
     ("sampler_name", "scheduler"), ("width", "height"),
@@ -75,10 +70,7 @@ class AppConfig:
 
     def __post_init__(self):
         check_fields(self)
-        if self.key is None and not is_loopback(self.host):
-            raise SettingError(f"host = {self.host}: others could draw here; give a --key, or take 127.0.0.1")
-        if self.key is not None and len(self.key) < SHORTEST_KEY:
-            raise SettingError(f"key has {len(self.key)} characters: must have {SHORTEST_KEY} at least")
+        check_door(self.host, self.key)
 
 
 def run_app(config: AppConfig, say: Callable[[str], None] = print) -> str:
@@ -265,14 +257,14 @@ def told(gr: Any) -> Callable:
 
 def _control(gr: Any, name: str, desk: Desk) -> Any:
     """The control of a field of GenerateConfig: its label, its choices, its default or the preset's."""
-    hint, label = hints(GenerateConfig)[name], f"{LABELS[name]} {name}"
+    hint, said = hints(GenerateConfig)[name], label(name)
     default = getattr(GenerateConfig(preset=desk.config.preset).resolve(desk.preset), name)
     if name == "lora":
-        return gr.Dropdown([(NO_LORA, ""), *desk.loras()], value="", label=label)
+        return gr.Dropdown([(NO_LORA, ""), *desk.loras()], value="", label=said)
     for bound in bounds(hint):
         if isinstance(bound, OneOf):
-            return gr.Dropdown(list(bound.names), value=default, label=label)
+            return gr.Dropdown(list(bound.names), value=default, label=said)
     if kinds(hint)[0] in (int, float):
         whole = kinds(hint)[0] is int
-        return gr.Number(default, label=label, precision=0 if whole else None)
-    return gr.Textbox(default, label=label, lines=3 if name == "prompt" else 1)
+        return gr.Number(default, label=said, precision=0 if whole else None)
+    return gr.Textbox(default, label=said, lines=3 if name == "prompt" else 1)

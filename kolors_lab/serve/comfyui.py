@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
@@ -22,6 +23,7 @@ from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.models.device import device_of
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import Stopped
 from kolors_lab.serve.messages import Hub, preview_bytes
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from kolors_lab.serve.server import ServeConfig
 
 WRONG, FULL = 400, 429  # HTTP status of a request that cannot be done, and of one too many
-REMEMBERED = 200  # runs in the history
+REMEMBERED, REMEMBERED_BYTES = 200, 16 << 20  # runs in the history at the most, and their bytes together
 NO_PREVIEW = ("none", "default")
 NODE = re.compile(r"node (.+?) \((.+?)\): (.*)", re.DOTALL)
 USED = {"prompt", "client_id", "prompt_id", "extra_data", "partial_execution_targets"}
@@ -51,7 +53,21 @@ def answer(status: int, reason: str, nodes: dict[str, Any] | None = None) -> JSO
 def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Line) -> None:
     """All that clients ask for, on the application, each with and without `/api` before it."""
     desk, routes = Desk(config, pipe, line), APIRouter()
-    folders = {"output": Path(config.out), "temp": Path(config.out), "input": Path(config.images)}
+    _queue_routes(routes, desk, line)
+    _history_routes(routes, desk.history)
+    _picture_routes(routes, config)
+    routes.add_api_route("/object_info", lambda: object_info(config))
+    routes.add_api_route("/object_info/{name}", lambda name: object_info(config, name))
+    routes.add_api_route("/system_stats", lambda: JSONResponse(_stats(pipe)))
+    for name, found in {"/embeddings": [], "/extensions": [], "/features": {}}.items():
+        routes.add_api_route(name, lambda found=found: JSONResponse(found))
+    routes.add_api_websocket_route("/ws", desk.listen)
+    app.include_router(routes)
+    app.include_router(routes, prefix="/api")
+
+
+def _queue_routes(routes: APIRouter, desk: Desk, line: Line) -> None:
+    """Workflows come into the line, are looked at there, dropped, and stopped at work."""
 
     @routes.post("/prompt")
     async def prompt(request: Request) -> Any:
@@ -72,23 +88,31 @@ def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Li
         for key in _keys(await read_json(request), [job.key for job in line.waiting]):
             line.drop(key)
 
-    @routes.get("/history")
-    def history(max_items: int = REMEMBERED) -> dict:
-        runs = list(desk.history.items())
-        return dict(runs[-max_items:]) if max_items > 0 else {}
-
-    @routes.get("/history/{key}")
-    def run(key: str) -> dict:
-        return {key: desk.history[key]} if key in desk.history else {}
-
-    @routes.post("/history")
-    async def change_history(request: Request) -> None:
-        for key in _keys(await read_json(request), list(desk.history)):
-            desk.history.pop(key, None)
-
     @routes.post("/interrupt")
     async def interrupt(request: Request) -> None:
         line.interrupt((await read_json(request)).get("prompt_id"))
+
+
+def _history_routes(routes: APIRouter, history: History) -> None:
+    """What was run, and how it went."""
+
+    @routes.get("/history")
+    def runs(max_items: int = REMEMBERED) -> dict:
+        return history.last(max_items)
+
+    @routes.get("/history/{key}")
+    def run(key: str) -> dict:
+        return history.one(key)
+
+    @routes.post("/history")
+    async def forget(request: Request) -> None:
+        for key in _keys(await read_json(request), list(history.entries)):
+            history.entries.pop(key, None)
+
+
+def _picture_routes(routes: APIRouter, config: ServeConfig) -> None:
+    """Pictures go out of the server's folders and come into that for uploads."""
+    folders = {"output": Path(config.out), "temp": Path(config.out), "input": Path(config.images)}
 
     @routes.get("/view")
     def view(request: Request) -> FileResponse:
@@ -103,32 +127,45 @@ def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Li
             fields = {key: str(value) for key, value in form.items() if key != "image"}
         return await run_in_threadpool(_store, Path(config.images), name, data, **fields)
 
-    @routes.get("/object_info")
-    def all_nodes() -> dict:
-        return object_info(config)
 
-    @routes.get("/object_info/{name}")
-    def one_node(name: str) -> dict:
-        return object_info(config, name)
+class History:
+    """The last runs, as JSON: so they take a few kB each, and what they take together is known and bounded.
 
-    routes.add_api_route("/system_stats", lambda: JSONResponse(_stats(pipe)))
-    for name, found in {"/embeddings": [], "/extensions": [], "/features": {}}.items():
-        routes.add_api_route(name, lambda found=found: JSONResponse(found))
-    routes.add_api_websocket_route("/ws", desk.listen)
-    app.include_router(routes)
-    app.include_router(routes, prefix="/api")
+    A client may send megabytes with a workflow; however much it was, the newest run is remembered.
+    """
+
+    def __init__(self):
+        self.entries: OrderedDict[str, bytes] = OrderedDict()
+
+    def add(self, key: str, entry: dict) -> None:
+        self.entries[key] = json.dumps(entry, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        while len(self.entries) > 1 and (len(self.entries) > REMEMBERED or self.size() > REMEMBERED_BYTES):
+            self.entries.popitem(last=False)
+
+    def size(self) -> int:
+        """Bytes of all that is remembered."""
+        return sum(map(len, list(self.entries.values())))
+
+    def one(self, key: str) -> dict:
+        """The entry of that key by it; {} for none."""
+        found = self.entries.get(key)
+        return {} if found is None else {key: json.loads(found.decode("utf-8", "surrogatepass"))}
+
+    def last(self, count: int) -> dict:
+        """The last `count` entries by their keys, oldest first."""
+        keys = list(self.entries)[-count:] if count > 0 else []
+        return {name: entry for key in keys for name, entry in self.one(key).items()}
 
 
 class Desk:
     """Takes workflows in, runs them on one workbench, which keeps what the last one's nodes gave, and remembers them.
 
-    `history` has ComfyUI's own form: what was asked for, the pictures of each node, and the messages.
+    An entry of `history` has ComfyUI's own form: what was asked for, the pictures of each node, and the messages.
     """
 
     def __init__(self, config: ServeConfig, pipe: KolorsPipeline, line: Line):
         self.config, self.line, self.preset = config, line, get_preset(config.preset)
-        self.bench, self.hub = Workbench(pipe), Hub()
-        self.history: OrderedDict[str, dict] = OrderedDict()
+        self.bench, self.hub, self.history = Workbench(pipe), Hub(), History()
         line.on_change = lambda: self.hub.send(self.status())
 
     def status(self, client: str | None = None) -> dict:
@@ -188,8 +225,9 @@ class Desk:
                  exception_message=message, exception_type=type(error).__name__, traceback=[], current_inputs={},
                  current_outputs=[])  # fmt: skip
         done = told[-1][0] == "execution_success"
-        self._remember(job, outputs, {"status_str": "success" if done else "error", "completed": done, "messages": told,
-                                      "notes": list(workflow.notes)})  # fmt: skip
+        status = {"status_str": "success" if done else "error", "completed": done, "messages": told}
+        status |= {"notes": list(workflow.notes)}
+        self.history.add(job.key, {"prompt": job.about, "outputs": outputs, "status": status, "meta": {}})
         tell("executing", node=None)
 
     def _pictures(self, job: Job, workflow: Workflow, client: str | None, tell: Any, at: dict) -> dict[str, list]:
@@ -217,11 +255,6 @@ class Desk:
             {"filename": file.name, "subfolder": str(file.parent).removeprefix("."), "type": "output"}
             for file in within
         ]
-
-    def _remember(self, job: Job, outputs: dict, status: dict) -> None:
-        self.history[job.key] = {"prompt": job.about, "outputs": outputs, "status": status, "meta": {}}
-        while len(self.history) > REMEMBERED:
-            self.history.popitem(last=False)
 
 
 def node_errors(graph: dict, error: KolorsLabError) -> dict[str, Any]:
@@ -293,7 +326,7 @@ def _stats(pipe: KolorsPipeline) -> dict:
     import psutil
     import torch
 
-    memory, device = psutil.virtual_memory(), pipe._execution_device
+    memory, device = psutil.virtual_memory(), device_of(pipe)
     free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (memory.available, memory.total)
     system = {"os": sys.platform, "ram_total": memory.total, "ram_free": memory.available, "embedded_python": False}
     system |= {"comfyui_version": "kolors_lab", "python_version": sys.version, "pytorch_version": torch.__version__}

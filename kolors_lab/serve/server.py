@@ -59,10 +59,7 @@ class ServeConfig:
 
     def __post_init__(self):
         check_fields(self)
-        if self.key is None and not is_loopback(self.host):
-            raise SettingError(f"host = {self.host}: others could draw here; give a --key, or take 127.0.0.1")
-        if self.key is not None and len(self.key) < SHORTEST_KEY:
-            raise SettingError(f"key has {len(self.key)} characters: must have {SHORTEST_KEY} at least")
+        check_door(self.host, self.key)
         if self.control_net and self.api != "webui":
             raise SettingError("control_net: for webui only; in ComfyUI a node loads it")
 
@@ -73,6 +70,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_door(host: str, key: str | None) -> None:
+    """Raises SettingError for an address that others reach without a key, and for a key that is soon guessed."""
+    if key is None and not is_loopback(host):
+        raise SettingError(f"host = {host}: others could draw here; give a --key, or take 127.0.0.1")
+    if key is not None and len(key) < SHORTEST_KEY:
+        raise SettingError(f"key has {len(key)} characters: must have {SHORTEST_KEY} at least")
 
 
 def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsPipeline | None = None) -> list[str]:

@@ -44,8 +44,18 @@ def answer(status: int, reason: str) -> JSONResponse:
 
 def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Line) -> None:
     """All that clients ask for, on the application."""
+    _drawing_routes(app, config, pipe, line)
+    _option_routes(app, f"{get_preset(config.preset).name}.safetensors")
+    _list_routes(app, config)
+
+    @app.post("/sdapi/v1/png-info")
+    async def png_info(request: Request) -> dict:
+        return await run_in_threadpool(_png_info, (await read_json(request)).get("image"))
+
+
+def _drawing_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Line) -> None:
+    """Pictures are drawn; how far that is; and it is stopped."""
     preset = get_preset(config.preset)
-    title = f"{preset.name}.safetensors"
 
     async def draw(request: Request, of_image: bool) -> dict:
         asked = await read_json(request)
@@ -68,10 +78,6 @@ def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Li
     async def img2img(request: Request) -> dict:
         return await draw(request, of_image=True)
 
-    @app.post("/sdapi/v1/png-info")
-    async def png_info(request: Request) -> dict:
-        return await run_in_threadpool(_png_info, (await read_json(request)).get("image"))
-
     @app.get("/sdapi/v1/progress")
     def progress(skip_current_image: bool = False) -> dict:
         return _progress(line, skip_current_image)
@@ -80,6 +86,10 @@ def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Li
     def interrupt() -> dict:
         line.interrupt()
         return {}
+
+
+def _option_routes(app: FastAPI, title: str) -> None:
+    """Settings of the server itself: they can be asked for, and set to what they are."""
 
     @app.get("/sdapi/v1/options")
     def options() -> dict:
@@ -92,17 +102,22 @@ def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Li
             if here.get(name) != value:
                 raise SettingError(f"{name} = {value!r:.80}: cannot be set here; the server is started with its model")
 
+
+def _list_routes(app: FastAPI, config: ServeConfig) -> None:
+    """What there is to choose from."""
+    name = get_preset(config.preset).name
+    title = f"{name}.safetensors"
     lists: dict[str, Any] = {
         "samplers": [{"name": label, "aliases": [name], "options": {}} for name, label in SAMPLER_LABELS.items()],
         "schedulers": [{"name": ours, "label": label, "aliases": []} for label, ours in SCHEDULES.items()],
-        "sd-models": [{"title": title, "model_name": preset.name, "hash": None, "sha256": None, "filename": title,
+        "sd-models": [{"title": title, "model_name": name, "hash": None, "sha256": None, "filename": title,
                        "config": None}],
         "scripts": {"txt2img": ["controlnet"], "img2img": ["controlnet"]},
         "cmd-flags": {}, "sd-vae": [], "upscalers": [], "embeddings": {"loaded": {}, "skipped": {}},
         "prompt-styles": [], "hypernetworks": [],
     }  # fmt: skip
-    for name, found in lists.items():
-        app.add_api_route(f"/sdapi/v1/{name}", lambda found=found: JSONResponse(found))
+    for place, found in lists.items():
+        app.add_api_route(f"/sdapi/v1/{place}", lambda found=found: JSONResponse(found))
 
     @app.get("/sdapi/v1/loras")
     def loras() -> list:
