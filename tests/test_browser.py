@@ -22,7 +22,7 @@ def test_prompt_lab(pipe_folder, tmp_path):
         f"pipe = load_pipeline(get_preset({str(pipe_folder)!r}))",
         f"PromptLab({str(pipe_folder)!r}, pipe, out='lab', steps=2, width=64, height=64)",
     )
-    with opened(notebook) as page:
+    with opened(notebook, 1366, 768) as page:
         run_all(page)
         prompt = page.get_by_label("提示词 prompt", exact=True)
         prompt.fill("王子，(白马:1.3)")
@@ -41,6 +41,7 @@ def test_prompt_lab(pipe_folder, tmp_path):
         width = page.evaluate(WIDTH)
         page.get_by_role("button", name="Same again").click()
         page.wait_for_function(f"{WIDTH} > {width}")
+        fits_one_screen(page)
         page.screenshot(path=tmp_path / "lab.png")
         copies_its_code(page)
         saves_and_loads(page, tmp_path)
@@ -58,7 +59,17 @@ def test_prompt_lab(pipe_folder, tmp_path):
         page.screenshot(path=tmp_path / "reloaded.png")
 
 
+def fits_one_screen(page):
+    """From the first button to the gallery all can be seen at once, and nothing is cut off at the right."""
+    lab = page.locator(".kolors-lab")
+    top = page.get_by_role("button", name="生成 Generate").bounding_box()
+    last = page.get_by_role("button", name="002", exact=True).bounding_box()
+    assert last["y"] + last["height"] - top["y"] < page.locator(".jp-NotebookPanel").bounding_box()["height"]
+    assert lab.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+
+
 def copies_its_code(page):
+    page.get_by_text("the same as code").click()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy code").click()
     page.get_by_role("button", name="Copied").wait_for()

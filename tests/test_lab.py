@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from datetime import datetime, timezone
 from html import unescape
 from pathlib import Path
@@ -15,7 +16,7 @@ from kolors_lab.lora.formats import write_lora
 from kolors_lab.notebook import labs
 from kolors_lab.notebook.labs import GridLab, PromptLab
 from kolors_lab.notebook.widgets import TASKS, uploaded
-from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.metadata import read_settings, write_picture
 
 SMALL = {"steps": 1, "width": 64, "height": 64}
 
@@ -50,9 +51,10 @@ def test_the_same_again_from_the_next_seed_and_back_by_the_history(lab):
     lab.form.widgets["prompt"].value = "夜空"
     lab.again()
     assert [read_settings(f"lab/00{n}.png")["seed"] for n in (1, 2)] == [0, 1]
-    assert [line.split(":")[0] for line, _ in lab.history.options][1:] == ["001", "002"]
-    first = lab.made[0].prompt
-    lab.history.value = 0
+    assert [tile.children[1].description for tile in lab.gallery.children] == ["002", "001"]
+    first, last = lab.made[0].prompt, lab.picture.value
+    lab.gallery.children[1].children[1].click()
+    assert lab.picture.value != last and "back to 001: seed 0" in said(lab)
     assert lab.form.value.prompt == first and lab.form.value.seed == 0
 
 
@@ -102,6 +104,45 @@ def test_a_lora_tag_takes_its_file_from_the_labs_folder(pipe, pipe_folder, tmp_p
     assert Path(lab.form.value.lora) == Path("mine/sub/ink.safetensors")
 
 
+def test_a_picture_of_another_s_is_loaded_as_far_as_it_goes_and_what_was_replaced_is_said(lab, tmp_path):
+    found = {
+        "model": "kolors", "prompt": "王子", "steps": 3, "cfg": 4.0, "lora": "girl.safetensors:0123456789ab",
+        "lora_strength": 0.5, "repair": "faces",
+    }  # fmt: skip
+    write_picture(Image.new("RGB", (8, 8)), tmp_path / "girl.png", found)
+    lab.load(tmp_path / "girl.png")
+    assert (lab.form.value.prompt, lab.form.value.steps, lab.form.value.lora) == ("王子", 3, None)
+    for line in (
+        "loaded: girl.png", "replaced: prompt, steps, lora_strength", "LoRA girl.safetensors:0123456789ab: ",
+        "not in the menu", "not used: repair", "another model: kolors",
+    ):  # fmt: skip
+        assert line in said(lab)
+    lab.load(tmp_path / "girl.png")
+    assert "nothing differs" in said(lab)
+
+
+def test_a_workflow_s_lora_is_taken_by_its_name_and_that_is_said(pipe, pipe_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_lora(make_lora(pipe.unet, ("to_q",), 4.0), tmp_path / "mine/ink.safetensors")
+    lab = PromptLab(str(pipe_folder), pipe, loras="mine", out="lab", **SMALL)
+    write_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "王子", "lora": "ink.safetensors"})
+    lab.load(tmp_path / "a.png")
+    assert Path(lab.form.value.lora) == Path("mine/ink.safetensors") and "taken by its name alone" in said(lab)
+    write_picture(Image.new("RGB", (8, 8)), tmp_path / "b.png", {"prompt": "王子", "lora": "ink.safetensors:012345"})
+    lab.load(tmp_path / "b.png")
+    assert lab.form.value.lora is None and "there is another file" in said(lab)
+
+
+def test_a_reader_without_a_kernel_sees_a_picture_of_the_window_and_what_to_do(lab, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    lab._ipython_display_()
+    window, hint, _ = shown
+    assert Image.open(io.BytesIO(window["image/jpeg"])).width > 600 and "VBox" not in window["text/plain"]
+    assert window["application/vnd.jupyter.widget-view+json"]["model_id"] == lab.box.model_id
+    assert "The kernel was restarted: run this cell again" in hint["text/html"]
+
+
 def test_what_goes_wrong_is_said_in_a_line(lab, tmp_path):
     lab.form.widgets["prompt"].value = "少女 <lora:gone:0.8>"
     lab.buttons.children[0].click()
@@ -144,7 +185,7 @@ def test_whatever_goes_wrong_ends_in_a_line_and_the_button_comes_back(lab, monke
 
 
 def test_what_fails_after_the_drawing_is_a_line_too(lab, monkeypatch):
-    monkeypatch.setattr(labs, "contact", lambda files: 1 / 0)
+    monkeypatch.setattr(labs, "contact", lambda *_, **__: 1 / 0)
     lab.buttons.children[0].click()
     assert "division by zero" in said(lab) and not lab.busy
 

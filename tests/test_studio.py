@@ -70,9 +70,45 @@ def test_a_casting_and_another_choice(studio, monkeypatch):
 
 def test_a_wrong_value_is_a_line_and_nothing_is_drawn(studio):
     studio.rows[0].widgets["seed"].value = "many"
-    studio.box.children[-4].children[0].click()  # draw and page
+    studio.box.children[0].children[0].click()  # draw and page
     assert "seed = &#x27;many&#x27;" in studio.status.value
     assert not studio.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        (" ", "scene 1 has no prompt, nothing is saved"),
+        ("白马 --ar 1:1", "nothing is saved: line 3: “--ar” is an option"),
+    ],
+)
+def test_what_could_not_be_opened_again_is_not_saved(studio, prompt, line):
+    studio.tell()
+    before = studio.file.read_bytes(), settings(studio)
+    studio.rows[0].widgets["prompt"].value = prompt
+    studio.box.children[0].children[0].click()
+    assert line in studio.status.value and not studio.busy
+    assert (studio.file.read_bytes(), settings(studio)) == before
+
+
+def test_a_damaged_story_opens_with_its_line_marked_and_is_mended_there(studio):
+    studio.tell()
+    good = studio.file.read_text(encoding="utf-8-sig")
+    damaged = good.replace("承,", "承,,,,,,", 1)
+    studio.file.write_text(damaged, encoding="utf-8")
+    again = StoryStudio(StoryConfig(out=str(studio.out), steps=1), studio.pipe)
+    button, status, where, text = again.box.children
+    number = next(n for n, line in enumerate(damaged.splitlines(), 1) if "承,,," in line)
+    assert f"line {number}" in status.value and re.search(rf"color:white[^>]*> *{number}  承", where.value)
+    button.click()
+    assert f"line {number}" in again.status.value  # not mended yet
+    text.value = good
+    button.click()
+    assert [row.value.scene for row in again.rows] == ["起", "承"]
+    kept = sorted(studio.out.glob("story.damaged*.csv"))
+    assert [file.read_text(encoding="utf-8") for file in kept] == [damaged, damaged]
+    again.tell()
+    assert settings(again)[1]["prompt"] == "白马，站在桃花小路"
 
 
 def test_typing_does_not_read_the_whole_model_each_time(studio, monkeypatch):

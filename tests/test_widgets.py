@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from kolors_lab.core.errors import SettingError, check_number
-from kolors_lab.notebook.widgets import SettingsForm, aside, label, live_loss, progress, show, soon
+from kolors_lab.core.fields import label
+from kolors_lab.notebook.widgets import SettingsForm, aside, live_loss, progress, show, soon
 
 
 class Line:

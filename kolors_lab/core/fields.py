@@ -133,8 +133,9 @@ LABELS = {  # what stands before a field in a form, in front of its own name, wh
     "hires": "放大再画", "hires_denoise": "再画程度",
     "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
     "layout": "版式", "scene": "场景",
-    "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
-    "resolution": "分辨率", "dataset": "数据集", "data": "数据集", "epochs": "轮数",
+    "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "batch_size": "批大小", "data": "数据集",
+    "size": "边长", "sample_every": "隔几步画图", "trigger_word": "触发词", "held_out": "留出比例",
+    "lr_scheduler": "学习率变化", "optimizer": "优化器", "precision": "精度",
 }  # fmt: skip
 
 

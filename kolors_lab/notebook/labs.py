@@ -18,7 +18,7 @@ from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import replacing
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
-from kolors_lab.notebook.widgets import SettingsForm, jpeg, soon, uploaded
+from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon, uploaded
 from kolors_lab.notebook.window import Window
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import RECIPES, GridConfig, grid
@@ -34,7 +34,13 @@ DRAWN = (
     "denoise", "width", "height", "batch", "lora", "lora_strength", "image", "hires", "hires_denoise",
 )  # fmt: skip
 VARIED = ("prompt", "negative_prompt", "seed", "steps", "cfg", "sampler_name", "scheduler", "lora", "lora_strength")
-SIDE, SHOWN = 300, 8  # px of the live picture; pictures kept in the notebook
+FOLDED = (
+    "control_after_generate", "sampler_name", "scheduler", "denoise", "width", "height", "batch", "image",
+    "hires", "hires_denoise",
+)  # fmt: skip
+SIDE, SHOWN = 300, 8  # px of the live picture; pictures kept in the notebook and in the gallery
+THUMB = 64  # px of a picture in the gallery
+ABOUT = ("scene", "model", "model_hash", "prompt_syntax", "loras", "preset")  # of a picture, not how it was drawn
 DRAWN_OVER = 0.6  # denoise of the first picture that begins from another
 COPY = """<button class="jupyter-button widget-button" style="width: auto" onclick="
   const code = this.closest('.kolors-lab').querySelector('.kolors-code textarea');
@@ -50,18 +56,22 @@ class Lab(Window):
 
         super().__init__(pipe)
         files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
-        self.loras, self.form = str(loras), SettingsForm(config, names, {"lora": (None, *files)})
+        self.loras = str(loras)
+        folded = [name for name in FOLDED if name in names]
+        self.form = SettingsForm(config, names, {"lora": (None, *files)}, folded, "11em")
         self.picture = Image(
             value=jpeg(_blank()), format="jpeg", layout=Layout(width=f"{SIDE}px", object_fit="contain")
         )
         self.progress.layout.width = f"{SIDE}px"
-        self.code = Textarea(rows=9, layout=Layout(width="98%"), description="同样的代码 code:")
-        self.code.style.description_width = "9em"
+        self.code = Textarea(rows=9, layout=Layout(width="98%"))
         self.code.add_class("kolors-code")
         self.buttons = HBox(layout=Layout(flex_flow="row wrap"))
-        side = VBox([self.picture, self.progress, self.status])
-        form = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
-        self.box = VBox([form, self.buttons, self.code, HTML(COPY)])
+        self.form.box.layout = Layout(flex="1 1 24em", min_width="0")
+        self.gallery = HBox(layout=Layout(flex_flow="row wrap"))
+        side = VBox([self.progress, self.picture])
+        middle = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
+        code = foldable("同样的代码 the same as code", VBox([HTML(COPY), self.code]))
+        self.box = VBox([self.buttons, self.status, middle, self.gallery, code])
         self.box.add_class("kolors-lab")
         self.form.on_change(self._show_code)
         self._show_code(config)
@@ -71,6 +81,9 @@ class Lab(Window):
         """What the form says, with the folder of LoRA files where the prompt has a tag. Raises SettingError."""
         value = self.form.value
         return replace(value, loras=self.loras) if "<lora:" in value.prompt else value
+
+    def described(self) -> list[str]:
+        return self.form.lines()
 
     def show(self, image: Image.Image) -> None:
         self.picture.value = jpeg(image)
@@ -84,7 +97,7 @@ class Lab(Window):
 
 
 class PromptLab(Lab):
-    """Prompt, every knob, a LoRA; generate, stop, a live picture, same again, history, workflows in and out.
+    """Prompt, every knob, a LoRA; generate, stop, a live picture, same again, a gallery, workflows in and out.
 
     `loras`: the folder whose LoRA files stand in the menu. Pictures go to `out` as 001.png, 002.png, …
     """
@@ -97,22 +110,19 @@ class PromptLab(Lab):
         out: str | Path = "runs/lab",
         **settings: Any,
     ):
-        from ipywidgets import Dropdown, FileUpload, Layout
+        from ipywidgets import FileUpload, Layout
 
         super().__init__(GenerateConfig(preset=preset, **settings).resolve(get_preset(preset)), DRAWN, pipe, loras)
         self.out, self.made = Path(out), []
-        self.history = Dropdown(options=[("历史 history", -1)], layout=Layout(width="16em"))
-        self.history.observe(self._back, "value")
         self.upload = FileUpload(description="载入 Load", accept=".png,.json", layout=Layout(width="auto"))
         self.upload.observe(self._load, "value")
         self.buttons.children = [
             self.button("生成 Generate", self.generate, "primary"),
             self.button("停止 Stop", lambda: self.stop.set(), "warning"),
-            self.button("再来一张，种子+1 Same again, seed+1", self.again),
+            self.button("再来一张 Same again, seed+1", self.again),
             self.button("在这张上画 Draw over it", self.draw_over),
             self.button("保存工作流 Save workflow", self.save_workflow),
             self.upload,
-            self.history,
         ]
 
     def generate(self) -> None:
@@ -154,13 +164,30 @@ class PromptLab(Lab):
             found = read_settings(file)
         except DataError:  # none of ours: a workflow, or a PNG that carries one
             found = settings_of(read_workflow(file))
+        values, notes = self._loadable(found)
+        before = {name: widget.value for name, widget in self.form.widgets.items()}
+        self.form.update(**values)
+        changed = [name for name, widget in self.form.widgets.items() if widget.value != before[name]]
+        notes.insert(0, f"换掉了 replaced: {', '.join(changed)}" if changed else "都一样 nothing differs")
+        self.say(f"已载入 loaded: {Path(file).name}; {'; '.join(notes)}")
+
+    def _loadable(self, found: dict) -> tuple[dict, list[str]]:
+        """What of a picture's settings the form can take, and what it cannot, in words."""
         defaults = {"lora": None, "image": None, "hires": 1.0}  # a picture without them carries none
-        known = defaults | {name: found[name] for name in (*DRAWN, "prompt_syntax") if found.get(name) is not None}
-        known["lora"] = known["lora"] and self._lora(known["lora"])
-        start, known["image"] = known["image"], None  # of a picture it began from only the name is known
-        self.form.update(**known)
-        missing = f"; image: give {start.partition(':')[0]} again" if start else ""
-        self.say(f"已载入 loaded: {Path(file).name}{missing}")
+        values = defaults | {name: found[name] for name in (*DRAWN, "prompt_syntax") if found.get(name) is not None}
+        notes = []
+        if values["lora"]:
+            values["lora"], said = self._lora(values["lora"])
+            notes += said
+        if start := values["image"]:  # of a picture it began from only the name is known
+            values["image"] = None
+            notes.append(f"image: 请再给一次 give {start.partition(':')[0]} again")
+        if other := [name for name, value in found.items() if value and name not in (*values, *ABOUT)]:
+            notes.append(f"没用上 not used: {', '.join(other)}")
+        ours = get_preset(self.form.start.preset).name
+        if found.get("model", ours) != ours:
+            notes.append(f"那张图用的模型是 it was drawn by another model: {found['model']}")
+        return values, notes
 
     def _finish(self, config: GenerateConfig, file: Path) -> None:
         from kolors_lab.core.images import open_image
@@ -168,7 +195,7 @@ class PromptLab(Lab):
         self.made.append(config)
         self.show(open_image(file))
         self.say(f"{file}")
-        self.history.options = [("历史 history", -1), *((_line(one), n) for n, one in enumerate(self.made))]
+        self.gallery.children = [self._tile(one) for one in self.made[: -SHOWN - 1 : -1]]
         self.keep(jpeg(contact([Path(one.out) for one in self.made[-SHOWN:]])))
         self.form.update(seed=config.next_seed())
         self._show_code(config)
@@ -182,19 +209,32 @@ class PromptLab(Lab):
         number = max((int(file.stem) for file in self.out.glob("*.png") if file.stem.isdigit()), default=0) + 1
         return self.out / f"{number:03}.png"
 
-    def _lora(self, mark: str) -> str:
-        """The file in the menu of a LoRA that a picture names, by name and hash if it says one."""
+    def _lora(self, mark: str) -> tuple[str | None, list[str]]:
+        """The file in the menu of a LoRA that a picture names, by name and hash if it says one; and what is to say."""
         mark = mark.replace("\\", "/").rpartition("/")[2]
         name, files = mark.partition(":")[0], [value for _, value in self.form.widgets["lora"].options if value]
-        found = [file for file in files if Path(file).stem == Path(name).stem]
-        found = [file for file in found if mark in (name, file_mark("LoRA", file))]
+        alike = [file for file in files if Path(file).stem == Path(name).stem]
+        found = [file for file in alike if mark in (name, file_mark("LoRA", file))]
         if not found:
-            raise DataError(f"LoRA {mark}: no such file in the menu; it has {', '.join(files) or 'none'}")
-        return found[0]
+            why = "同名的是另一个文件 of that name there is another file" if alike else "菜单里没有 not in the menu"
+            return None, [f"LoRA {mark}: {why}, 没用上 left out"]
+        return found[0], [f"LoRA: 只按名字取了 taken by its name alone: {found[0]}"] if mark == name else []
 
-    def _back(self, change: dict) -> None:
-        if change["new"] != -1:
-            self.form.update(**asdict(self.made[change["new"]]))
+    def _tile(self, config: GenerateConfig) -> Any:
+        """A picture of the gallery, and the button that brings it and its settings back."""
+        from ipywidgets import Image, Layout, VBox
+
+        small = contact([Path(config.out)], side=THUMB)
+        back = self.button(Path(config.out).stem, lambda: self._back(config))
+        back.tooltip, back.layout = _line(config), Layout(width=f"{THUMB}px")
+        return VBox([Image(value=jpeg(small), format="jpeg", layout=Layout(width=f"{THUMB}px")), back])
+
+    def _back(self, config: GenerateConfig) -> None:
+        from kolors_lab.core.images import open_image
+
+        self.show(open_image(config.out))
+        self.form.update(**asdict(config))
+        self.say(f"回到 back to {_line(config)}")
 
     def _load(self, change: dict) -> None:
         for name, content in uploaded(change["new"]):

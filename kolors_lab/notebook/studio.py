@@ -8,9 +8,12 @@ All it does lies in its folder as files that the commands read as well: `story.c
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from html import escape
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comic.casting import Cast, CastConfig, cast, choose, write_cast
@@ -29,11 +32,12 @@ from kolors_lab.comic.panels import (
     story_file,
     story_title,
 )
-from kolors_lab.comic.script import Script, read_script, write_script
-from kolors_lab.core.errors import KolorsLabError
+from kolors_lab.comic.script import Script, StoryScene, read_script, write_script
+from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
+from kolors_lab.core.files import read_text, replacing
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import SettingsForm, show
-from kolors_lab.notebook.window import Window
+from kolors_lab.notebook.window import RED, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,37 +65,81 @@ class StoryStudio(Window):
         super().__init__(pipe)
         self.out, self.takes, self.looked = Path(config.out), takes, 1
         self.file = self.out / "story.csv"
-        self.script = read_script(self.file if self.file.exists() else story_file(config.story))
+        self.box = w.VBox()
+        try:
+            self._open(config)
+        except DataError as error:
+            self._mend(config, error)
+
+    def _source(self, config: StoryConfig) -> Any:
+        """Where the story is read: what the studio wrote on another day, else where the config says."""
+        return self.file if self.file.exists() else story_file(config.story)
+
+    def _open(self, config: StoryConfig) -> None:
+        """Fill the window with the story. Raises DataError for one that cannot be read."""
+        import ipywidgets as w
+
+        self.script = read_script(self._source(config))
         title = config.title or story_title(config.story)
-        self.form = SettingsForm(replace(config, story=str(self.file), title=title), HOW, {"layout": tuple(LAYOUTS)})
+        settings = replace(config, story=str(self.file), title=title)
+        self.form = SettingsForm(settings, HOW, {"layout": tuple(LAYOUTS)}, names="11em")
         self.parts = {
-            name: w.Text(text, description=f"{{{name}}}", layout=w.Layout(width="44em"))
+            name: w.Text(text, description=f"{{{name}}}", layout=w.Layout(width="98%"))
             for name, text in self.script.fixed.items()
         }
         for part in self.parts.values():
             part.observe(lambda _: self._mark(), "value")
         scenes = chosen(self.out, self.script.scenes)
-        self.rows = [SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed")) for scene in scenes]
+        self.rows = [
+            SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed"), names="9em") for scene in scenes
+        ]
         self.pictures = [w.Image(value=EMPTY, format="png", width=SIDE, height=SIDE) for _ in scenes]
         self.notes = [w.HTML() for _ in scenes]
         self.progress.layout.width = "20em"
         self.big = w.Image(layout=w.Layout(width="100%", max_width=f"{WIDE}px", display="none"))
         self.play = w.HBox(layout=w.Layout(flex_flow="row wrap"))
         self.call = w.HTML()
-        self.box = self._arranged()
+        self.box.children = self._arranged()
         for row in self.rows:
             row.on_change(lambda _: self._mark())
         self.form.on_change(lambda _: self._mark())
         self._mark()
 
-    def _arranged(self) -> Any:
+    def _mend(self, config: StoryConfig, error: DataError) -> None:
+        """A story that cannot be read, to be mended here: the line that is wrong marked, the text to write in."""
+        import ipywidgets as w
+
+        source = self._source(config)
+        if not isinstance(source, str | Path) or not Path(source).is_file():
+            raise error
+        text = w.Textarea(read_text(source), rows=14, layout=w.Layout(width="98%"))
+        where = w.HTML(marked(text.value, str(error)))
+
+        def again() -> None:
+            if self.file.exists():  # what was there is kept beside it
+                self.file.replace(free_name(self.out, "story.damaged.csv"))
+            with replacing(self.file) as part:
+                part.write_text(text.value, encoding="utf-8")
+            try:
+                self._open(config)
+            except DataError as still:
+                where.value = marked(text.value, str(still))
+                raise
+
+        self.say(str(error), wrong=True)
+        self.box.children = (self.button("存好，打开 Save and open", again, "primary"), self.status, where, text)
+
+    def described(self) -> list[str]:
+        return [f"{n}. {scene.scene}: {scene.prompt}" for n, scene in enumerate(self.script.scenes, 1)]
+
+    def _arranged(self) -> tuple[Any, ...]:
         """Fixed parts, the table of scenes, settings, buttons, and the page or a contact sheet below."""
         import ipywidgets as w
 
         table = w.VBox(
             [self._line(n) for n in range(1, len(self.rows) + 1)],
             layout=w.Layout(
-                max_height="640px", overflow="auto", border="1px solid #ddd", padding="6px", display="block"
+                max_height="640px", overflow="hidden auto", border="1px solid #ddd", padding="6px", display="block"
             ),
         )
         buttons = [
@@ -99,23 +147,21 @@ class StoryStudio(Window):
             self.button("试镜 Cast", self.cast),
         ]
         head = [w.HTML("<b>固定的部分，只说一次 Parts said once</b>"), *self.parts.values()] if self.parts else []
-        bar = w.HBox([*buttons, self.progress, self.status], layout=w.Layout(flex_flow="row wrap"))
-        return w.VBox([*head, table, self.form.box, bar, self.call, self.play, self.big])
+        bar = w.HBox([*buttons, self.progress], layout=w.Layout(flex_flow="row wrap"))
+        return (bar, self.status, *head, table, self.form.box, self.call, self.play, self.big)
 
     def _line(self, n: int) -> HBox:
         """One scene: its panel, its fields, what can be done with it."""
         import ipywidgets as w
 
-        self.rows[n - 1].box.layout.width = "46em"
-        for widget in self.rows[n - 1].widgets.values():
-            widget.style.description_width = "15em"
+        self.rows[n - 1].box.layout = w.Layout(flex="1 1 24em", min_width="0")
         side = w.VBox([w.HTML(f"<b style='font-size:1.3em'>{n}</b>"), self.pictures[n - 1]])
         buttons = [
             self.button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
             self.button("换种子 Next seed", lambda: self.draw(n, 1)),
         ]
         return w.HBox(
-            [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="14em"))]
+            [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="11em"))]
         )
 
     @property
@@ -123,8 +169,12 @@ class StoryStudio(Window):
         return self.form.value
 
     def save(self) -> list:
-        """Write story.csv, and cast.csv if there is one, from what the widgets say; the scenes with parts filled in."""
-        scenes, rows = [row.value for row in self.rows], read_cast(self.out)
+        """Write story.csv, and cast.csv if there is one, from what the widgets say; the scenes with parts filled in.
+
+        SettingError or DataError, and nothing is written, where it could not be read again.
+        """
+        scenes, rows = self._scenes(), read_cast(self.out)
+        self._check(scenes)
         if len(rows) == len(scenes):  # there was a casting: the seeds are its choice, the table keeps its own
             new = [
                 row | {"scene": scene.scene, "seed": str(scene.seed)} for row, scene in zip(rows, scenes, strict=True)
@@ -137,9 +187,27 @@ class StoryStudio(Window):
         write_script(self.script, self.file)
         return chosen(self.out, self.script.filled())
 
+    def _scenes(self) -> list[StoryScene]:
+        """What the rows say. SettingError for one without a prompt."""
+        scenes = [row.value for row in self.rows]
+        for n, scene in enumerate(scenes, 1):
+            if not scene.prompt.strip():
+                raise SettingError(
+                    f"第 {n} 格没有提示词，没有保存 scene {n} has no prompt, nothing is saved; say what it shows"
+                )
+        return scenes
+
+    def _check(self, scenes: list[StoryScene]) -> None:
+        with TemporaryDirectory() as folder:
+            file = write_script(Script(tuple(scenes), self._said(), self.script.own), Path(folder, "story.csv"))
+            try:
+                read_script(file)
+            except DataError as error:
+                raise SettingError(f"没有保存 nothing is saved: {str(error).removeprefix(f'{file}: ')}") from error
+
     def _settings(self) -> dict[Path, dict]:
         """What each panel should be drawn from."""
-        scenes = Script(tuple(row.value for row in self.rows), self._said(), self.script.own).filled()
+        scenes = Script(tuple(self._scenes()), self._said(), self.script.own).filled()
         options = {name: getattr(self.config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
         settings = panel_settings(scenes, get_preset(self.config.preset), look=self._look(), **options)
         return {self.out / "panels" / f"{n}.png": one for n, one in enumerate(settings, 1)}
@@ -236,3 +304,22 @@ class StoryStudio(Window):
         look()
         self.play.children = (which, seeds)
         self.say("每格的种子，最好的在前 seeds of each scene, the best first")
+
+
+def marked(text: str, error: str) -> str:
+    """The lines of a text around the one that an error names, that one in red; "" where it names none."""
+    found = re.search(r"line (\d+)", error)
+    if not found:
+        return ""
+    wrong, lines = int(found[1]), text.splitlines()
+    near = range(max(1, wrong - 2), min(len(lines), wrong + 2) + 1)
+    styles = {wrong: f"background:{RED};color:white"}
+    rows = (f'<div style="{styles.get(n, "")}">{n:4}  {escape(lines[n - 1])}</div>' for n in near)
+    return f"<pre>{''.join(rows)}</pre>"
+
+
+def free_name(folder: Path, name: str) -> Path:
+    """A path of that name in the folder, numbered where one is there."""
+    first = folder / name
+    others = (first.with_stem(f"{first.stem}-{n}") for n in count(2))
+    return first if not first.exists() else next(file for file in others if not file.exists())

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import KolorsLabError, SettingError
-from kolors_lab.core.fields import OneOf, bounds, hints, kinds, meanings, read_field
+from kolors_lab.core.fields import OneOf, bounds, hints, kinds, label, meanings, read_field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,17 +91,6 @@ def jpeg(image: Image.Image) -> bytes:
 
 # Forms ----------------------------------------------------------------------------------------------------------------
 
-LABELS = {  # what stands before each field, in front of its own name, which is English
-    "preset": "预设", "prompt": "提示词", "negative_prompt": "反向提示词", "prompt_syntax": "权重写法",
-    "seed": "随机种子", "control_after_generate": "生成后种子", "steps": "步数", "cfg": "引导强度",
-    "sampler_name": "采样器", "scheduler": "调度器", "denoise": "去噪程度", "width": "宽", "height": "高",
-    "batch": "一批几张", "lora": "LoRA", "lora_strength": "LoRA 强度", "image": "参考图", "out": "存到",
-    "hires": "放大再画", "hires_denoise": "再画程度",
-    "x": "横轴", "y": "纵轴", "z": "分组", "story": "故事", "title": "标题", "folder": "文件夹",
-    "layout": "版式", "scene": "场景",
-    "rank": "秩", "alpha": "缩放系数", "learning_rate": "学习率", "train_steps": "训练步数", "batch_size": "批大小",
-    "resolution": "分辨率", "dataset": "数据集", "data": "数据集", "epochs": "轮数",
-}  # fmt: skip
 SLIDERS = {  # least, most, step; what lies beyond can be typed in code
     "steps": (1, 60, 1), "cfg": (0.0, 12.0, 0.5), "denoise": (0.0, 1.0, 0.05), "lora_strength": (-1.0, 2.0, 0.05),
     "batch": (1, 8, 1), "hires": (1.0, 2.0, 0.125), "hires_denoise": (0.0, 1.0, 0.05),
@@ -115,7 +104,9 @@ class SettingsForm:
 
     `value` is the dataclass made of what stands in the form, checked by itself; SettingError where something is wrong,
     which a line under the form says too. `fields`: which ones, in their order; None: all. `choices`: a field's allowed
-    values, for a menu. `update(seed=3)` writes into it, `on_change(function)` calls with every valid new value.
+    values, for a menu. `folded`: those of the fields that lie in a fold, closed. `names`: the width of the names, such
+    as 9em, in a form as wide as its place. `update(seed=3)` writes into it, `on_change(function)` calls with every
+    valid new value.
 
         form = SettingsForm(GenerateConfig, ("prompt", "seed")); display(form); form.value
     """
@@ -125,25 +116,31 @@ class SettingsForm:
         config: Any,
         fields: Sequence[str] | None = None,
         choices: Mapping[str, Sequence[Any]] | None = None,
+        folded: Sequence[str] = (),
+        names: str = "",
     ):
-        from ipywidgets import HTML, VBox
+        from ipywidgets import HTML, Layout, VBox
 
         self.start = config() if isinstance(config, type) else config
         kind = type(self.start)
-        names = tuple(fields or (field.name for field in dataclasses.fields(kind)))
+        wanted = tuple(fields or (field.name for field in dataclasses.fields(kind)))
         types, about = hints(kind), meanings(kind)
-        if unknown := [name for name in names if name not in types]:
+        if unknown := [name for name in wanted if name not in types]:
             raise SettingError(f"fields: {kind.__name__} has no {', '.join(unknown)}; it has {', '.join(types)}")
         choices = {**known_choices(kind), **(choices or {})}
         self.listeners: list[Callable[[Any], None]] = []
-        self.problem = HTML()
+        self.problem = HTML(layout=Layout(min_height="1.6em"))  # its place is kept: nothing jumps when it speaks
         self.widgets = {
             name: _widget(name, types[name], getattr(self.start, name), choices.get(name), about.get(name) or "")
-            for name in names
+            for name in wanted
         }
         for widget in self.widgets.values():
             widget.observe(self._changed, "value")
-        self.box = VBox([*self.widgets.values(), self.problem])
+            if names:
+                widget.layout.width, widget.style.description_width = "98%", names
+        shown = [widget for name, widget in self.widgets.items() if name not in folded]
+        fold = [foldable("更多 more", VBox([self.widgets[name] for name in folded]))] if folded else []
+        self.box = VBox([*shown, *fold, self.problem])
         self.box.add_class("kolors-form")
 
     @property
@@ -158,6 +155,10 @@ class SettingsForm:
         self.start = dataclasses.replace(self.start, **values)
         for name in self.widgets.keys() & values.keys():
             _show(self.widgets[name], values[name])
+
+    def lines(self) -> list[str]:
+        """What stands in the form, a line a field; fields that are empty are left out."""
+        return [f"{label(name)}: {widget.value}" for name, widget in self.widgets.items() if widget.value != ""]
 
     def on_change(self, function: Callable[[Any], None]) -> None:
         self.listeners.append(function)
@@ -180,9 +181,13 @@ class SettingsForm:
         display(self.box)
 
 
-def label(name: str) -> str:
-    """A field's name in Chinese and English: `步数 steps`."""
-    return f"{LABELS[name]} {name}" if name in LABELS and LABELS[name].lower() != name else name
+def foldable(title: str, inside: Widget) -> Widget:
+    """A fold, closed, which opens by a click on its title."""
+    from ipywidgets import Accordion
+
+    fold = Accordion([inside], selected_index=None)
+    fold.set_title(0, title)  # as in ipywidgets 7 too
+    return fold
 
 
 def known_choices(config: type) -> dict[str, Sequence[Any]]:
@@ -207,7 +212,9 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
     if name in SLIDERS and value is not None:
         low, high, step = SLIDERS[name]
         slider = w.IntSlider if isinstance(step, int) else w.FloatSlider
-        return slider(min=min(low, value), max=max(high, value), step=step, value=value, **given, **wide)
+        return slider(
+            min=min(low, value), max=high if value <= high else 2 * value, step=step, value=value, **given, **wide
+        )
     if name in LONG:
         return w.Textarea(value=value, rows=3 if name == "prompt" else 2, **given, **wide)
     nothing = "空着用预设值 empty: the preset's" if type(None) in kinds(kind) else ""

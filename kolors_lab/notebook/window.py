@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import explain
+from kolors_lab.core.fonts import font, wrap
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import aside, soon
@@ -22,12 +24,14 @@ class Window:
     """A window whose `box` the notebook shows; `promise` is what stands in its place until there is a picture."""
 
     promise = "图片会留在这里 pictures will stay here"
+    restarted = "按钮没反应？内核重启过，再运行这一格 No button answers? The kernel was restarted: run this cell again"
 
     def __init__(self, pipe: KolorsPipeline | None = None):
         import ipywidgets as w
 
         self.pipe, self.stop, self.busy = pipe, Stop(), False
-        self.progress, self.status = w.IntProgress(max=1), w.HTML()
+        self.progress = w.IntProgress(max=1)
+        self.status = w.HTML(layout=w.Layout(height="3em", overflow="auto"))  # long or short, nothing moves below it
         self.kept: Any = None  # the picture that stays in the saved notebook
         self.box: Any = None
 
@@ -90,8 +94,31 @@ class Window:
         if self.kept:
             self.kept.update({"image/jpeg": jpeg}, raw=True)
 
+    def described(self) -> list[str]:
+        """What stands in the window, in lines, for readers without a kernel."""
+        return []
+
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
-        display(self.box)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        still = portrait(type(self).__name__, self.described())
+        words = {"text/plain": f"{type(self).__name__}: 运行这一格就能用 run this cell to use it"}
+        display({"application/vnd.jupyter.widget-view+json": view, "image/jpeg": still} | words, raw=True)
+        display({"text/html": f"<small>{self.restarted}</small>", "text/plain": self.restarted}, raw=True)
         self.kept = display({"text/plain": self.promise}, raw=True, display_id=True)
+
+
+def portrait(name: str, lines: Sequence[str]) -> bytes:
+    """A still picture of a window, as JPEG: its name and what stands in it."""
+    from PIL import Image, ImageDraw
+
+    face, edge, wide, high = font(16), 16, 760, 24
+    rows = [row for line in lines for row in wrap(line, face, wide - 2 * edge, 2)]
+    picture = Image.new("RGB", (wide, high * (len(rows) + 1) + 2 * edge), "#f7f7f7")
+    draw = ImageDraw.Draw(picture)
+    for n, row in enumerate((name, *rows)):
+        draw.text((edge, edge + n * high), row, fill=GREY if n else RED, font=face)
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
