@@ -33,7 +33,7 @@ export TOKENIZERS_PARALLELISM := false
 # Stored outputs of notebooks are compared, so they speak both languages wherever they are run.
 test test-unit test-notebooks notebooks: export KOLORS_LAB_LANG = both
 
-.PHONY: help setup run test test-unit test-notebooks test-gpu notebooks texts bars data lock lint wheel clean
+.PHONY: help setup run test test-unit test-notebooks test-gpu fuzz notebooks texts bars full-size data lock lint wheel clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +74,13 @@ test-notebooks: $(STAMP)
 	@rm -rf .cache/notebooks && mkdir -p .cache/notebooks && cp notebooks/*.ipynb .cache/notebooks
 	@$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg .cache/notebooks
 
+fuzz: export FUZZ = 2000
+fuzz: export OMP_NUM_THREADS = $(THREADS)
+fuzz: $(STAMP)  ## ten minutes of files that nobody would write, at random, for every reader
+	@end=$$((SECONDS + 600)); while [ $$SECONDS -lt $$end ]; do \
+	timeout $$((end - SECONDS + 60)) $(PY) -m pytest -q -x tests/test_fuzz.py -p no:cacheprovider -n 2 --dist load; \
+	code=$$?; [ $$code = 0 ] || [ $$code = 124 ] || exit $$code; done
+
 notebooks: export CUDA_VISIBLE_DEVICES =
 notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store their outputs
 	@$(PY) .ci/store_notebooks.py
@@ -83,6 +90,13 @@ texts: $(STAMP)  ## bring the catalogues of texts up to date with the code, and 
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
 	@$(PY) data/make/build.py bars
+
+# By hand only: 20 GB of disk; FULL_SIZE names another folder for them, SHAPES=small rehearses in a minute.
+FULL_SIZE ?= .cache/full-size/kolors
+SHAPES ?= full
+full-size: $(STAMP)  ## Kolors' full shapes with random weights: train, resume, draw, score, doctor against the plan
+	@mkdir -p $(dir $(FULL_SIZE))
+	@$(PY) benchmarks/full_size_check.py $(FULL_SIZE) --shapes $(SHAPES) --size $(if $(filter small,$(SHAPES)),128,512)
 
 data: $(STAMP)  ## draw the sets and train the embedded models anew (hours)
 	@$(PY) data/make/build.py

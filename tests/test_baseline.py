@@ -8,7 +8,7 @@ import pytest
 from helpers import in_browser, make_set, make_story, use_stand_ins
 
 from kolors_lab.challenge import pipeline as module
-from kolors_lab.challenge.pipeline import BaselineConfig, baseline
+from kolors_lab.challenge.pipeline import RESULTS, BaselineConfig, baseline
 from kolors_lab.core.errors import DataError, FetchError, KolorsLabWarning
 from kolors_lab.core.files import fingerprint
 from kolors_lab.core.steps import Steps
@@ -98,6 +98,15 @@ def test_a_damaged_record_of_steps_is_named_and_its_steps_are_done_anew(tmp_path
         steps = Steps(tmp_path)
     assert steps.do("train", {"a": 1}, [], lambda: 7) == 7
     assert Steps(tmp_path).do("train", {"a": 1}, [], lambda: pytest.fail("done")) == 7
+
+
+@pytest.mark.parametrize("result", [5, None, {}, {"loss": "low"}, {"loss": True}, [0.1]])
+def test_a_result_of_another_shape_is_done_anew(tmp_path, result):
+    entry = {"settings": {}, "made": {}, "seconds": 1, "result": result}
+    (tmp_path / "steps.json").write_text(json.dumps({"train": entry}), encoding="utf-8")
+    with pytest.warns(KolorsLabWarning, match=r"steps\.json is damaged: done anew is train"):
+        steps = Steps(tmp_path, RESULTS)
+    assert steps.do("train", {}, [], lambda: {"loss": 0.1}) == {"loss": 0.1}
 
 
 def test_the_users_own_lora_stays(world, monkeypatch):

@@ -1,7 +1,9 @@
 """Casting: takes ranked, the choice in a file that people may change, and nothing made twice."""
 
 import csv
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers import failure, make_story, use_stand_ins
@@ -107,3 +109,32 @@ def test_a_choice_that_is_no_seed_is_one_line(config, tmp_path, capsys):
     command = ["story", "cast", "--story", config.story, "--out", config.out]
     assert main(command) == 2
     assert "cast.csv: line 2: seed 'seven'" in failure(capsys)
+    file = tmp_path / "run" / "cast.csv"
+    head = "panel,scene,seed,best\n"
+    for content, said in (
+        (f"{head}1,第1格,{'9' * 5000},0".encode(), "line 2: seed '99999999999999999999' is no"),
+        (f"{head}1,第1格".encode(), "line 2: seed '' is no"),
+        (f"{head}1,{'x' * 140_000},3,0".encode(), "cast.csv: no CSV"),
+        (f"{head}1,第1格,3,0".encode("gbk"), "cast.csv: not UTF-8 text; in GBK it begins"),
+        (b"\0\0\0", "cast.csv: holds NUL"),
+    ):
+        file.write_bytes(content)
+        assert main(command) == 2
+        assert said in failure(capsys)
+
+
+@pytest.mark.parametrize("content", ["{", "5", "[]", "{}", "[" * 100_000, '{"key": 5, "figures": 5}', None])
+def test_damaged_figures_are_made_anew(tmp_path, monkeypatch, content):
+    """Whatever figures.json says, a take has three numbers."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    monkeypatch.setattr(casting, "load_eyes", lambda preset: Eyes())
+    monkeypatch.setattr(casting, "load_scorer", lambda preset: None)
+    monkeypatch.setattr(casting, "score_images", lambda scorer, images: [6.0] * len(images))
+    files, known = {tmp_path / "1.png": {"prompt": "白马"}}, tmp_path / "figures.json"
+    preset = SimpleNamespace(scorer="a", clip="b")
+    good = casting._figures(files, [1], preset, known)
+    if content is None:
+        record = json.loads(known.read_text())
+        content = json.dumps(record | {"figures": [[1, "x"]]})
+    known.write_text(content)
+    assert casting._figures(files, [1], preset, known) == good == [[6.0, 0.0, 0.0]]

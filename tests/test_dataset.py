@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -140,11 +142,19 @@ def test_hidden_files_of_macos_and_windows_are_passed_over():
     check_examples(examples)
 
 
-def test_avif_and_jfif_are_read_and_heic_is_named():
+def test_avif_and_jfif_are_read_and_heic_is_named(monkeypatch):
     examples = {example.image.suffix: example for example in read_examples(CASES / "avif_jfif_heic")}
     check_examples([examples[suffix] for suffix in (".png", ".jfif", ".avif")])
-    with pytest.raises(DataError, match="HEIC, which is not read here; save it as JPEG"):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(DataError, match=r"in the format HEIC; pip install --upgrade pillow-heif, or save it as JPEG"):
         check_examples([examples[".heic"]])
+
+
+def test_heic_is_read_with_its_extra(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    save(tmp_path / "a.jpg", "navy", (64, 48), format="HEIF")  # what it is goes by the content
+    assert open_image(tmp_path / "a.jpg").size == (64, 48)
 
 
 def test_a_txt_beside_a_table_that_says_something_else_is_named():
@@ -172,8 +182,177 @@ def test_a_name_that_cannot_be_a_files_is_refused(tmp_path, name):
 def test_a_caption_in_gbk_is_offered_and_not_guessed(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes("二次元，少女".encode("gbk"))
-    with pytest.raises(DataError, match="in GBK it begins “二次元，少女”: if that is right, save it again as UTF-8"):
+    with pytest.raises(DataError, match=r"in GBK it begins “二次元，少女”.*juice --encoding gbk.* again as UTF-8"):
         read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "big5", "utf-16"])
+@pytest.mark.parametrize("kind", ["txt", "csv"])
+def test_an_encoding_that_the_user_named_is_read_beside_utf8(tmp_path, encoding, kind):
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    texts = {"a.png": ("少女，白日", encoding), "b.png": ("白日", "utf-8")}
+    if kind == "csv":
+        content = "file_name,text\n" + "".join(f"{name},{text}\n" for name, (text, _) in texts.items())
+        (tmp_path / "metadata.csv").write_bytes(content.encode(encoding))
+    else:
+        for name, (text, its) in texts.items():
+            (tmp_path / name).with_suffix(".txt").write_bytes(text.encode(its))
+    assert [e.text for e in read_examples(tmp_path, encoding)] == ["少女，白日", "白日"]
+    with pytest.raises(DataError, match="save it again as UTF-8"):
+        read_examples(tmp_path)
+
+
+def captioned(folder, *names, text="甲"):
+    """Pictures with a .txt each."""
+    for name in names:
+        save(folder / name)
+        (folder / name).with_suffix(".txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_folders_within_folders_are_read_and_what_has_no_caption_is_named(tmp_path):
+    captioned(tmp_path, "a/b/c/1.png", "img/10_toy/sub/2.png", "__MACOSX/3.png", ".hidden/4.png")
+    save(tmp_path / "a" / "5.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = {e.image.relative_to(tmp_path).as_posix(): (e.text, e.weight) for e in read_examples(tmp_path)}
+    assert found == {"a/5.png": ("", 1), "a/b/c/1.png": ("甲", 1), "img/10_toy/sub/2.png": ("甲", 10)}
+    (tmp_path / "out").symlink_to(tmp_path.parent)
+    with pytest.raises(DataError, match=r"out is a link to outside"):
+        read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["0_toy", "2024_summer"])
+def test_a_folder_that_would_count_never_or_a_thousand_times_is_named(tmp_path, name):
+    captioned(tmp_path, f"{name}/1.png")
+    with pytest.raises(DataError, match=rf"{name}: its pictures would count .* times; rename it"):
+        read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("caption", ["1.caption", "1.png.txt", "1.TXT"])
+def test_captions_as_other_programs_name_them(tmp_path, caption):
+    save(tmp_path / "1.png")
+    (tmp_path / caption).write_text("甲", encoding="utf-8")
+    assert read_examples(tmp_path) == [Example(tmp_path / "1.png", "甲")]
+    (tmp_path / "1.txt").write_text("乙", encoding="utf-8")
+    if caption == "1.caption":
+        with pytest.raises(DataError, match=r"1\.caption and 1\.txt are captions of one picture"):
+            read_examples(tmp_path)
+
+
+def test_a_picture_of_an_unknown_suffix_goes_by_its_content(tmp_path):
+    captioned(tmp_path, "1.png")
+    save(tmp_path / "2.jpe", format="JPEG")
+    (tmp_path / "3.psd").write_bytes(b"8BPS")
+    for name in ("2.txt", "3.txt", "readme.txt"):
+        (tmp_path / name).write_text("乙", encoding="utf-8")
+    examples = {example.image.name: example for example in read_examples(tmp_path)}
+    check_examples([examples["2.jpe"]])
+    with pytest.raises(DataError, match=r"3\.psd cannot be read as a picture"):
+        check_examples([examples["3.psd"]])
+    with pytest.raises(DataError, match=r"readme\.txt is a caption without a picture"):
+        check_examples([examples["readme.txt"]])
+
+
+def test_what_a_table_says_in_other_programs_words(tmp_path):
+    save(tmp_path / "train" / "1.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\ntrain\\1.png,甲\n", encoding="utf-8")
+    assert read_examples(tmp_path) == [Example(tmp_path / "train/1.png", "甲")]
+    write_jsonl(tmp_path, {"file_name": "train/1.png", "text": "乙"})
+    assert read_examples(tmp_path) == [Example(tmp_path / "train/1.png", "乙")]
+    write_jsonl(tmp_path, {"image": "train/1.png", "caption": "乙"})
+    with pytest.raises(DataError, match=r"line 1: .*must be called text; there is caption"):
+        read_examples(tmp_path)
+
+
+@pytest.mark.parametrize("caption", ["a\0b", "a\ud800b", "长" * 10_001])
+def test_a_caption_that_nobody_can_mean_is_named(tmp_path, caption):
+    save(tmp_path / "1.png")
+    write_jsonl(tmp_path, json.dumps({"image": "1.png", "text": caption}))
+    with pytest.raises(DataError, match=rf"1\.png has no caption that can be meant: {len(caption)} characters"):
+        check_examples(read_examples(tmp_path))
+
+
+def test_columns_and_pictures_that_a_table_does_not_use_are_named(tmp_path):
+    for name in ("1.png", "2.png", "._3.png"):
+        save(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text("file_name,text,tags\n1.png,甲,x\n", encoding="utf-8")
+    with pytest.warns(KolorsLabWarning) as said:
+        assert [e.image.name for e in read_examples(tmp_path)] == ["1.png"]
+    told = " ".join(str(warning.message) for warning in said)
+    assert "not used: tags" in told and "no line for" in told and "2.png: left out" in told
+
+
+def test_weights_of_a_table_are_numbers(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,text,weight\n1.png,甲,10\n2.png,乙,\n", encoding="utf-8")
+    assert [e.weight for e in read_examples(tmp_path)] == [10, 1]
+    for wrong in ("much", "-1", "nan", "1e9"):
+        (tmp_path / "metadata.csv").write_text(f"file_name,text,weight\n1.png,甲,{wrong}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=f"line 2: weight '{wrong}' is no number"):
+            read_examples(tmp_path)
+
+
+# Sets in a zip -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def zipped(file, entries):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file
+
+
+def test_a_zip_is_a_set_and_stays_as_it_is(tmp_path, cache):
+    folder = captioned(tmp_path / "in", "10_toy/一.png")
+    entries = {f"my set/10_toy/{f.name}": f.read_bytes() for f in sorted((folder / "10_toy").iterdir())}
+    file = zipped(tmp_path / "set.zip", entries | {"__MACOSX/my set/._1.png": b"x", "my set/.DS_Store": b"x"})
+    before = file.read_bytes()
+    for _ in range(2):
+        (example,) = read_examples(file)
+        assert (example.image.name, example.text, example.weight) == ("一.png", "甲", 10)
+        check_examples([example])
+    assert file.read_bytes() == before and len(list((cache / "sets").iterdir())) == 1
+
+
+LINK = zipfile.ZipInfo("link.png")
+LINK.external_attr = 0o120777 << 16
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"../evil.txt": "x"}, "leads out of the folder"),
+        ({"a/../../evil.txt": "x"}, "leads out of the folder"),
+        ({"/evil.txt": "x"}, "leads out of the folder"),
+        ({"..\\evil.txt": "x"}, "leads out of the folder"),
+        ({"C:\\evil.txt": "x"}, "leads out of the folder"),
+        ({LINK: "/etc/passwd"}, "is a link"),
+        ({"bomb.txt": b"0" * 2**27}, "would unpack to 1 files and 134,217,728 bytes"),
+        ({"a.txt": "x", "A.txt": "y"}, "holds a file twice"),
+    ],
+    ids=str,
+)
+def test_a_zip_that_means_harm_is_refused_before_anything_is_written(tmp_path, cache, entries, said):
+    file = zipped(tmp_path / "set.zip", entries)
+    with pytest.raises(DataError, match=said):
+        read_examples(file)
+    assert not cache.exists() and not (tmp_path / "evil.txt").exists()
+
+
+def test_a_zip_that_is_damaged_or_no_zip_is_one_line(tmp_path, cache):
+    file = zipped(tmp_path / "set.zip", {f"{n}.txt": f"甲{n}" * 100 for n in range(9)})
+    content = file.read_bytes()
+    for damaged in (b"", b"no zip", content[:-30], content[:40] + b"\xff" * 60 + content[100:]):
+        file.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"set\.zip: no folder, and no zip that can be read"):
+            read_examples(file)
+    assert not list(cache.glob("sets/*"))
 
 
 def test_a_huge_field_of_a_table_is_named(tmp_path):

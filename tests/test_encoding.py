@@ -187,7 +187,7 @@ def test_the_vae_works_in_float32_and_gets_its_type_back(pipe, pictures, fresh_c
 
 def test_the_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("KOLORS_LAB_CACHE")
-    monkeypatch.setattr(encoding.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert encoding.cache_dir() == tmp_path / "kolors_lab"
 

@@ -7,13 +7,14 @@ import logging
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import make_scorer
+from helpers import make_scorer, make_set
 from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
 from kolors_lab.core.errors import DataError, SettingError
@@ -246,7 +247,7 @@ def test_files_of_the_user_s_are_never_replaced(tmp_path):
     mine.rename(tmp_path / "diary.txt")
     clean(config)  # into the folder, empty now
     (tmp_path / "diary.txt").rename(mine)
-    with pytest.raises(DataError, match=r"holds diary.txt, which juice did not make"):
+    with pytest.raises(DataError, match=r"diary\.txt was not made by juice"):
         clean(config)
     assert mine.read_text() == "dear diary"
 
@@ -264,7 +265,7 @@ def test_pictures_retouched_or_added_by_hand_are_never_lost(tmp_path):
     config = CleanConfig(data=str(write_set(tmp_path / "raw", GOOD)), out=str(tmp_path / "clean"))
     mine = clean(config).out / "train/mine.jpg"
     mine.write_bytes(jpeg(drawing(40)))
-    with pytest.raises(DataError, match=r"mine\.jpg was edited"):
+    with pytest.raises(DataError, match=r"mine\.jpg was not made by juice"):
         clean(config)
     assert mine.exists()
 
@@ -353,3 +354,44 @@ def test_what_a_killed_run_left_is_swept_and_a_living_ones_stays(tmp_path):
     with _workplace(tmp_path / "clean") as work:
         assert {file.name for file in tmp_path.iterdir()} == {names[1], work.name}
     assert [file.name for file in tmp_path.iterdir()] == names[1:]
+
+
+def test_repeats_encodings_zips_and_odd_names_come_through(tmp_path, monkeypatch):
+    """What kohya's folders say stays in the clean set; captions in GBK are read where asked; a name in no encoding."""
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "cache"))
+    make_set(tmp_path / "made")
+    raw = tmp_path / "raw"
+    for n, place in enumerate(("10_toy", "10_toy", "1_class")):
+        (raw / place).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "made" / "train" / f"{n}.png", raw / place)
+        (raw / place / f"{n}.txt").write_bytes("二次元，少女".encode("gbk"))
+    odd = os.fsencode(raw / "1_class") + b"/\xff.png"
+    Path(os.fsdecode(odd)).write_bytes(b"no picture")
+    settings = {"data": str(raw), "encoding": "gbk", "min_size": 32, "min_sharpness": 0}
+    result = clean(CleanConfig(out=str(tmp_path / "clean"), **settings))
+    found = [(e.text, e.weight) for e in read_examples(tmp_path / "clean")]
+    assert found == [("二次元，少女", 10), ("二次元，少女", 10), ("二次元，少女", 1)]
+    assert len(result.rejected) == 1 and "udcff.png" in (tmp_path / "clean" / "rejected.csv").read_text("utf-8-sig")
+    Path(os.fsdecode(odd)).unlink()
+    packed = shutil.make_archive(str(tmp_path / "set"), "zip", raw)
+    again = clean(CleanConfig(out=str(tmp_path / "again"), **settings | {"data": packed}))
+    assert again.kept == 3 and not again.rejected
+    with pytest.raises(DataError, match="juice --encoding gbk"):
+        clean(CleanConfig(out=str(tmp_path / "third"), data=str(raw)))
+    with pytest.raises(SettingError, match="encoding = 'latin-1'"):
+        CleanConfig(encoding="latin-1")
+
+
+def test_a_clock_set_back_changes_nothing(raw, tmp_path):
+    """Neither does juice disown what it made, nor does an edit go unseen."""
+    config = CleanConfig(data=str(raw), out=str(tmp_path / "clean"))
+    clean(config)
+    os.utime(tmp_path / "clean" / "recipe.yaml", (0, 0))  # as if the clock had gone back while it was written
+    (tmp_path / "clean" / ".DS_Store").write_bytes(b"x")
+    clean(config)
+    captions = tmp_path / "clean" / "train" / "metadata.csv"
+    captions.write_text(captions.read_text(encoding="utf-8-sig").replace("二次元", "水墨"), encoding="utf-8-sig")
+    os.utime(captions, (0, 0))
+    with pytest.raises(DataError, match=r"metadata\.csv was edited after it was made"):
+        clean(config)
+    assert "水墨" in captions.read_text(encoding="utf-8-sig")

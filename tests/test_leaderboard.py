@@ -52,6 +52,21 @@ def test_page_and_table_hold_every_run_and_link_its_report(runs):
     assert len(rows) == 6 and len({row.count("|") for row in rows}) == 1
 
 
+@pytest.mark.parametrize("odd", [5, "x", [], {}, None, True, [5], [None], {"result": 5}, {"result": {"kept": "many"}}])
+@pytest.mark.parametrize(
+    "place", ["steps.json", "juice", "scores.json", "lora", "scores", "practice", "fits", "coherence"]
+)
+def test_a_run_that_says_something_else_has_gaps(runs, place, odd):
+    if place in ("steps.json", "juice"):
+        content = {"juice": odd} if place == "juice" else odd
+        (runs / "a" / "steps.json").write_text(json.dumps(content), encoding="utf-8")
+    else:
+        score = {"scores": [5.0, 6.0], "practice": False, "fits": None, "coherence": None}
+        content = odd if place == "scores.json" else {"lora": odd if place == "lora" else score | {place: odd}}
+        (runs / "a" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    assert len(leaderboard(LeaderboardConfig(str(runs)))) == 6
+
+
 def test_a_damaged_run_has_gaps_and_an_empty_folder_is_said(runs, tmp_path):
     (runs / "a" / "scores.json").write_text("{")
     (runs / "a" / "train" / "metrics.jsonl").write_text("")

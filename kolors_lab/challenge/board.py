@@ -7,7 +7,6 @@ The best score comes first. A practice score stands apart from the challenge's: 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING
 from kolors_lab.challenge.report import read_metrics, svg
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.figures import GATE_RED, INK, SOFT, lettered
-from kolors_lab.core.files import replacing
-from kolors_lab.core.fonts import embed_font
+from kolors_lab.core.files import NUMBER, fits, parse_json
 from kolors_lab.core.language import _
+from kolors_lab.core.templates import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,19 +90,25 @@ def find_runs(folder: str | Path) -> list[Entry]:
     return sorted(entries, key=lambda e: (not e.scores, e.practice, -(e.score or 0), e.run))
 
 
+MAYBE = (*NUMBER, type(None))
+SCORE = {"scores": [NUMBER], "practice": bool, "coherence": MAYBE, "fits": (list, type(None))}
+
+
 def _entry(place: Path, root: Path) -> Entry:
     found: dict = {"run": place.relative_to(root).as_posix(), "folder": place}
     steps = _json(place / "steps.json")
-    found |= {"pictures": steps.get("juice", {}).get("result", {}).get("kept")}
-    found |= {"seconds": sum(step["seconds"] for step in steps.values())} if steps else {}
+    if fits(steps.get("juice"), {"result": {"kept": int}}):
+        found["pictures"] = steps["juice"]["result"]["kept"]
+    if times := [step["seconds"] for step in steps.values() if fits(step, {"seconds": NUMBER})]:
+        found["seconds"] = sum(times)
     for file in (place / "train" / "metrics.jsonl", place / "metrics.jsonl"):
         with suppress(OSError, ValueError, LookupError, TypeError, DataError):
             found |= _training(file, whole=bool(steps))
     score = _json(place / "scores.json").get("lora", {})
-    if score.get("scores"):
-        fits = [fit for fit in score.get("fits") or () if fit is not None]
+    if fits(score, SCORE) and score["scores"]:
+        close = [fit for fit in score.get("fits") or () if fit is not None]
         found |= {"scores": tuple(score["scores"]), "practice": score["practice"], "coherence": score.get("coherence")}
-        found |= {"fit": sum(fits) / len(fits) if fits else None}
+        found |= {"fit": sum(close) / len(close) if close else None}
     return Entry(**found)
 
 
@@ -117,7 +122,7 @@ def _training(file: Path, whole: bool) -> dict:
 def _json(file: Path) -> dict:
     """What a JSON file holds; nothing where there is none or it is damaged: a run that goes on has no scores yet."""
     with suppress(OSError, ValueError):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
     return {}
 
@@ -148,23 +153,17 @@ def _width(text: str) -> int:
 
 def leaderboard(config: LeaderboardConfig) -> list[str]:
     """Write the page for the settings of the command line and return the table's lines and where the page lies."""
-    from jinja2 import Environment, FileSystemLoader
-
     entries = find_runs(config.folder)
     page = Path(config.out) if config.out else Path(config.folder) / "leaderboard.html"
     links = {e.run: Path(os.path.relpath(e.report, page.parent)).as_posix() for e in entries if e.report}
     scored = [entry for entry in entries if entry.scores]
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     content = {
         "columns": COLUMNS,
         "entries": entries,
         "links": links,
         "plot": svg(draw_board(scored)) if scored else "",
     }
-    template = templates.get_template("leaderboard.html.j2")
-    html = template.render(**content, font=embed_font(template.render(**content, font="")))
-    with replacing(page) as part:
-        part.write_text(html, encoding="utf-8")
+    write_page(page, Path(__file__).with_name("leaderboard.html.j2"), content)
     return [*columns_of(entries), _("page: {file}").format(file=page)]
 
 

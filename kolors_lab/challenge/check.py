@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from kolors_lab.comic.look import with_anchor
 from kolors_lab.comic.panels import redraw
 from kolors_lab.core.errors import DataError, KolorsLabError
-from kolors_lab.core.files import fingerprint, parse_json
+from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import load_lora, unload_lora
@@ -122,10 +122,10 @@ def read_mark(folder: str | Path) -> dict:
         mark = parse_json((Path(folder) / MARK).read_text(encoding="utf-8"))
         name, score, files = (mark[key] for key in ("name", "score", "files"))
         trigger = mark.get("trigger")
-        good = isinstance(name, str) and not leads_out(f"{name}.safetensors") and "/" not in name
-        good &= isinstance(score["mean"], (int, float)) and isinstance(score["practice"], bool)
-        good &= all(isinstance(mark, str) and not leads_out(path) for path, mark in files.items())
-        good &= trigger is None or (isinstance(trigger["word"], str) and isinstance(trigger["guessed"], bool))
+        good = fits(mark, {"name": str, "score": {"mean": NUMBER, "practice": bool}, "files": dict})
+        good = good and not leads_out(f"{name}.safetensors") and "/" not in name
+        good = good and all(isinstance(mark, str) and not leads_out(path) for path, mark in files.items())
+        good = good and (trigger is None or fits(trigger, {"word": str, "guessed": bool}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(_("{folder}: no submission here; {way}").format(folder=folder, way=way)) from error
     if not good:

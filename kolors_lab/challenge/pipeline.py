@@ -19,7 +19,7 @@ from kolors_lab.challenge.report import mean_loss, read_metrics, write_report
 from kolors_lab.challenge.submission import PLACEHOLDER, SubmitConfig, submit
 from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell_story
 from kolors_lab.core.errors import SettingError
-from kolors_lab.core.files import fingerprint, write_config, write_json
+from kolors_lab.core.files import NUMBER, fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
 from kolors_lab.dataset.cleaning import CleanConfig, clean
 from kolors_lab.models.device import pick_device
@@ -29,7 +29,8 @@ from kolors_lab.models.memory import plan
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.sampling.pipeline import check_sampling, load_for, prompts_of
 from kolors_lab.scoring.aesthetics import find_scorer, judge, load_scorer, score_folder
-from kolors_lab.training.loop import TrainConfig, is_trained, train
+from kolors_lab.training.loop import TrainConfig, train
+from kolors_lab.training.origin import is_trained
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -82,6 +83,15 @@ class BaselineResult:
     effect: Effect
     missing: list[str]
     seconds: float
+
+
+JUDGED = {"mean": NUMBER, "passed": bool, "files": [str], "scores": [NUMBER]}
+RESULTS = {  # what each step gives, as far as the rest relies on it
+    "juice": {"kept": int, "rejected": [list], "funnel": [list]},
+    "train": {"loss": NUMBER},
+    "score": {"base": JUDGED, "lora": JUDGED},
+    "submit": {"missing": [str]},
+}
 
 
 class Run:
@@ -182,7 +192,7 @@ class Run:
 def baseline(config: BaselineConfig, progress: Progress | None = None) -> BaselineResult:
     """Do every step that is not done yet. Errors of the steps pass through; what was finished before stays."""
     run = Run(config, progress)
-    steps = Steps(run.out)
+    steps = Steps(run.out, RESULTS)
     write_config(run.out / "config.json", config)
     results = run.work(steps)
     trigger = read_mark(run.submission.folder)["trigger"] or {"word": ""}

@@ -7,7 +7,6 @@ pictures with their prompts, and a page of eight; a mean aesthetic score below 6
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import re
@@ -15,13 +14,15 @@ import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing, read_mark
 from kolors_lab.comic.page import make_html, make_page
 from kolors_lab.core.errors import DataError, ModelError, SettingError, printable
-from kolors_lab.core.files import fingerprint, replacing, write_json, writing
+from kolors_lab.core.files import fingerprints, replacing, write_json, write_table, writing
 from kolors_lab.core.images import open_image
+from kolors_lab.core.templates import render
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.alpha import table
 from kolors_lab.lora.formats import Lora, read_lora, write_lora
@@ -174,15 +175,9 @@ def _check_ours(folder: Path) -> None:
         files = read_mark(folder)["files"]
     except DataError:
         raise DataError(f"{folder}: it holds other files, which stay; move it away or choose another folder") from None
-    for name, mark in _marks(folder).items():
-        if files.get(name) != mark:
+    for name, mark in fingerprints(folder).items():
+        if name != MARK and files.get(name) != mark:
             raise DataError(f"{folder}: {name} was changed by hand, so it stays; move the folder away to make it anew")
-
-
-def _marks(folder: Path) -> dict[str, str]:
-    """Fingerprints of the files of a submission, to know later whether they are still as we wrote them."""
-    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != MARK)
-    return {f.relative_to(folder).as_posix(): fingerprint(f) for f in files}
 
 
 def _images(folder: Path, panels: list[Path], settings: list[dict], name: str, lora: Path) -> list[dict]:
@@ -218,18 +213,15 @@ def _fill(
         "trigger": {"word": trigger, "guessed": guessed},
         "name": config.name,
         "score": asdict(result) | {"mean": result.mean},
-        "files": _marks(part),
+        "files": fingerprints(part),
     }
     write_json(part / MARK, mark)
 
 
 def _prompts(file: Path, panels: list[Path], settings: list[dict]) -> None:
     columns = ("scene", "prompt", "negative_prompt", "seed", "steps", "cfg", "lora_strength")
-    with file.open("w", encoding="utf-8-sig", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(("image", *columns))
-        for panel, s in zip(panels, settings, strict=True):
-            table.writerow((f"images/{panel.name}", *(s.get(column, "") for column in columns)))
+    rows = ((f"images/{panel.name}", *map(s.get, columns)) for panel, s in zip(panels, settings, strict=True))
+    write_table(file, ("image", *columns), rows)
 
 
 def card(
@@ -240,28 +232,24 @@ def card(
     Whatever a prompt or a trigger word holds, `<toy>` and `<lora:a:1>` too, is read as text in YAML, Markdown and
     Python. ModelError for a LoRA whose header holds no settings but something else.
     """
-    from jinja2 import Environment, FileSystemLoader
-
     header = lora.header
     trained = {"rank": header.get("rank"), "alpha": header.get("alpha"), "pictures": header.get("examples")}
     try:
         trained |= table(header.get("settings", "{}"))
     except ValueError as error:
         raise ModelError(f"the LoRA's header says of its settings what is none ({error}); train it again") from error
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True
-    )
-    templates.filters |= {"md": markdown, "python": repr, "yaml": lambda text: json.dumps(text, ensure_ascii=False)}
-    return templates.get_template("card.md.j2").render(
-        name=config.name,
-        title=config.title,
-        trigger=trigger,
-        first=settings[0],
-        panels=[(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
-        comfyui=None if lora.dora else f"{config.name}{COMFYUI}",
-        score=result,
-        trained={key: value for key, value in trained.items() if value not in (None, "", [])},
-    )
+    content = {
+        "name": config.name,
+        "title": config.title,
+        "trigger": trigger,
+        "first": settings[0],
+        "panels": [(panel.stem, s) for panel, s in zip(panels, settings, strict=True)],
+        "comfyui": None if lora.dora else f"{config.name}{COMFYUI}",
+        "score": result,
+        "trained": {key: value for key, value in trained.items() if value not in (None, "", [])},
+    }
+    yaml = partial(json.dumps, ensure_ascii=False)
+    return render(Path(__file__).with_name("card.md.j2"), content, md=markdown, python=repr, yaml=yaml)
 
 
 def markdown(text: object) -> str:

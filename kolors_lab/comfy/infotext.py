@@ -58,7 +58,9 @@ def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
     Prompt, `Negative prompt: …`, and a last line `Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 64x64`.
     """
     lines = text.strip().split("\n")
-    last = next(n for n, line in reversed(list(enumerate(lines))) if line.startswith("Steps: "))
+    last = next((n for n, line in reversed(list(enumerate(lines))) if line.startswith("Steps: ")), None)
+    if last is None:
+        raise KeyError("Steps")
     values = {name: _unquoted(value) for name, value in ENTRY.findall(", ".join(lines[last:]))}
     words = "\n".join(lines[:last])
     prompt, _, negative = words.partition(NEGATIVE)

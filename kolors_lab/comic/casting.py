@@ -6,7 +6,7 @@ rankings; running again makes only what has changed.
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import hashlib
 import json
 import shutil
@@ -34,7 +34,7 @@ from kolors_lab.comic.panels import (
 )
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import replacing, write_json
+from kolors_lab.core.files import NUMBER, fits, parse_json, replacing, write_json, write_table
 from kolors_lab.core.images import open_image
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import load_for, prompts_of
@@ -167,8 +167,11 @@ def _figures(files: dict[Path, dict], panels: Sequence[int], preset: Preset, kno
     """
     judged = json.dumps([preset.scorer, preset.clip, [[str(file), one] for file, one in files.items()]])
     key = hashlib.sha256(judged.encode()).hexdigest()
-    if known.exists() and (record := json.loads(known.read_text(encoding="utf-8")))["key"] == key:
-        return record["figures"]
+    with contextlib.suppress(OSError, ValueError):  # none yet, or damaged: they are made anew
+        record = parse_json(known.read_text(encoding="utf-8"))
+        rows = record["figures"] if fits(record, {"key": str, "figures": [[NUMBER]]}) and record["key"] == key else []
+        if [len(row) for row in rows] == [len(MEASURES)] * len(files):
+            return rows
     import numpy as np
 
     images, eyes = [open_image(file) for file in files], load_eyes(preset)
@@ -196,10 +199,8 @@ def _choice(out: Path, scenes: Sequence[StoryScene], takes: Sequence[Sequence[Ta
 
 def write_cast(out: str | Path, rows: Sequence[dict]) -> None:
     """Write the lines that `story.read_cast` reads."""
-    with replacing(Path(out) / CAST) as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
-        table = csv.DictWriter(stream, ("panel", "scene", "seed", "best"), extrasaction="ignore")
-        table.writeheader()
-        table.writerows(rows)
+    columns = ("panel", "scene", "seed", "best")
+    write_table(Path(out) / CAST, columns, (map(row.get, columns) for row in rows))
 
 
 def _play(take: Path, panel: Path) -> None:

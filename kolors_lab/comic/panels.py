@@ -13,7 +13,7 @@ from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
 from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import data_dir, fingerprint, writing
+from kolors_lab.core.files import data_dir, fingerprint, read_text, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import wearing
@@ -115,12 +115,15 @@ def read_cast(out: str | Path) -> list[dict[str, str]]:
     file = Path(out) / CAST
     if not file.exists():
         return []
-    rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+    try:
+        rows = list(csv.DictReader(read_text(file).splitlines()))
+    except csv.Error as error:
+        raise DataError(f"{file}: no CSV ({error}); mend or remove the file") from error
     for line, row in enumerate(rows, 2):
         for column in ("panel", "seed"):
             number = (row.get(column) or "").strip()
-            if not (number.isascii() and number.isdigit()):
-                raise DataError(f"{file}: line {line}: {column} {number!r} is no whole number; mend or remove the file")
+            if not (number.isascii() and number.isdigit() and len(number) < 20):
+                raise DataError(f"{file}: line {line}: {column} {number[:20]!r} is no whole number; mend or remove it")
     return rows
 
 

@@ -11,16 +11,25 @@ ORDERS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not
 ORDERS |= {n: f"\\u{n:04x}" for n in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
+LONGEST = 1600  # characters of a message
+
+
 def printable(text: object) -> str:
     """The text for a terminal: what a stranger's file or server wrote into it cannot move the cursor or hide lines."""
     return str(text).translate(ORDERS)
+
+
+def one_line(message: object) -> str:
+    """A message as one line, fit for a terminal; of one that quotes a whole file the middle is left out."""
+    text = printable(" ".join(str(message).split()))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 class KolorsLabError(Exception):
     """Anything the user can mend; the message is one line, fit for a terminal."""
 
     def __init__(self, message: object = ""):
-        super().__init__(printable(" ".join(str(message).split())))
+        super().__init__(one_line(message))
 
 
 class SettingError(KolorsLabError):
@@ -43,7 +52,7 @@ class KolorsLabWarning(UserWarning):
     """The work goes on, but the user should know; the message is one line. The command line prints it."""
 
     def __init__(self, message: object = ""):
-        super().__init__(printable(" ".join(str(message).split())))
+        super().__init__(one_line(message))
 
 
 class UploadError(KolorsLabError):

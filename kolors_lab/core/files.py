@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -53,37 +54,62 @@ def data_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
+ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"
+
+
+def cache_dir() -> Path:
+    """Where encoded examples and unpacked sets are kept: KOLORS_LAB_CACHE, else `kolors_lab` in the user's cache.
+    DataError for a user without a home."""
+    if chosen := os.environ.get("KOLORS_LAB_CACHE"):
+        return Path(chosen)
+    home = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform)
+    try:
+        return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
+    except RuntimeError as error:  # no HOME, and the user has no entry in the system's list
+        raise DataError(f"there is no home folder for what is encoded or unpacked; {ELSEWHERE}") from error
+
+
 BOM = "\ufeff"
 BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def read_text(file: str | Path, missing: str = "no such file", encoding: str = "utf-8") -> str:
+ENCODINGS = {"gbk": "gb18030", "big5": "big5", "utf-16": "utf-16"}  # those of Windows, and Python's names of them
+SAVE = "save it again as UTF-8 (in Excel: CSV UTF-8)"
+
+
+def read_text(
+    file: str | Path, missing: str = "no such file", otherwise: str | None = None, way: str | None = None
+) -> str:
     """A text file, its byte order mark left out. DataError says which encoding a file of another one seems to have.
 
-    What is not UTF-8 is never read by a guess: the wrong one gives other characters and no error.
+    What is not UTF-8 is never read by a guess, since the wrong one gives other characters and no error, but in one of
+    ENCODINGS, `otherwise`, that the user named. `way` is how to name it, with {} for the encoding.
     """
     file = Path(file)
     try:
         content = file.read_bytes()
-        text = content.decode(encoding)
     except FileNotFoundError:
         raise DataError(f"{file}: {missing}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, UnicodeError):
-            raise DataError(f"{file}: not {encoding.upper()} text; {_other_encoding(content)}") from None
         raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if "\0" in text:
-        raise DataError(f"{file}: holds NUL characters; it is no text, or in UTF-16: save it again as UTF-8")
-    return text.removeprefix(BOM)
+    for encoding in ("utf-8", *([ENCODINGS[otherwise]] if otherwise else ())):
+        with contextlib.suppress(UnicodeError):
+            if "\0" not in (text := content.decode(encoding)):
+                return text.removeprefix(BOM)
+    if not otherwise and b"\0" in content and content[:2] not in BOMS:
+        raise DataError(f"{file}: holds NUL characters; it is no text, or in UTF-16: {(way or SAVE).format('utf-16')}")
+    tried = f", nor {otherwise.upper()}" if otherwise else ""
+    raise DataError(f"{file}: not UTF-8 text{tried}; {_other_encoding(content, way)}")
 
 
-def _other_encoding(content: bytes) -> str:
+def _other_encoding(content: bytes, way: str | None) -> str:
     """What a text that is not UTF-8 would say in the encodings of Windows, for its owner to judge."""
     for encoding in (BOMS.get(content[:2], "GBK"), "Big5"):
         with contextlib.suppress(UnicodeError):
-            shown = " ".join(content.decode("gb18030" if encoding == "GBK" else encoding).split())[:24]
-            return f"in {encoding} it begins “{shown}”: if that is right, save it again as UTF-8 (in Excel: CSV UTF-8)"
-    return "save it again as UTF-8 (in Excel: CSV UTF-8)"
+            shown = " ".join(content.decode(ENCODINGS[encoding.lower()]).split())[:24]
+            how = way.format(encoding.lower()) if way else SAVE
+            return f"in {encoding} it begins “{shown}”: if that is right, {how}"
+    return SAVE
 
 
 def parse_json(text: str) -> Any:
@@ -94,6 +120,21 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+NUMBER = (int, float)
+
+
+def fits(value: Any, like: Any) -> bool:
+    """Whether a value from a JSON file has a shape: {"key": shape}, [shape] for lists of any length, a type or several.
+
+    true and false are no numbers.
+    """
+    if isinstance(like, dict):
+        return isinstance(value, dict) and all(fits(value.get(key), inner) for key, inner in like.items())
+    if isinstance(like, list):
+        return isinstance(value, list) and all(fits(inner, like[0]) for inner in value)
+    return isinstance(value, like) and (like is bool or not isinstance(value, bool))
+
+
 def write_table(
     file: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], above: Iterable[str] = ()
 ) -> Path:
@@ -101,7 +142,7 @@ def write_table(
 
     `above`: lines before the header. DataError where it cannot be written.
     """
-    with replacing(file) as part, part.open("w", encoding="utf-8-sig", newline="") as stream:
+    with replacing(file) as part, part.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as stream:
         stream.writelines(f"{line}\n" for line in above)
         csv.writer(stream).writerows([columns, *rows])
     return Path(file)
@@ -124,6 +165,15 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def fingerprints(folder: Path) -> dict[str, str]:
+    """The fingerprint of every file in a folder by its path, to know later, whatever the clock says, what was changed.
+
+    Hidden ones are left out: file browsers write them.
+    """
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {name: fingerprint(f) for name, f in files.items() if not any(p.startswith(".") for p in Path(name).parts)}
+
+
 def _ends(file: Path) -> bytes:
     with file.open("rb") as stream:
         if file.stat().st_size <= 4 * SAMPLE:
@@ -134,9 +184,12 @@ def _ends(file: Path) -> bytes:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write `content` as UTF-8 JSON, whole or not at all. DataError where it cannot be written."""
+    """Write `content` as UTF-8 JSON, whole or not at all. DataError where it cannot be written.
+
+    A path that is not UTF-8 holds half characters: as \\udcff, which JSON reads as that again.
+    """
     with replacing(file) as part:
-        part.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+        part.write_bytes(json.dumps(content, ensure_ascii=False, indent=2).encode("utf-8", "backslashreplace"))
 
 
 def write_config(file: Path, config: Any) -> None:

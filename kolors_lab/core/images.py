@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import warnings
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jfif", ".heic", ".heif")
 
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # none that starts another program, as EPS does
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")  # none that starts another program, as EPS does
 
 
 MAX_SIDE = 65_500  # px, JPEG's limit: a longer picture could not be written back
@@ -43,6 +44,10 @@ def open_image(file: str | Path) -> Image.Image:
         # Pillow's bomb warning and broken EXIF: judged here, not printed; catch_warnings is not safe in threads
         warnings.filterwarnings("ignore", module=r"PIL\.")
         Image.init()
+        with contextlib.suppress(ImportError):  # the extra heif
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener(thumbnails=False)
         formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF only where Pillow was built with it
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
@@ -63,8 +68,8 @@ def _format(file: Path) -> str:
     with file.open("rb") as stream:
         head = stream.read(12)
     if head[4:8] == b"ftyp":  # the container of AVIF and HEIC
-        kind = "AVIF" if head[8:12] in (b"avif", b"avis") else "HEIC"
-        return f"a picture in the format {kind}, which is not read here; save it as JPEG or PNG"
+        kind, package = ("AVIF", "pillow") if head[8:12] in (b"avif", b"avis") else ("HEIC", "pillow-heif")
+        return f"a picture in the format {kind}; pip install --upgrade {package}, or save it as JPEG or PNG"
     return "no picture in a format known here"
 
 

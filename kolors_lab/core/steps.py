@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kolors_lab.core.errors import KolorsLabWarning
-from kolors_lab.core.files import fingerprint, write_json
+from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json, write_json
+
+ENTRY = {"settings": dict, "made": dict, "seconds": NUMBER}  # what is noted of a step, beside its result
 
 
 class Steps:
-    """The record `steps.json` of a run folder: per step its settings, what it made and how long it took."""
+    """The record `steps.json` of a run folder: per step its settings, what it made and how long it took.
 
-    def __init__(self, run: Path):
+    `shapes` says, for `fits`, what the results of the steps are like: a record of another is damaged.
+    """
+
+    def __init__(self, run: Path, shapes: Mapping[str, Any] | None = None):
         self.run, self.file = run, run / "steps.json"
         self.record: dict[str, dict] = {}
         try:
-            found = json.loads(self.file.read_text(encoding="utf-8"))
-            self.record = {name: entry for name, entry in found.items() if _is_entry(entry)}
+            found = parse_json(self.file.read_text(encoding="utf-8"))
+            like = {name: ENTRY | {"result": (shapes or {}).get(name, object)} for name in found}
+            self.record = {
+                name: entry for name, entry in found.items() if "result" in entry and fits(entry, like[name])
+            }
             lost = [name for name in found if name not in self.record]
         except FileNotFoundError:
             lost = []
-        except (OSError, ValueError, AttributeError, RecursionError):
+        except (OSError, ValueError, AttributeError, TypeError):
             lost = ["everything"]
         if lost:
             warnings.warn(KolorsLabWarning(f"{self.file} is damaged: done anew is {', '.join(lost)}"), stacklevel=2)
@@ -53,10 +61,3 @@ class Steps:
         self.record[name] = {"settings": settings, "made": made, "result": result, "seconds": seconds}
         write_json(self.file, self.record)
         return result
-
-
-def _is_entry(entry: Any) -> bool:
-    """Whether this is what `Steps.do` writes of a step."""
-    kinds: dict[str, Any] = {"settings": dict, "made": dict, "seconds": (int, float)}
-    whole = isinstance(entry, dict) and "result" in entry
-    return whole and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())

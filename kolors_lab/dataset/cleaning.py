@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import write_table, writing
-from kolors_lab.core.images import open_image
-from kolors_lab.dataset.folder import Example, read_examples
+from kolors_lab.core.errors import DataError, check_name, check_number
+from kolors_lab.core.files import ENCODINGS, fingerprints, parse_json, write_json, write_table, writing
+from kolors_lab.dataset.archive import set_folder
+from kolors_lab.dataset.folder import Example, open_example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
 from kolors_lab.dataset.quiet import data_juicer
+from kolors_lab.dataset.tables import WEIGHT
 from kolors_lab.models.presets import Preset, get_preset, local_path
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]  # index and file name in the raw set, caption, the checked picture; Data-Juicer adds to it
 
-MADE = {"train", "rejected.csv", "funnel.png", "recipe.yaml"}
+MADE = ".made.json"  # fingerprints of all that juice wrote, to know later whether somebody edited it
 
 # Per operator: its name in the funnel, what is said of a picture it drops, the setting that loosens it.
 SPEECH = {
@@ -58,7 +59,7 @@ class CleanConfig:
     preset: str = "tiny"
     """whose thresholds and set: "tiny", "kolors" or a folder that holds a KolorsPipeline"""
     data: str | None = None
-    """raw folder with metadata.jsonl, metadata.csv or .txt captions; none: the preset's own set"""
+    """raw folder, or zip of it, with metadata.jsonl, metadata.csv or .txt captions; none: the preset's own set"""
     out: str = "runs/clean"
     """folder for the clean set; one that an earlier juice made is replaced"""
     np: int = 1
@@ -75,9 +76,13 @@ class CleanConfig:
     """pictures whose perceptual hashes differ in at most so many of 256 bits are near duplicates; -1 keeps them"""
     min_score: float | None = None
     """least score of the preset's scorer, about 1 to 10; none: no scoring"""
+    encoding: str | None = None
+    """of captions that are not UTF-8: gbk, big5 or utf-16; none: they are refused"""
 
     def __post_init__(self):
         check_number("np", self.np, 1, whole=True)
+        if self.encoding is not None:
+            check_name("encoding", self.encoding, ENCODINGS)
         check_number("max_distance", self.max_distance, -1, HASH_SIZE**2, whole=True)
         for field in ("min_size", "min_ratio", "max_ratio", "min_sharpness", "min_score"):
             if getattr(self, field) is not None:
@@ -102,9 +107,9 @@ def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None
     read, a set of which nothing is left, and an `out` that holds anything else than an untouched earlier juice.
     """
     preset = get_preset(config.preset)
-    data, out = Path(config.data or local_path(preset.dataset, "data")), Path(config.out).absolute()
+    data, out = set_folder(config.data or local_path(preset.dataset, "data")), Path(config.out).absolute()
     _check_replaceable(out)
-    examples, recipe = read_examples(data), make_recipe(config, preset, data)
+    examples, recipe = read_examples(data, config.encoding), make_recipe(config, preset, data)
     total = len(examples) + len(recipe["process"])
     tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
     with writing(out), _workplace(out) as work:
@@ -118,7 +123,7 @@ def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None
         rejected = [reasons[index] for index in sorted(reasons)]
         if not rows:
             raise DataError(_nothing_left(data, funnel, rejected))
-        _write(made, rows, rejected, funnel, recipe)
+        _write(made, rows, examples, rejected, funnel, recipe)
         _move(made, out, work)
     return CleanResult(len(rows), rejected, funnel, Path(config.out))
 
@@ -219,10 +224,8 @@ def _check(
     for index, example in enumerate(examples):
         name, file = _relative(example.image, data), folder / f"{index:04d}.jpg"
         try:
-            if not example.text:
-                raise DataError(f"{example.image} has no caption")
             # 4:4:4: line art loses its colours' edges in the usual 4:2:0
-            open_image(example.image).save(file, quality=95, subsampling=0)
+            open_example(example).save(file, quality=95, subsampling=0)
             rows.append({"index": index, "file": name, "text": example.text, "image": [str(file)]})
         except DataError as error:
             reasons[index] = (name, str(error).replace(str(example.image), "the picture", 1))
@@ -234,22 +237,26 @@ def _relative(image: Path, data: Path) -> str:
     return Path(os.path.relpath(image, data)).as_posix()
 
 
-def _write(made: Path, rows: list[Row], rejected: list, funnel: list, recipe: dict) -> None:
-    """Complete the folder `made`, which so far holds every sound picture; recipe.yaml comes last (see `_untouched`)."""
+def _write(made: Path, rows: list[Row], examples: list[Example], rejected: list, funnel: list, recipe: dict) -> None:
+    """Complete the folder `made`, which so far holds every sound picture; its fingerprints come last."""
     import yaml
 
     from kolors_lab.core.figures import funnel as draw
 
-    kept = {Path(row["image"][0]).name: row["text"] for row in rows}
+    kept = {Path(row["image"][0]).name: (row["text"], examples[row["index"]].weight) for row in rows}
     for file in (made / "train").iterdir():
         if file.name not in kept:
             file.unlink()
-    write_table(made / "train" / "metadata.csv", ("file_name", "text"), kept.items())
+    columns, table = ["file_name", "text", WEIGHT], [(name, *told) for name, told in kept.items()]
+    if all(weight == 1 for _, weight in kept.values()):
+        columns, table = columns[:2], [row[:2] for row in table]
+    write_table(made / "train" / "metadata.csv", columns, table)
     write_table(made / "rejected.csv", ("file", "reason"), rejected)
     draw(funnel).savefig(made / "funnel.png", dpi=100)
     with (made / "recipe.yaml").open("w", encoding="utf-8") as stream:
         stream.write("# What kolors-lab juice ran, after it had opened every picture\n")
         yaml.safe_dump(recipe, stream, sort_keys=False, allow_unicode=True)
+    write_json(made / MADE, fingerprints(made))
 
 
 @contextlib.contextmanager
@@ -276,15 +283,15 @@ def _check_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise DataError(f"out = {out}: there is a file of this name; choose another folder")
-    names = {file.name for file in out.iterdir()}
-    if names and "recipe.yaml" not in names:
-        raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one")
-    if foreign := sorted(names - MADE):
-        raise DataError(f"out = {out}: holds {foreign[0]}, which juice did not make; move it or choose another folder")
-    made = (out / "recipe.yaml").stat().st_mtime_ns if names else 0  # written last
-    for file in sorted(out.rglob("[!.]*")):
-        if file.is_file() and file.stat().st_mtime_ns > made:
-            raise DataError(f"{file} was edited after it was made; keep a copy elsewhere or choose another out folder")
+    there = fingerprints(out)
+    try:
+        made = parse_json((out / MADE).read_text(encoding="utf-8")) if there else {}
+        changed = sorted(name for name in there.keys() | made.keys() if there.get(name) != made.get(name))
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one") from error
+    if changed:
+        how = "was not made by juice" if changed[0] not in made else "was edited after it was made"
+        raise DataError(f"{out / changed[0]} {how}; keep a copy elsewhere or choose another out folder")
 
 
 def _move(made: Path, out: Path, work: Path) -> None:

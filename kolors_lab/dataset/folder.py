@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import os
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +13,21 @@ from typing import TYPE_CHECKING
 from kolors_lab.core.errors import DataError, KolorsLabWarning
 from kolors_lab.core.files import read_text
 from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.dataset.archive import MOST_FILES, is_hidden, set_folder
+from kolors_lab.dataset.tables import PAIRS, READERS, WAY, Row, read_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from PIL import Image
 
-
-PAIRS = ("prompt.json", "prompt.jsonl")  # lists of pairs, source and target
+CAPTIONS = (".txt", ".caption")
+BESIDE = (*CAPTIONS, ".json", ".npz", ".csv", ".safetensors")  # what trainers and taggers put beside a picture
+LONGEST, UNWRITABLE = 10_000, re.compile("[\0\ud800-\udfff]")  # characters of a caption; what is no text
+REPEATS = re.compile(r"(\d+)_.")  # a folder of kohya's: 10_name
 
 
 @dataclass(frozen=True)
 class Example:
-    """One picture and its caption. `image` may not exist and `text` may be empty: `check_examples` tells."""
+    """One picture and its caption. `image` may not exist and `text` may be empty: `open_example` tells."""
 
     image: Path
     text: str
@@ -34,59 +37,79 @@ class Example:
 # Reading a folder ----------------------------------------------------------------------------------------------------
 
 
-def read_examples(folder: str | Path) -> list[Example]:
+def read_examples(folder: str | Path, encoding: str | None = None) -> list[Example]:
     """Read metadata.jsonl (`text`, `image`), metadata.csv (`file_name,text`), a list of pairs for a ControlNet
-    (prompt.json: `source`, `target`, `prompt`) or pictures with a .txt of the same stem.
+    (prompt.json: `source`, `target`, `prompt`) or pictures with a .txt or .caption of the same stem; or a zip of it.
 
-    A table is looked for in the folder and in its `train/`, pictures with a .txt in all its folders; one called
+    A table is looked for in the folder and in its `train/`, captions of their own in all folders within; one called
     `10_name` counts ten times, as in kohya's scripts. Hidden files are passed over. Paths are relative to the metadata
-    and stay in the folder. Pictures are not opened. Warns where a .txt says something else than the table. Raises
-    DataError, naming the line, for what cannot be read; for a folder without examples.
+    and stay in the folder. Pictures are not opened. `encoding` is that of texts that are not UTF-8. Warns of what is
+    not used: other columns, pictures in no line, a .txt that says something else than the table. Raises DataError,
+    naming the line, for what cannot be read; for a folder without examples.
     """
-    folder = Path(folder)
+    given, folder = folder, set_folder(folder)
     if not folder.is_dir():
         raise DataError(
             f"the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it"
         )
-    readers = {"metadata.jsonl": _read_jsonl, "metadata.csv": _read_csv} | dict.fromkeys(PAIRS, _read_targets)
     for place in (folder, folder / "train"):
-        for name, reader in readers.items():
+        for name, reader in READERS.items():
             if (place / name).is_file():
-                return _resolve(reader(place / name), place / name, folder)
-    places = [folder, *(place for place in sorted(folder.iterdir()) if place.is_dir() and place.name[0] != ".")]
-    if examples := [example for place in places for example in _read_txt(place, folder)]:
-        return examples
-    raise DataError(f"{folder} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions")
-
-
-def _resolve(rows: Iterator[tuple[int, str, str]], metadata: Path, folder: Path) -> list[Example]:
-    """Examples from (line, path, caption); a path that leaves the folder, by `..` or by a link, is an error."""
-    root, examples = folder.resolve(), []
-    for line, name, text in rows:
-        image = metadata.parent / name
-        try:
-            inside = image.resolve().is_relative_to(root)
-        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL or half a character in the name
-            raise DataError(f"{metadata} line {line}: {name!r} is no file's name ({error})") from error
-        if not inside:
-            raise DataError(f"{metadata} line {line}: {name!r} lies outside {folder}; copy the picture into it")
-        examples.append(Example(image, caption_of(text)))
-    if not examples:
-        raise DataError(f"{metadata} lists no pictures")
-    _compare_txt(examples, metadata)
+                return _resolve(list(reader(place / name, encoding)), place / name, folder)
+    places = list(_walk(folder))
+    examples = [example for place, files in places for example in _captioned(place, files, folder, encoding)]
+    captions = {file for _, files in places for file in files if file.suffix.lower() in CAPTIONS}
+    if not captions or captions >= {example.image for example in examples}:
+        raise DataError(f"{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions")
     return examples
 
 
-def _compare_txt(examples: list[Example], metadata: Path) -> None:
-    """Warn where a tagger wrote .txt files beside a table: only one of the two can count."""
+def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
+    """Examples of a table's rows; a path that leaves the folder, by `..` or by a link, is an error."""
+    root, examples = folder.resolve(), []
+    for row in rows:
+        image = metadata.parent / row.image
+        if "\\" in row.image and not image.exists():  # as Windows writes it
+            image = metadata.parent / row.image.replace("\\", "/")
+        try:
+            inside = image.resolve().is_relative_to(root)
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL or half a character in the name
+            raise DataError(f"{metadata} line {row.line}: {row.image!r} is no file's name ({error})") from error
+        if not inside:
+            raise DataError(
+                f"{metadata} line {row.line}: {row.image!r} lies outside {folder}; copy the picture into it"
+            )
+        examples.append(Example(image, caption_of(row.text), row.weight))
+    if not examples:
+        raise DataError(f"{metadata} lists no pictures")
+    _tell_unused(rows, examples, metadata)
+    return examples
+
+
+def _tell_unused(rows: list[Row], examples: list[Example], metadata: Path) -> None:
+    """Warn of what lies there and does not count: other columns, pictures in no line, other captions in .txt files."""
     beside = [(example, example.image.with_suffix(".txt")) for example in examples]
-    others = [txt for example, txt in beside if txt.is_file() and caption_of(read_text(txt)) != example.text]
+    others = [txt for example, txt in beside if txt.is_file() and caption_of(read_text(txt, way=WAY)) != example.text]
     if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-        count = f"the captions in {metadata.name} count, not those of {others[0]}{more}"
-        warnings.warn(
-            KolorsLabWarning(f"{count}, which differ; remove {metadata.name} or the .txt files"), stacklevel=4
-        )
+        count = f"the captions in {metadata.name} count, not those of {_some(others)}"
+        _warn(f"{count}, which differ; remove {metadata.name} or the .txt files")
+    if columns := dict.fromkeys(name for row in rows for name in row.others):
+        _warn(f"{metadata}: not used: {', '.join(columns)[:200]}")
+    if metadata.name in PAIRS:
+        return  # the sources, too, are in no line of their own
+    listed = {Path(os.path.normpath(example.image)) for example in examples}
+    places = {path.parent for path in listed if path.parent.is_dir()}
+    files = (file for place in sorted(places) for file in sorted(place.iterdir()) if not is_hidden(file.name))
+    if unlisted := [file for file in files if file.suffix.lower() in SUFFIXES and file not in listed]:
+        _warn(f"{metadata.name} has no line for {_some(unlisted)}: left out")
+
+
+def _some(files: list[Path]) -> str:
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else f"{files[0]}"
+
+
+def _warn(text: str) -> None:
+    warnings.warn(KolorsLabWarning(text), stacklevel=5)
 
 
 def caption_of(text: str) -> str:
@@ -94,92 +117,98 @@ def caption_of(text: str) -> str:
     return re.sub(r"\\([()\[\]])", r"\1", text).strip()
 
 
-def _read_jsonl(file: Path) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(read_text(file).split("\n"), 1):  # not splitlines: JSON may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            image = row["image"]
-            image = image[0] if isinstance(image, list) and len(image) == 1 else image
-            text = row.get("text") or ""
-            if not (isinstance(image, str) and image and isinstance(text, str)):
-                raise ValueError("image must be one path and text a string")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise DataError(
-                f'{file} line {number}: not like {{"text": "...", "image": ["train/1.jpg"]}} ({reason})'
-            ) from error
-        yield number, image, text
-
-
 def read_sources(folder: str | Path) -> dict[Path, Path]:
     """The control of each picture that a list of pairs in the folder, or its `train/`, names; {} without such a list.
 
     DataError, naming the line, for a list that cannot be read and a control outside of the folder.
     """
-    root, found = Path(folder).resolve(), {}
-    for file in (place / name for place in (Path(folder), Path(folder) / "train") for name in PAIRS):
-        for line, source, target, _ in _read_pairs(file) if file.is_file() else ():
+    folder = set_folder(folder)
+    root, found = folder.resolve(), {}
+    for file in (place / name for place in (folder, folder / "train") for name in PAIRS):
+        for line, source, target, _ in read_pairs(file) if file.is_file() else ():
             if not (file.parent / source).resolve().is_relative_to(root):
                 raise DataError(f"{file} line {line}: {source!r} lies outside {folder}; copy the picture into it")
             found[file.parent / target] = file.parent / source
     return found
 
 
-def _read_targets(file: Path) -> Iterator[tuple[int, str, str]]:
-    return ((line, target, prompt) for line, _, target, prompt in _read_pairs(file))
+# Captions of their own -----------------------------------------------------------------------------------------------
 
 
-def _read_pairs(file: Path) -> Iterator[tuple[int, str, str, str]]:
-    """(line, source, target, prompt) of a list as ControlNet's fill50k has it, one JSON object a line."""
-    for number, line in enumerate(read_text(file).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            source, target, prompt = (row[name] for name in ("source", "target", "prompt"))
-            if not all(isinstance(value, str) and value for value in (source, target, prompt)):
-                raise ValueError("all three must be text")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else error
-            raise DataError(
-                f'{file} line {number}: not like {{"source": "…", "target": "…", "prompt": "…"}} ({reason})'
-            ) from error
-        yield number, source, target, prompt
+def _walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder within and its files, in order, hidden ones left out. DataError: a link that leads out, too much."""
+
+    def stop(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+    root, count = top.resolve(), 0
+    for place, folders, names in os.walk(top, onerror=stop):
+        inner = [Path(place, name) for name in sorted(folders) if not is_hidden(name)]
+        for link in (folder for folder in inner if folder.is_symlink()):
+            _check_inside(link, root, top)
+        folders[:] = [folder.name for folder in inner if not folder.is_symlink()]  # what a link leads to is read there
+        count += len(names)
+        if count > MOST_FILES:
+            raise DataError(f"{top}: more than {MOST_FILES} files; give the folder of the pictures alone")
+        yield Path(place), [Path(place, name) for name in sorted(names) if not is_hidden(name)]
 
 
-def _read_csv(file: Path) -> Iterator[tuple[int, str, str]]:
-    rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
-    try:
-        if not {"file_name", "text"} <= set(rows.fieldnames or ()):
-            raise DataError(f"{file} line 1: needs the columns file_name,text; has {','.join(rows.fieldnames or ())}")
-        for row in rows:
-            if not row["file_name"] or None in row:
-                raise DataError(f"{file} line {rows.line_num}: needs a file_name and a text; quote texts with commas")
-            yield rows.line_num, row["file_name"], row["text"] or ""
-    except csv.Error as error:
-        raise DataError(f"{file} line {rows.line_num}: not CSV ({error})") from error
+def _check_inside(file: Path, root: Path, top: Path) -> None:
+    if not file.resolve().is_relative_to(root):
+        raise DataError(f"{file} is a link to outside of {top}; copy what it leads to into it")
 
 
-def _read_txt(folder: Path, top: Path) -> list[Example]:
-    """Pictures and captions of the same stem; what lacks its other half is listed too."""
-    files = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]  # macOS leaves ._1.png
+def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) -> Iterator[Example]:
+    """The pictures of a folder, each with its caption, 1.txt or 1.png.txt; what lacks its other half comes as well."""
+    captions: dict[str, Path] = {}
+    for file in files:
+        if file.suffix.lower() in CAPTIONS and captions.setdefault(file.stem, file) != file:
+            raise DataError(f"{captions[file.stem]} and {file.name} are captions of one picture; remove one")
+    weight, told = repeats_of(place, top), set()
     pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
-    captions = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
-    if not pictures or not captions:
-        return []
-    root, examples = top.resolve(), []
-    repeats = re.match(r"(\d{1,4})_", folder.name) if folder != top else None
-    weight = float(repeats[1]) if repeats else 1.0
+    seen = {file.stem for file in pictures} | {file.name for file in pictures}
+    # What has a caption is meant to be a picture, whatever its suffix: what it is goes by its content.
+    pictures += [file for file in files if file.stem in captions.keys() - seen and file.suffix.lower() not in BESIDE]
     for picture in pictures:
-        caption = captions.get(picture.stem)
+        caption = captions.get(picture.stem) or captions.get(picture.name)
+        told.add(caption)
         for file in (picture, caption):
-            if file and not file.resolve().is_relative_to(root):
-                raise DataError(f"{file} is a link to outside of {top}; copy the file into it")
-        examples.append(Example(picture, caption_of(read_text(caption)) if caption else "", weight))
-    stems = {picture.stem for picture in pictures}
-    return examples + [Example(file.with_suffix(""), "") for stem, file in captions.items() if stem not in stems]
+            if file:
+                _check_inside(file, top.resolve(), top)
+        text = caption_of(read_text(caption, otherwise=encoding, way=WAY)) if caption else ""
+        yield Example(picture, text, weight)
+    yield from (Example(caption, "", weight) for caption in captions.values() if caption not in told)
+
+
+def repeats_of(place: Path, top: Path) -> float:
+    """How often the pictures of a folder count: ten times within `10_name`. DataError for 0 and for what is a year."""
+    for folder in (place, *place.parents):
+        if folder == top:
+            break
+        if found := REPEATS.match(folder.name):
+            if not 0 < (repeats := int(found[1][:9])) < 1000:
+                raise DataError(
+                    f"{folder}: its pictures would count {repeats} times; rename it, 10_name means ten times"
+                )
+            return float(repeats)
+    return 1.0
+
+
+# Checking -------------------------------------------------------------------------------------------------------------
+
+
+def open_example(example: Example) -> Image.Image:
+    """The picture. DataError for one that cannot be read or has no caption, or a caption without a picture."""
+    if example.image.suffix.lower() in CAPTIONS:
+        raise DataError(f"{example.image} is a caption without a picture of its name")
+    if not example.text:
+        raise DataError(f"{example.image} has no caption")
+    if len(example.text) > LONGEST or UNWRITABLE.search(example.text):
+        length = len(example.text)
+        raise DataError(
+            f"{example.image} has no caption that can be meant: {length} characters, {example.text[:20]!r}…"
+        )
+    return open_image(example.image)
 
 
 def check_examples(examples: list[Example]) -> None:
@@ -187,9 +216,7 @@ def check_examples(examples: list[Example]) -> None:
     faults = []
     for example in examples:
         try:
-            if not example.text:
-                raise DataError(f"{example.image} has no caption")
-            open_image(example.image)
+            open_example(example)
         except DataError as error:
             faults.append(str(error))
     if faults:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.images import SUFFIXES, open_image
-from kolors_lab.dataset.folder import PAIRS, read_examples, read_sources
+from kolors_lab.dataset.folder import read_examples, read_sources
+from kolors_lab.dataset.tables import PAIRS
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import SIDE, Axis, sheet

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.files import parse_json
 from kolors_lab.core.images import write_png
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def read_settings(file: str | Path) -> dict:
 
     try:
         with Image.open(file, formats=("PNG",)) as image:
-            settings = json.loads(image.text["kolors_lab"])
+            settings = parse_json(image.text["kolors_lab"])
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist") from error
-    except (OSError, ValueError, KeyError, SyntaxError) as error:
+    except (OSError, ValueError, KeyError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} carries no settings of kolors_lab; only PNGs made here do") from error
     if not isinstance(settings, dict):
         raise DataError(f"{file} carries damaged settings")

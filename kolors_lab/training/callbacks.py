@@ -116,6 +116,7 @@ class Checkpoints(Callback):
 
     def on_end(self, training: Training) -> None:
         if training.processes.is_main_process:
+            need_room(self.run, sum(weight.nbytes for weight in training.weights))
             training.save(self.run / self.method.result, self.header, self.method.write)
             clear_states(self.run)
 

@@ -1,0 +1,117 @@
+"""Tables of pictures and captions, line by line: metadata.jsonl, metadata.csv, ControlNet's lists of pairs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.files import parse_json, read_text
+
+WAY = "`kolors-lab juice --encoding {}` reads it, or save it again as UTF-8"
+PAIRS = ("prompt.json", "prompt.jsonl")  # lists of pairs, source and target
+WEIGHT = "weight"  # juice's column: how much a picture counts, where one counts more than others
+
+
+class Row(NamedTuple):
+    """One line: its number, the picture's path as it is written, the caption, the weight, and what is not used."""
+
+    line: int
+    image: str
+    text: str
+    weight: float = 1.0
+    others: tuple[str, ...] = ()
+
+
+def read_jsonl(file: Path, encoding: str | None = None) -> Iterator[Row]:
+    """Rows like {"text": "…", "image": ["1.jpg"]}, or {"text": "…", "file_name": "1.jpg"} as `datasets` has it."""
+    like = '{"text": "...", "image": ["train/1.jpg"]}'
+    for number, row in _objects(file, encoding, like):
+        try:
+            image = row["file_name"] if "file_name" in row and "image" not in row else row["image"]
+            image = image[0] if isinstance(image, list) and len(image) == 1 else image
+            others = tuple(key for key in row if key not in ("image", "file_name", "text", WEIGHT) and row[key])
+            if "text" not in row and others:
+                raise ValueError(f"the caption must be called text; there is {', '.join(others)[:80]}")
+            text = row.get("text") or ""
+            if not (isinstance(image, str) and image and isinstance(text, str)):
+                raise ValueError("image must be one path and text a string")
+            yield Row(number, image, text, _weight(row.get(WEIGHT)), others)
+        except (ValueError, KeyError) as error:
+            raise _unlike(file, number, like, error) from error
+
+
+def read_targets(file: Path, encoding: str | None = None) -> Iterator[Row]:
+    """The pictures to learn of a list of pairs."""
+    return (Row(line, target, prompt) for line, _, target, prompt in read_pairs(file, encoding))
+
+
+def read_pairs(file: Path, encoding: str | None = None) -> Iterator[tuple[int, str, str, str]]:
+    """(line, source, target, prompt) of a list as ControlNet's fill50k has it, one JSON object a line."""
+    like = '{"source": "…", "target": "…", "prompt": "…"}'
+    for number, row in _objects(file, encoding, like):
+        try:
+            source, target, prompt = (row[name] for name in ("source", "target", "prompt"))
+            if not all(isinstance(value, str) and value for value in (source, target, prompt)):
+                raise ValueError("all three must be text")
+        except (ValueError, KeyError) as error:
+            raise _unlike(file, number, like, error) from error
+        yield number, source, target, prompt
+
+
+def _objects(file: Path, encoding: str | None, like: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_text(file, otherwise=encoding, way=WAY).split("\n"), 1):
+        if not line.strip():  # not splitlines: JSON may hold U+2028
+            continue
+        try:
+            row = parse_json(line)
+        except ValueError as error:
+            raise _unlike(file, number, like, error) from error
+        if not isinstance(row, dict):
+            raise _unlike(file, number, like, ValueError("no object"))
+        yield number, row
+
+
+def _unlike(file: Path, line: int, like: str, error: Exception) -> DataError:
+    reason = f"no {error}" if isinstance(error, KeyError) else error
+    return DataError(f"{file} line {line}: not like {like} ({reason})")
+
+
+def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
+    """Rows of the columns file_name,text and, where juice wrote it, weight."""
+    rows = csv.DictReader(io.StringIO(read_text(file, otherwise=encoding, way=WAY), newline=""))
+    try:
+        names = rows.fieldnames or ()
+        if not {"file_name", "text"} <= set(names):
+            raise DataError(f"{file} line 1: needs the columns file_name,text; has {','.join(names)[:200]}")
+        others = tuple(name for name in names if name not in ("file_name", "text", WEIGHT))
+        for row in rows:
+            if not row["file_name"] or None in row:
+                raise DataError(f"{file} line {rows.line_num}: needs a file_name and a text; quote texts with commas")
+            try:
+                weight = _weight(row.get(WEIGHT))
+            except ValueError as error:
+                raise DataError(f"{file} line {rows.line_num}: {error}") from error
+            yield Row(rows.line_num, row["file_name"], row["text"] or "", weight, others)
+    except csv.Error as error:
+        raise DataError(f"{file} line {rows.line_num}: not CSV ({error})") from error
+
+
+def _weight(value: Any) -> float:
+    """ValueError for what is no number of at least 0."""
+    if value is None or value == "":
+        return 1.0
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 <= number <= 10_000:
+        raise ValueError(f"weight {str(value)[:40]!r} is no number from 0 to 10000")
+    return number
+
+
+READERS = {"metadata.jsonl": read_jsonl, "metadata.csv": read_csv} | dict.fromkeys(PAIRS, read_targets)
