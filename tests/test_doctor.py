@@ -1,6 +1,7 @@
 """The doctor's table: every stage tried with real code on random weights, failures in one line with a way out."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def test_all_stages_are_tried_and_nothing_is_left_behind(tiny, monkeypatch, tmp_
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     before, said = sorted(tmp_path.iterdir()), []
     checks = doctor(DoctorConfig(), said.append)
-    assert [check.name for check in checks] == [*LOOKS, "weights", *STAGES] and said == checks
+    assert [check.name for check in checks] == [*LOOKS, "weights", "memory", *STAGES] and said == checks
     result = {check.name: check for check in checks}
-    assert all(result[stage].ok for stage in ["weights", *STAGES]), "\n".join(map(str, checks))
+    assert all(result[stage].ok for stage in ["weights", "memory", *STAGES]), "\n".join(map(str, checks))
+    plan = r"at 128 px: draw in float32: text 0.0 GiB, pictures .*; train in float32: captions .*, latents "
+    assert re.match(plan, result["memory"].detail) and "On a GPU of 24 GB: all of it stays" in result["memory"].detail
     assert result["juice"].detail.startswith("kept 2 of 2 pictures, ")
     assert result["generate"].detail.startswith("2 steps at 128 px, with the LoRA, ")
     assert "practice score" in result["score"].detail and result["score"].detail.endswith(" GiB RAM")
@@ -54,6 +57,22 @@ def test_failing_stage_is_one_line_and_the_rest_goes_on(tiny, monkeypatch):
     assert (juice.ok, juice.detail, train.ok) == (False, "two lines", False)
     assert generate.detail == "ZeroDivisionError: division by zero"
     assert score.ok  # of one of the two pictures, as none was generated
+
+
+def test_a_smaller_size_is_tried_where_it_is_asked_for(tiny, monkeypatch):
+    only(monkeypatch, "memory", "train", "generate")
+    memory, train, generate = doctor(DoctorConfig(size=64))
+    assert memory.detail.startswith("at 64 px: ") and train.ok and train.detail.startswith("2 steps at 64 px, ")
+    assert generate.detail.startswith("2 steps at 64 px, with the LoRA, ")
+
+
+def test_what_does_not_fit_is_said_and_never_loaded(tiny, monkeypatch):
+    monkeypatch.setattr("kolors_lab.models.memory.free_memory", lambda: 2**29)
+    monkeypatch.setattr("kolors_lab.models.loading._from_pretrained", lambda *_: pytest.fail("loaded"))
+    only(monkeypatch, "memory", "train", "generate")
+    checks = doctor(DoctorConfig())
+    assert not any(check.ok for check in checks)
+    assert all("GiB of main memory at the least, 0.5 GiB are free" in check.detail for check in checks)
 
 
 def test_missing_model_is_a_line_with_a_hint(monkeypatch, tmp_path):

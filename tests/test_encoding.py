@@ -206,6 +206,12 @@ def test_a_home_that_is_not_there_or_cannot_be_written_is_a_line_that_names_the_
         encoding.cache_dir()
 
 
+def test_a_caption_over_the_encoders_limit_is_named_with_its_picture(pipe, pictures, fresh_cache):
+    example = replace(read_examples(pictures)[0], text="王子，" * 200)
+    with pytest.warns(PromptCut, match=rf"the caption of .*{example.image.name}: only 256 tokens fit"):
+        encode(pipe, [example], 128)
+
+
 def test_no_tensor_stays_in_memory(pipe, pictures, fresh_cache):
     def count():
         gc.collect()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from kolors_lab.core.errors import ModelError
-from kolors_lab.models import memory
+from kolors_lab.models import loading, memory
 from kolors_lab.models.loading import load_parts, load_pipeline
 from kolors_lab.models.memory import free_memory, plan
 from kolors_lab.models.presets import GIB, get_preset
 from kolors_lab.sampling.pipeline import generate, load_for
+from kolors_lab.training import stages as training_stages
+from kolors_lab.training.config import TrainConfig, resolve
+from kolors_lab.training.loop import train
+from kolors_lab.training.stages import plan_training
 
 KOLORS = {"text_encoder": 6_243_584_000, "unet": 2_579_000_000, "vae": 83_653_863}  # counted in Kolors' own files
 CPU = torch.device("cpu")
@@ -72,6 +79,113 @@ def test_parts_that_come_one_after_the_other_draw_the_same_picture(monkeypatch, 
     monkeypatch.setattr("kolors_lab.sampling.pipeline.plan", lambda *_: way)
     pipe = load_for(preset, [("白马", "webui"), ("", "webui")])
     assert pipe.text_encoder is None and generate(pipe, "白马", **settings).tobytes() == whole.tobytes()
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kolors_training(monkeypatch, kolors):
+    """`plan_training` of a LoRA on Kolors' own counts, on a CPU; takes a size and TrainConfig's fields."""
+    monkeypatch.setattr(training_stages, "parameter_count", lambda folder, part: KOLORS[part])
+    monkeypatch.setattr(training_stages, "tensor_shapes", lambda *_: {"unet/conv_in.weight": (KOLORS["unet"],)})
+    monkeypatch.setattr(training_stages, "find_spec", lambda name: None)
+
+    def plan_it(size=1024, **fields):
+        preset = replace(kolors, size=size)
+        return plan_training(preset, resolve(TrainConfig(steps=1, **fields), preset), CPU)
+
+    return plan_it
+
+
+@pytest.mark.parametrize(("gib", "dtype"), [(28, torch.float32), (14, torch.bfloat16)])
+def test_a_training_takes_its_largest_part_and_not_the_sum(monkeypatch, kolors_training, gib, dtype):
+    free(monkeypatch, gib)
+    way = kolors_training()
+    assert way.dtype == dtype and way.peak == memory.LIBRARIES + max(way.stages.values())
+    assert list(way.stages) == ["captions", "latents", "training"] and max(way.stages, key=way.stages.get) == "captions"
+
+
+def test_a_training_that_cannot_be_is_refused_with_what_would_fit(monkeypatch, kolors_training):
+    free(monkeypatch, 14)
+    with pytest.raises(ModelError, match=r"needs 24.* GiB .* 14.0 GiB are free: 16 bit would fit \(--precision bf16\)"):
+        kolors_training(precision="fp32")
+    monkeypatch.setattr(training_stages, "find_spec", lambda name: object())
+    free(monkeypatch, 9)
+    assert kolors_training().bits == 8
+    with pytest.raises(ModelError, match=r"at 1536 px .* 9.0 GiB are free: 768 px would fit \(--size 768\)"):
+        kolors_training(1536)
+    free(monkeypatch, 4)
+    with pytest.raises(ModelError, match="close other programs"):
+        kolors_training()
+
+
+def test_a_training_that_cannot_be_loads_nothing(monkeypatch, pipe_folder, pictures, tmp_path):
+    free(monkeypatch, 0.5)
+    monkeypatch.setattr(loading, "_from_pretrained", lambda *_: pytest.fail("loaded"))
+    with pytest.raises(ModelError, match=r"GiB of main memory at the least, 0\.5 GiB are free"):
+        train(TrainConfig(preset=str(pipe_folder), data=str(pictures), out=str(tmp_path / "run")))
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What every load asks for, and what of all earlier loads is in memory then."""
+    seen, alive, load = [], weakref.WeakSet(), loading._from_pretrained
+
+    def watch(folder, vae, dtype, bits, absent):
+        seen.append(([part for part in loading.PARTS if part not in absent], [type(part).__name__ for part in alive]))
+        pipe = load(folder, vae, dtype, bits, absent)
+        alive.update(loading._parts(pipe))
+        return pipe
+
+    monkeypatch.setattr(loading, "_from_pretrained", watch)
+    return seen
+
+
+def test_the_parts_of_a_training_never_lie_together(loads, pipe_folder, pictures, tmp_path):
+    """Held-out pictures and prompts of pictures on the way are encoded in the same turn."""
+    where = {"preset": str(pipe_folder), "data": str(pictures), "out": str(tmp_path / "run")}
+    watched = {"held_out": 0.3, "validate_every": 1, "sample_every": 1, "sample_prompts": ("少女",), "size": 64}
+    train(TrainConfig(**where, **watched, steps=1, rank=2, batch_size=1))
+    assert loads == [([], []), (["text_encoder"], []), (["vae"], []), (["unet", "vae"], [])]
+    picture = Image.open(tmp_path / "run/samples/step-000001_0.png")
+    assert picture.size == (64, 64)
+    again = [json.loads(row) for row in (tmp_path / "run/metrics.jsonl").open()]
+    assert again[0]["validation_loss"] > 0
+
+
+def test_pictures_of_the_class_are_drawn_before_and_their_model_is_gone(loads, pipe_folder, pictures, tmp_path):
+    where = {"preset": str(pipe_folder), "data": str(pictures), "out": str(tmp_path / "run")}
+    subject = {"trigger_word": "二次元", "class_word": "少女", "class_pictures": 1, "size": 64}
+    train(TrainConfig(**where, **subject, steps=1, rank=2, batch_size=1))
+    whole = ["text_encoder", "unet", "vae"]
+    assert loads == [([], []), (whole, []), (["text_encoder"], []), (["vae"], []), (["unet"], [])]
+
+
+def test_a_training_goes_on_in_the_number_type_that_it_had(monkeypatch, pipe_folder, pictures, tmp_path):
+    """More or less memory is free the second time; a step in another type would be another training."""
+    config = TrainConfig(
+        preset=str(pipe_folder), data=str(pictures), out=str(tmp_path / "run"), steps=2, rank=2, size=64,
+        checkpoint_every=1,
+    )  # fmt: skip
+    types, plan_it = [], training_stages.first_that_fits
+    way = lambda ways, *_: types.append([way.dtype for way in ways]) or next(w for w in reversed(ways) if not w.bits)  # noqa: E731
+    monkeypatch.setattr(training_stages, "first_that_fits", way)
+
+    def stop(step, *_):
+        if step == 2:  # after the first checkpoint
+            raise RuntimeError("the session closed")
+
+    with pytest.raises(RuntimeError):
+        train(config, on_step=stop)
+    monkeypatch.setattr(training_stages, "first_that_fits", plan_it)
+    monkeypatch.setattr(training_stages, "find_spec", lambda name: None)
+    monkeypatch.setattr("kolors_lab.training.loop.Training.load_state_dict", lambda it, state: types.append(it.dtype))
+    train(config)
+    assert types[-1] == torch.bfloat16
+
+
+# What there is --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

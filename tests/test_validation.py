@@ -23,6 +23,7 @@ from kolors_lab.lora.adapter import read_lora
 from kolors_lab.lora.formats import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import generate
+from kolors_lab.sampling.text import encode_text, encode_then_free
 from kolors_lab.training import dreambooth
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.loop import TrainConfig, train
@@ -146,8 +147,8 @@ def test_patience_asks_for_held_out_pictures():
 def test_pictures_on_the_way_are_those_of_generate_without_the_text_encoder(pipe, pipe_folder, tmp_path):
     preset = replace(get_preset(str(pipe_folder)), steps=2)
     expected = [np.asarray(generate(pipe, "白马", seed=0, steps=2, cfg=preset.cfg), dtype=int)]
+    encode_then_free(pipe, [(text, "plain") for text in ("白马", "少女", "")])
     samples = Samples(pipe, ("白马", "少女"), preset, tmp_path, CPU)
-    pipe.text_encoder = None
     files = samples.draw(7)
     assert [file.name for file in files] == ["step-000007_0.png", "step-000007_1.png"]
     assert abs(np.asarray(Image.open(files[0]), dtype=int) - expected[0]).max() <= 1
@@ -156,6 +157,8 @@ def test_pictures_on_the_way_are_those_of_generate_without_the_text_encoder(pipe
 def test_in_half_precision_pictures_on_the_way_are_decoded_in_single(pipe, pipe_folder, tmp_path, monkeypatch):
     """In float16 SDXL's VAE overflows, and autocast would take it back there."""
     pipe.to(torch.float16)
+    for text in ("白马", ""):
+        encode_text(pipe, text, "plain")
     samples = Samples(pipe, ("白马",), replace(get_preset(str(pipe_folder)), steps=1), tmp_path, CPU)
     decode, seen = pipe.vae.decode, []
 
@@ -230,5 +233,6 @@ def test_each_different_lora_of_a_training_draws_and_the_finished_one_goes_by_it
     found = choose_checkpoint(config, pipe, lambda *tick: ticks.append(tick))
     assert sorted(candidate.file.name for candidate in found) == ["lora.safetensors", "step-000001.safetensors"]
     assert ticks == [(2, 4), (4, 4)]
+    assert [one.score for one in choose_checkpoint(config)] == [one.score for one in found]  # a model of its own
     assert found[0].total >= found[1].total
     assert not hasattr(pipe.unet, "peft_config")

@@ -17,12 +17,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.challenge.report import PACKAGES
+from kolors_lab.core.fields import Range
 from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class DoctorConfig:
 
     preset: str = "tiny"
     """which model to try: "tiny" (embedded), "kolors", or a folder that holds a Kolors pipeline"""
+    size: Annotated[int | None, Range(64, 2048)] = None
+    """px of the pictures to plan for, learn from and draw, such as 512; without it the preset's"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> 
     from kolors_lab.models.presets import get_preset
 
     preset, checks = get_preset(config.preset), []
+    preset = replace(preset, size=config.size or preset.size)
     with tempfile.TemporaryDirectory(prefix="kolors-lab-") as folder:
         for name, check in _checks(config.preset, preset, Path(folder)).items():
             checks.append(_run(name, check))
@@ -89,6 +93,7 @@ def _checks(name: str, preset: Preset, folder: Path) -> dict[str, Callable[[], s
         "conflicts": _conflicts,
         "font": _font,
         "weights": lambda: _weights(name, preset),
+        "memory": lambda: _memory(name, preset),
         **{stage: measured(stage) for stage in stages},
     }
 
@@ -110,7 +115,7 @@ def _clean(text: str) -> str:
         text = text.replace(secret, "***")
     with contextlib.suppress(RuntimeError):  # no HOME, and the user is in no list of the system's
         text = text.replace(str(Path.home()), "~")
-    return " ".join(text.split())[:400]
+    return " ".join(text.split())[:600]
 
 
 def _machine(preset: Preset) -> str:
@@ -140,8 +145,8 @@ def _gpu() -> str:
 
 
 def _disk() -> str:
+    from kolors_lab.core.files import cache_dir
     from kolors_lab.models.hub import cache_dir as weights_dir
-    from kolors_lab.training.latent_cache import cache_dir
 
     places = {_("here"): Path.cwd(), _("the cache"): cache_dir(), _("ModelScope's cache"): weights_dir()}
     free = {name: _free(place) for name, place in places.items()}
@@ -213,19 +218,31 @@ def _font() -> str:
 
 
 def _weights(name: str, preset: Preset) -> str:
-    from kolors_lab.models.device import pick_device
-    from kolors_lab.models.memory import gpu_plans, memory_plan
-    from kolors_lab.models.presets import local_path
+    from kolors_lab.models.presets import local_path, pipeline_path
 
     try:
         for part, repo in (("model", preset.vae), ("scorer", preset.scorer), ("data", preset.dataset)):
             if repo:
                 local_path(repo, part)
-        return f"{memory_plan(preset, pick_device())}. On a GPU of {gpu_plans(preset)}"
+        return str(pipeline_path(preset))
     except Exception as error:
         fetch = f"kolors-lab fetch --preset {name}"
         hint = _("{fetch} model; {fetch} scorer; {fetch} data (for the embedded ones: restore data/)")
         raise Unwell(str(error), hint.format(fetch=fetch)) from error
+
+
+def _memory(name: str, preset: Preset) -> str:
+    """The plan of each stage, drawing and training; nothing is loaded for it."""
+    from kolors_lab.models.device import pick_device
+    from kolors_lab.models.memory import gpu_plans, memory_plan
+    from kolors_lab.training.config import TrainConfig, resolve
+    from kolors_lab.training.stages import plan_training
+
+    device = pick_device()
+    training = plan_training(preset, resolve(TrainConfig(preset=name), preset), device)
+    told = _("at {size} px: draw in {drawing}; train in {training}. On a GPU of {others}")
+    drawing, others = memory_plan(preset, device), gpu_plans(preset)
+    return told.format(size=preset.size, drawing=drawing, training=training, others=others)
 
 
 def _juice(name: str, preset: Preset, folder: Path) -> str:
@@ -240,7 +257,7 @@ def _train(name: str, preset: Preset, folder: Path) -> str:
 
     clean = folder / "clean"
     data = clean if clean.is_dir() else _raw(preset, folder)
-    file = train(TrainConfig(preset=name, data=str(data), out=str(folder / "train"), steps=2))
+    file = train(TrainConfig(preset=name, data=str(data), out=str(folder / "train"), steps=2, size=preset.size))
     told = _("2 steps at {size} px, LoRA of {mebibytes:.1f} MiB")
     return told.format(size=preset.size, mebibytes=file.stat().st_size / 2**20)
 
@@ -252,7 +269,8 @@ def _generate(name: str, preset: Preset, folder: Path) -> str:
     lora = folder / "train" / "lora.safetensors"
     with_lora = str(lora) if lora.is_file() else None
     (folder / "panels").mkdir()
-    generate_file(GenerateConfig(preset=name, lora=with_lora, steps=2, out=str(folder / "panels" / "1.png")))
+    sides = {"width": preset.size, "height": preset.size}
+    generate_file(GenerateConfig(preset=name, lora=with_lora, steps=2, out=str(folder / "panels" / "1.png"), **sides))
     told = _("2 steps at {size} px, with the LoRA") if with_lora else _("2 steps at {size} px, without the LoRA")
     return told.format(size=preset.size)
 

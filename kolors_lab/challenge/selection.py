@@ -16,10 +16,9 @@ from kolors_lab.comic.panels import read_story, story_file
 from kolors_lab.core.errors import DataError, check_number
 from kolors_lab.core.files import fingerprint
 from kolors_lab.lora.adapter import load_lora, unload_lora
-from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.ksampler import KSampler
-from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.sampling.pipeline import GenerateConfig, generate_batch, load_for, prompts_of
 from kolors_lab.scoring.aesthetics import load_scorer, score_images
 from kolors_lab.scoring.clip import load_eyes
 
@@ -81,7 +80,8 @@ def choose_checkpoint(
     preset = get_preset(config.preset)
     prompts = config.prompts or [scene.prompt for scene in read_story(story_file(None))]
     wanted = [(prompt, seed) for prompt in prompts for seed in range(config.seeds)]
-    pipe, scorer, eyes = pipe or load_pipeline(preset), load_scorer(preset), load_eyes(preset)
+    drawn = [GenerateConfig(prompt=prompt, seed=seed) for prompt, seed in wanted]
+    pipe, scorer, eyes = pipe or load_for(preset, prompts_of(drawn)), load_scorer(preset), load_eyes(preset)
     found = []
     try:
         for number, file in enumerate(files):

@@ -70,11 +70,34 @@ def load_parts(
     return pipe
 
 
-def add_parts(pipe: KolorsPipeline, preset: Preset, parts: Sequence[str], dtype: torch.dtype) -> None:
+def add_parts(
+    pipe: KolorsPipeline,
+    preset: Preset,
+    parts: Sequence[str],
+    dtype: torch.dtype,
+    text_encoder_bits: int | None = None,
+) -> None:
     """Load further parts of the preset into a pipeline that lacks them. Raises as `load_parts`."""
-    more = load_parts(preset, parts, dtype)
-    for part in parts:
-        pipe.register_modules(**{part: getattr(more, part)})
+    more = load_parts(preset, parts, dtype, text_encoder_bits)
+    pipe.register_modules(**{part: getattr(more, part) for part in parts})
+
+
+@contextlib.contextmanager
+def having(
+    pipe: KolorsPipeline, preset: Preset, part: str, dtype: torch.dtype, text_encoder_bits: int | None = None
+) -> Iterator[None]:
+    """With that part of PARTS in the pipeline: loaded for the while and freed again, unless the pipeline has it.
+
+    Raises as `load_parts`.
+    """
+    if getattr(pipe, part) is not None:
+        yield
+        return
+    add_parts(pipe, preset, [part], dtype, text_encoder_bits)
+    try:
+        yield
+    finally:
+        pipe.register_modules(**{part: None})
 
 
 def _from_pretrained(

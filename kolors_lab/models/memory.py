@@ -17,14 +17,14 @@ from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.presets import GIB, pipeline_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import torch
     from diffusers import UNet2DConditionModel
 
     from kolors_lab.models.presets import Preset
 
 LIBRARIES = GIB  # torch, diffusers and transformers, loaded and at work
-# GiB that autograd keeps for one picture of 1024 px in 16 bit; counted over Kolors' UNet with rank 16 on attention
-ACTIVATIONS = {"none": 5.3, "partial": 1.9, "full": 0.5}
 
 
 def set_checkpointing(unet: UNet2DConditionModel, mode: str) -> None:
@@ -47,32 +47,6 @@ def memory_used(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     return psutil.Process().memory_info().rss / GIB
-
-
-def training_plan(unet: UNet2DConditionModel, copies: int, batch: int, size: int, checkpointing: str) -> str:
-    """One line: about how many GiB the UNet, `copies` of its LoRA and a batch of pictures take; what is free on a GPU.
-
-    The UNet is where it will be trained; `size` in px; `checkpointing` as for set_checkpointing.
-    """
-    import torch
-
-    frozen = [parameter for parameter in unet.parameters() if not parameter.requires_grad]
-    base = sum(parameter.nbytes for parameter in frozen) / GIB
-    lora = copies * sum(parameter.nbytes for parameter in unet.parameters() if parameter.requires_grad) / GIB
-    width, itemsize = unet.config.block_out_channels[0], unet.conv_in.weight.dtype.itemsize
-    pictures = batch * ACTIVATIONS[checkpointing] * (size / 1024) ** 2 * width / 320 * itemsize / 2
-    total = base + lora + pictures
-    plan = (
-        f"memory: about {total:.2g} GiB: UNet {base:.2g}, LoRA and optimizer {lora:.2g}, "
-        f"{batch} x {size} px {pictures:.2g} (gradient checkpointing: {checkpointing})"
-    )
-    if unet.device.type != "cuda":
-        return plan
-    free = torch.cuda.mem_get_info(unet.device)[0] / GIB + base  # the UNet lies there already
-    tight = (
-        "; may not fit: try gradient_checkpointing full, a smaller batch_size or base_bits 4" if total > free else ""
-    )
-    return f"{plan}; {free:.1f} GiB for it on the GPU{tight}"
 
 
 # What there is --------------------------------------------------------------------------------------------------------
@@ -138,30 +112,33 @@ def weights_variant(folder: Path) -> str | None:
     return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
-def parameter_count(folder: Path, part: str = "*") -> int:
-    """How many parameters the safetensors files of a pipeline folder, or of one part, hold: read from their headers.
-
-    Raises ModelError for a damaged file.
-    """
-    from math import prod
-
+def tensor_shapes(folder: Path, part: str = "*") -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in the safetensors files of a pipeline folder, or of one part, from their headers, by
+    `part/name`. Raises ModelError for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
-    variant = weights_variant(folder)
-    total = 0
+    variant, shapes = weights_variant(folder), {}
     for file in folder.glob(f"{part}/*.safetensors"):
         if variant and variant not in file.name:
             continue
         try:
             with safe_open(file, framework="pt") as tensors:
-                total += sum(prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+                for key in tensors.keys():  # noqa: SIM118
+                    shapes[f"{file.parent.name}/{key}"] = tuple(tensors.get_slice(key).get_shape())
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} cannot be loaded ({error}); fetch it again") from error
-    return total
+    return shapes
 
 
-def _working_memory(size: int) -> int:
-    """Bytes that sampling takes beside the weights: about 4 GiB at 1024 px, most of it decoding."""
+def parameter_count(folder: Path, part: str = "*") -> int:
+    """How many parameters a pipeline folder, or one part of it, holds. Raises ModelError for a damaged file."""
+    from math import prod
+
+    return sum(map(prod, tensor_shapes(folder, part).values()))
+
+
+def working_memory(size: int) -> int:
+    """Bytes that sampling or the VAE takes beside the weights: about 4 GiB at 1024 px, most of it the VAE's."""
     return int(4 * GIB * (size / 1024) ** 2)
 
 
@@ -196,35 +173,43 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
     """
     import torch
 
-    size, free = size or preset.size, free_memory()
+    size = size or preset.size
     counts = {part: parameter_count(pipeline_path(preset), part) for part in ("text_encoder", "unet", "vae")}
     types = [torch.float32, torch.bfloat16] if device.type == "cpu" else [pick_dtype(device)]
-    found = None
+    ways = []
     for dtype, bits, in_turn in (
         *((dtype, None, in_turn) for dtype in types for in_turn in ((False,) if together else (False, True))),
         *([(types[-1], 8, not together)] if device.type == "cpu" and find_spec("torchao") else []),
     ):
-        working = _working_memory(size) * dtype.itemsize // (4 if in_turn else 2) if device.type == "cpu" else 0
+        working = working_memory(size) * dtype.itemsize // (4 if in_turn else 2) if device.type == "cpu" else 0
         pictures = (counts["unet"] + counts["vae"]) * dtype.itemsize + working
         encoder = int(counts["text_encoder"] * (bits / 8 if bits else dtype.itemsize))
-        found = Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures})
-        if found.peak <= free:
-            return found
+        ways.append(Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures}))
+    return first_that_fits(ways, f"{preset.model} at {size} px", lambda way, free: _way_out(way, size, free))
+
+
+def first_that_fits(ways: Iterable[Plan], what: str, way_out: Callable[[Plan, int], str]) -> Plan:
+    """The first of the ways that free memory holds. ModelError where none does: what the last one needs, what is free,
+    and what `way_out(way, free bytes)` says would fit."""
+    free = free_memory()
+    for way in ways:
+        if way.peak <= free:
+            return way
     raise ModelError(
-        f"{preset.model} at {size} px needs {found.peak / GIB:.1f} GiB of main memory at the least, "
-        f"{free / GIB:.1f} GiB are free: {_way_out(found, size, free)}"
+        f"{what} needs {way.peak / GIB:.1f} GiB of main memory at the least, {free / GIB:.1f} GiB are free: "
+        f"{way_out(way, free) or 'close other programs, or take a machine or container with more'}"
     )
 
 
 def _way_out(least: Plan, size: int, free: int) -> str:
-    """What would fit instead: a smaller size, or what to free."""
-    working = _working_memory(size) * least.dtype.itemsize // 4
+    """A smaller size that would fit, if there is one."""
+    working = working_memory(size) * least.dtype.itemsize // 4
     for smaller in (768, 512, 256):
         spared = working - working * smaller**2 // size**2
         stages = least.stages | {"pictures": least.stages["pictures"] - spared}
         if smaller < size and LIBRARIES + max(stages.values()) <= free:
             return f"{smaller} px would fit (--width {smaller} --height {smaller})"
-    return "close other programs, or take a machine or container with more"
+    return ""
 
 
 # What a GPU holds -----------------------------------------------------------------------------------------------------
@@ -232,10 +217,24 @@ def _way_out(least: Plan, size: int, free: int) -> str:
 
 def _must_offload(weights: int, size: int, device: torch.device) -> bool:
     """Whether `weights` bytes and what sampling at `size` px needs besides exceed the GPU's free memory."""
+    return weights + working_memory(size) > free_on(device)
+
+
+def free_on(gpu: torch.device) -> int:
+    """Bytes that are free on the GPU, what torch keeps in reserve among them."""
     import torch
 
     torch.cuda.empty_cache()
-    return weights + _working_memory(size) > torch.cuda.mem_get_info(device)[0]
+    return torch.cuda.mem_get_info(gpu)[0]
+
+
+def fitting_device(module: torch.nn.Module, device: torch.device | str) -> torch.device:
+    """The device, or the CPU where it is a GPU without room for the module and a quarter of a GiB to work in."""
+    import torch
+
+    device = torch.device(device)
+    weights = sum(parameter.nbytes for parameter in module.parameters())
+    return torch.device("cpu") if device.type == "cuda" and weights + GIB // 4 > free_on(device) else device
 
 
 PLANS = {  # how a pipeline lies on a GPU, the roomiest first
@@ -249,7 +248,7 @@ PLANS = {  # how a pipeline lies on a GPU, the roomiest first
 
 def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
     """Which of PLANS to draw by at `size` px with `card` bytes: text encoder and the rest of the weights in bytes."""
-    working, room = _working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
+    working, room = working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
     if encoder + rest + working <= card:
         return "whole"
     if rest + working <= card:
@@ -259,13 +258,10 @@ def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
 
 def gpu_plan_here(preset: Preset, device: torch.device, dtype: torch.dtype | None = None) -> str:
     """`gpu_plan` by what is free on the device now; main memory takes all. FetchError if the model is not here."""
-    import torch
-
     if device.type != "cuda":
         return "whole"
     encoder, rest = _weights(preset, (dtype or pick_dtype(device)).itemsize)
-    torch.cuda.empty_cache()
-    return gpu_plan(encoder, rest, preset.size, torch.cuda.mem_get_info(device)[0])
+    return gpu_plan(encoder, rest, preset.size, free_on(device))
 
 
 def _weights(preset: Preset, itemsize: int) -> tuple[int, int]:

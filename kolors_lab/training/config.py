@@ -13,6 +13,7 @@ from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.fields import OneOf, Range
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.models.loading import check_bits
+from kolors_lab.models.presets import get_preset
 from kolors_lab.training.beside import BesideConfig
 from kolors_lab.training.checkpoint import states
 from kolors_lab.training.methods import METHODS
@@ -48,6 +49,7 @@ class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
         use_dora: learn how long a layer's weights are apart from where they point; slower
         target_modules: layers that learn: attention, attention+ff, all-linear, conv, ends of names; none: the preset's
         init_lora: file of a LoRA to start from; none: from no effect
+        size: px of the pictures that are learned from, a multiple of 8; none: the preset's. Kolors: 512 first
         batch_size: pictures that go through the UNet at once; none: the preset's
         gradient_accumulation_steps: batches that make one step: a larger batch in the memory of a small one
         batch_growth: larger batches later: 0.5:2,0.8:4 has 2 pictures at once after half of the steps, then 4
@@ -80,6 +82,7 @@ class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
     use_dora: bool = False
     target_modules: tuple[str, ...] | None = None
     init_lora: str | None = None
+    size: Annotated[int | None, Range(64, 2048)] = None
     batch_size: Annotated[int | None, Range(1)] = None
     gradient_accumulation_steps: Annotated[int, Range(1)] = 1
     batch_growth: str = ""
@@ -131,6 +134,12 @@ def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
         target_modules=tuple(config.target_modules or preset.target_modules) if config.method == "lora" else None,
         gradient_checkpointing=config.gradient_checkpointing or ("full" if preset.gradient_checkpointing else "none"),
     )
+
+
+def settle(config: TrainConfig) -> tuple[Preset, TrainConfig]:
+    """The preset, at the size that the config asks for, and the config with the preset's values where it says None."""
+    preset = get_preset(config.preset)
+    return replace(preset, size=config.size or preset.size), resolve(config, preset)
 
 
 def identity(config: TrainConfig, examples: list[Example]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import ControlNetModel, KolorsPipeline, UNet2DConditionModel
 
-    from kolors_lab.models.presets import Preset
     from kolors_lab.training.config import TrainConfig
 
 
@@ -59,7 +58,7 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     return net.float()
 
 
-def begin(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> WithControl:
+def begin(pipe: KolorsPipeline, config: TrainConfig) -> WithControl:
     """The pipeline's UNet, frozen, with a new net at its side."""
     pipe.unet.requires_grad_(False)
     net = new_net(pipe.unet, config.seed).requires_grad_(True)

@@ -12,10 +12,11 @@ from kolors_lab.core.errors import DataError
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.captions import join, parts
 from kolors_lab.dataset.folder import Example
+from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import place
 from kolors_lab.sampling.ksampler import KSampler
-from kolors_lab.sampling.pipeline import generate_batch
-from kolors_lab.training.latent_cache import cache_file, caching, weights_hash
+from kolors_lab.sampling.pipeline import generate_batch, load_for
+from kolors_lab.training.latent_cache import cache_file, caching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ BATCH = 8
 
 
 def class_examples(
-    pipe: KolorsPipeline,
+    pipe: KolorsPipeline | None,
     examples: list[Example],
     config: DataConfig,
     preset: Preset,
@@ -40,13 +41,13 @@ def class_examples(
 ) -> list[Example]:
     """Pictures of the class, as many as config says, with its prior weight; none without a class word.
 
-    The pipeline, without a LoRA, draws those that the cache lacks, and then lies on the CPU.
-    `on_step(done, total)` is called after each few.
+    The pipeline, without a LoRA, draws those that the cache lacks, and then lies on the CPU; None: one that is loaded
+    for it where some are lacking, and freed again. `on_step(done, total)` is called after each few.
     """
     if not (config.class_word and config.prior_weight):
         return []
     captions = class_captions([example.text for example in examples], config)
-    model = "".join(map(weights_hash, (pipe.text_encoder, pipe.unet, pipe.vae)))
+    model = model_fingerprint(preset)
     drawn, total = [], config.class_pictures or len(captions)
     for seed in range(total):
         prompt = captions[seed % len(captions)]
@@ -54,6 +55,7 @@ def class_examples(
         drawn.append(Example(file, prompt, config.prior_weight))
     missing = [seed for seed, example in enumerate(drawn) if not _whole(example.image)]
     if missing:
+        pipe = pipe or load_for(preset, [(text, "plain") for text in ("", *dict.fromkeys(captions))])
         place(pipe, device)
         for first in range(0, len(missing), BATCH):
             seeds = missing[first : first + BATCH]

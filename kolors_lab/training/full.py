@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import KolorsPipeline, UNet2DConditionModel
 
-    from kolors_lab.models.presets import Preset
     from kolors_lab.training.config import TrainConfig
 
 EXTRA = 16  # directions beyond those wanted that the randomised decomposition looks at, to find these more exactly
@@ -32,7 +31,7 @@ class Whole(Learner):
         self.before = {name: weight.detach().cpu().clone() for name, weight in unet.state_dict().items()}
 
 
-def begin(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> Whole:
+def begin(pipe: KolorsPipeline, config: TrainConfig) -> Whole:
     """The pipeline's UNet in float32, every weight of it to learn."""
     model = Whole(pipe.unet, config.rank)
     pipe.unet.float().requires_grad_(True)

@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.files import replacing
+from kolors_lab.core.files import ELSEWHERE, cache_dir, replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.captions import shuffled
 from kolors_lab.dataset.sets import DataConfig
-from kolors_lab.sampling.text import MAX_TOKENS, encode_prompt
+from kolors_lab.models.memory import fitting_device
+from kolors_lab.sampling.text import MAX_TOKENS, encode_prompt, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     import torch
     from diffusers import KolorsPipeline
     from PIL import Image
 
     from kolors_lab.dataset.folder import Example
-
-ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"
 
 
 @dataclass(frozen=True)
@@ -126,47 +124,82 @@ def encode(
     on_step: Callable[[int, int], None] | None = None,
     config: DataConfig | None = None,
 ) -> Encoded:
-    """Encode pictures and captions, each different one once, where the user's cache does not hold them yet.
+    """One set, encoded as `encode_sets` does."""
+    return encode_sets(pipe, [(examples, config or DataConfig())], size, device, on_step)[0]
 
-    Text encoder and VAE come to `device` in turn, if there is work, and go back to the CPU, so that they never lie
-    there together. `on_step(done, total)` is called after each. Raises DataError for a picture that cannot be read.
+
+def encode_sets(
+    pipe: KolorsPipeline,
+    sets: Sequence[tuple[list[Example], DataConfig]],
+    size: int,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[int, int], None] | None = None,
+    having: Callable[[str], AbstractContextManager] = contextlib.nullcontext,
+    prompts: Sequence[str] = (),
+) -> list[Encoded]:
+    """Encode pictures and captions of all sets, each different one once, where the user's cache lacks them.
+
+    `having("text_encoder")`, then `having("vae")`, see to it that the pipeline has that part meanwhile; it comes to
+    `device`, if there is work and room, and goes back. `prompts` are remembered for `encode_text`. `on_step(done,
+    total)` is called after each caption and picture. Raises DataError for a picture that cannot be read.
     """
     import torch
 
-    config = config or DataConfig()
+    told = [_told(examples, config) for examples, config in sets]
+    texts = list(dict.fromkeys(text for one in told for text in one))
+    total = len(texts) + sum(len(examples) * config.variants for examples, config in sets)
+    tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
+    with having("text_encoder"):
+        captions = _caption_files(pipe, texts)
+        owners = {
+            text: examples[n // config.variants].image
+            for (examples, config), one in zip(sets, told, strict=True)
+            for n, text in enumerate(one[: len(examples) * config.variants])
+        }
+        work = [(file, lambda t=text: _encode_caption(pipe, t, owners.get(t))) for text, file in captions.items()]
+        _fill(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
+        if prompts:
+            with at(pipe.text_encoder, device, pipe.text_encoder.dtype):
+                for text in prompts:
+                    encode_text(pipe, text, "plain")
+    with having("vae"):
+        pictures = [_picture_files(pipe, examples, size, config) for examples, config in sets]
+        work = []
+        for (examples, config), files in zip(sets, pictures, strict=True):
+            for entry, file in enumerate(files):
+                picture, number = divmod(entry, config.variants)
+                one = examples[picture].image, size, config, number, file.stem
+                work.append((file, lambda one=one: _encode_image(pipe.vae, *one)))
+        # float32: in half precision SDXL's VAE overflows
+        _fill(work, pipe.vae, device, torch.float32, lambda done: tick(len(captions) + done))
+    return [
+        Encoded(
+            pictures=files,
+            captions=[captions[text] for text in one[: len(files)]],
+            shapes=[_shape(file) for file in files[:: config.variants]],
+            weights=[example.weight for example in examples],
+            variants=config.variants,
+            dropout=config.caption_dropout,
+            empty=captions.get("") if config.caption_dropout else None,
+        )
+        for (examples, config), one, files in zip(sets, told, pictures, strict=True)
+    ]
+
+
+def _told(examples: list[Example], config: DataConfig) -> list[str]:
+    """The caption of every version of every picture; where captions are dropped, the empty one after them."""
     texts = [
         shuffled(example.text, number) if config.caption_shuffle and number else example.text
         for example in examples
         for number in range(config.variants)
     ]
-    captions = _caption_files(pipe, texts + ([""] if config.caption_dropout else []))
-    pictures = _picture_files(pipe, examples, size, config)
-    total = len(captions) + len(pictures)
-    tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
-    told = [(file, lambda t=text: _encode_caption(pipe, t)) for text, file in captions.items()]
-    _fill(told, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
-    drawn = []
-    for entry, file in enumerate(pictures):
-        picture, number = divmod(entry, config.variants)
-        image = examples[picture].image
-        drawn.append((file, lambda i=image, n=number, f=file: _encode_image(pipe.vae, i, size, config, n, f.stem)))
-    # float32: in half precision SDXL's VAE overflows
-    _fill(drawn, pipe.vae, device, torch.float32, lambda done: tick(len(captions) + done))
-    return Encoded(
-        pictures=pictures,
-        captions=[captions[text] for text in texts],
-        shapes=[_shape(file) for file in pictures[:: config.variants]],
-        weights=[example.weight for example in examples],
-        variants=config.variants,
-        dropout=config.caption_dropout,
-        empty=captions.get(""),
-    )
+    return [*texts, ""] if config.caption_dropout else texts
 
 
 def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:
-    """Each different caption's cache file."""
+    """Each caption's cache file."""
     model = weights_hash(pipe.text_encoder) + _tokenizer_hash(pipe)
-    return {text: cache_file("text", text, model, MAX_TOKENS) for text in dict.fromkeys(texts)}
+    return {text: cache_file("text", text, model, MAX_TOKENS) for text in texts}
 
 
 def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, config: DataConfig) -> list[Path]:
@@ -180,9 +213,9 @@ def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, con
     return files
 
 
-def _encode_caption(pipe: KolorsPipeline, text: str) -> dict[str, torch.Tensor]:
-    """A caption as it stands: its brackets are no weights. Warns with PromptCut of one that is too long."""
-    embeds, pooled = encode_prompt(pipe, text, "plain")
+def _encode_caption(pipe: KolorsPipeline, text: str, owner: Path | None = None) -> dict[str, torch.Tensor]:
+    """A caption as it stands: its brackets are no weights. Warns with PromptCut, naming its picture, if too long."""
+    embeds, pooled = encode_prompt(pipe, text, "plain", f"the caption of {owner}")
     return {"prompt_embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
 
 
@@ -220,17 +253,6 @@ def cut(
 
 
 # The cache -----------------------------------------------------------------------------------------------------------
-
-
-def cache_dir() -> Path:
-    """Where encoded examples are kept: KOLORS_LAB_CACHE, else `kolors_lab` in the user's cache folder. DataError."""
-    if chosen := os.environ.get("KOLORS_LAB_CACHE"):
-        return Path(chosen)
-    home = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}.get(sys.platform)
-    try:
-        return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
-    except RuntimeError as error:  # no HOME, and the user has no entry in the system's list
-        raise DataError(f"there is no home folder for encoded pictures; {ELSEWHERE}") from error
 
 
 @contextlib.contextmanager
@@ -284,17 +306,26 @@ def _fill(
     import torch
     from safetensors.torch import save
 
-    before, idle = module.dtype, all(_whole(file) for file, _ in work)
-    try:
-        if not idle:
-            torch.nn.Module.to(module, device, dtype)
+    idle = all(_whole(file) for file, _ in work)
+    with contextlib.nullcontext() if idle else at(module, device, dtype):
         for done, (file, make) in enumerate(work, 1):
             if not _whole(file):
                 with torch.no_grad(), caching(file) as temporary:
                     temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in make().items()}))
             tick(done)
+
+
+@contextlib.contextmanager
+def at(module: torch.nn.Module, device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
+    """With the module on the device, or on the CPU where a GPU has no room for it, in that type; then as it was."""
+    import torch
+
+    before, move = module.dtype, torch.nn.Module.to  # not diffusers' own, which warns of half precision, needed or not
+    try:
+        move(module, fitting_device(module, device), dtype)
+        yield
     finally:
-        torch.nn.Module.to(module, "cpu", before)  # not diffusers' own, which warns of half precision, needed or not
+        move(module, "cpu", before)
 
 
 def _whole(file: Path) -> bool:

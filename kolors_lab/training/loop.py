@@ -1,8 +1,9 @@
 """Train a LoRA on Kolors' UNet, or what methods.py has beside it, from pictures with captions.
 
-Pictures and captions are encoded once and the text encoder is freed; then the LoRA learns to predict the noise. The
-trainer neither prints nor plots: it calls back (callbacks.py). Its settings are in config.py, optimisers and schedules
-in optim.py, the loss in loss.py. Read `train`, `take_steps`, `Training.take_step`, `loss`, in this order.
+Captions and pictures are encoded once, text encoder and VAE coming and going in turn (stages.py); then the LoRA learns
+to predict the noise. The trainer neither prints nor plots: it calls back (callbacks.py). Its settings are in config.py,
+optimisers and schedules in optim.py, the loss in loss.py. Read `train`, `take_steps`, `Training.take_step`, `loss`, in
+this order.
 
     kolors-lab train --preset tiny --data FOLDER --out runs/train
     kolors-lab train --resume runs/train
@@ -14,11 +15,8 @@ References: LoRA https://arxiv.org/abs/2106.09685 · SDXL's size and crop condit
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,32 +24,29 @@ from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import unload_lora
-from kolors_lab.lora.formats import read_lora
-from kolors_lab.models.device import pick_dtype
-from kolors_lab.models.identity import model_fingerprint
-from kolors_lab.models.loading import load_pipeline, need_quantization, place
-from kolors_lab.models.memory import memory_used, training_plan
-from kolors_lab.models.presets import get_preset
+from kolors_lab.models.loading import having, load_parts, need_quantization, place
+from kolors_lab.models.memory import memory_used
 from kolors_lab.training.beside import beside
 from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
 from kolors_lab.training.checkpoint import claim, load_state, states, stop_signals
-from kolors_lab.training.config import PLACES, PRECISIONS, TrainConfig, check_identity, identity, resolve, saved_config
+from kolors_lab.training.config import PRECISIONS, TrainConfig, check_identity, identity, saved_config, settle
 from kolors_lab.training.dreambooth import class_examples
-from kolors_lab.training.latent_cache import encode
+from kolors_lab.training.latent_cache import encode_sets
 from kolors_lab.training.loss import draw_noise, loss
 from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
+from kolors_lab.training.origin import make_header
 from kolors_lab.training.processes import mean_over, start_processes
-from kolors_lab.training.validation import watch
+from kolors_lab.training.stages import add_what_trains, gpu_line, plan_training
+from kolors_lab.training.validation import sample_prompts, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import torch
     from accelerate import PartialState
     from diffusers import KolorsPipeline, UNet2DConditionModel
 
-    from kolors_lab.dataset.folder import Example
+    from kolors_lab.models.memory import Plan
     from kolors_lab.models.presets import Preset
     from kolors_lab.training.callbacks import Callback
     from kolors_lab.training.latent_cache import Encoded
@@ -75,8 +70,7 @@ def train(
     settings unlike those of the training cut short, ModelError for a loss that is not finite: what was saved stays.
     """
     config = saved_config(config) if config.resume else config
-    preset = get_preset(config.preset)
-    config = resolve(config, preset)
+    preset, config = settle(config)
     find_optimizer(config.optimizer)
     need_quantization("base_bits", config.base_bits)
     run, method = Path(config.out), METHODS[config.method]
@@ -93,28 +87,30 @@ def train(
         if state:
             check_identity(run, state["settings"], settings)
         write_config(run / "config.json", config)
-        header = _header(config, preset, examples)  # before class pictures come to the examples
+        header = make_header(config, preset, examples)  # before class pictures come to the examples
         borrowed = pipe is not None
+        pipe, way = _prepare(pipe, preset, config, processes, state)
+        part = (lambda name: having(pipe, preset, name, way.dtype, way.bits)) if way else contextlib.nullcontext
+        if say:
+            say(gpu_line(preset, config, way.dtype if way else pipe.unet.dtype, processes.device))
         with processes.main_process_first():  # one after the other: main memory holds one text encoder
-            pipe = _prepare(pipe, preset, config, processes.device)
-            examples += class_examples(pipe, examples, config, preset, processes.device, on_encode)
-            data = encode(pipe, examples, preset.size, processes.device, on_encode, config)
-            data = beside(data, examples, preset.size, config, config.method)
-            watchers = watch(pipe, examples, held, config, preset, run, processes.device, loss)
-            if not borrowed:
-                pipe.text_encoder = None  # 12.5 GB of Kolors' 17.7
-        watchers = [*watchers, *callbacks]
+            prompts = sample_prompts(config, examples)
+            own = pipe if borrowed else None
+            examples += class_examples(own, examples, config, preset, processes.device, on_encode)
+            sets, known = [(examples, config), (held, config.plain())], ("", *prompts) if prompts else ()
+            data, seen = encode_sets(pipe, sets, preset.size, processes.device, on_encode, part, known)
+        data = beside(data, examples, preset.size, config, config.method)
+        seen = beside(seen, held, preset.size, config.plain(), config.method)
+        watchers = [*watch(pipe, prompts, seen, preset, run, processes.device, loss), *callbacks]
         progress = [Progress(on_step)] if on_step else []
         checkpoints = Checkpoints(run, method, header, settings, watchers)
         listeners = [*watchers, MetricsFile(run), *progress, checkpoints]
+        if way:
+            add_what_trains(pipe, preset, config, way.dtype)
         model = None
         try:
-            model = method.begin(pipe, preset, config)
+            model = method.begin(pipe, config)
             training = Training(model, pipe.scheduler, data, config, processes)
-            if say:
-                copies = 5 if training.ema else 4  # weights, gradients, two moments of AdamW, the average
-                batch = max(batch_sizes(config))
-                say(training_plan(training.unet, copies, batch, preset.size, config.gradient_checkpointing))
             take_steps(training, run, listeners, state)
         finally:
             pipe.unet.eval()
@@ -286,6 +282,7 @@ class Training:
             "generator": self.generator.get_state(),
             "random": torch.get_rng_state(),  # dropout's
             "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "dtype": str(self.dtype).removeprefix("torch."),
             **{name: getattr(self, name) for name in ("step", "seconds", "smooth")},
         }
 
@@ -308,13 +305,22 @@ class Training:
         self.step, self.seconds, self.smooth = state["step"], state["seconds"], state["smooth"]
 
 
-def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, device: torch.device) -> KolorsPipeline:
-    """The pipeline on the CPU, without a LoRA, in the config's precision."""
+def _prepare(
+    pipe: KolorsPipeline | None,
+    preset: Preset,
+    config: TrainConfig,
+    processes: PartialState,
+    state: dict[str, Any] | None,
+) -> tuple[KolorsPipeline, Plan | None]:
+    """A pipeline without any of its parts yet, and the plan by which they come; or the one passed in, on the CPU and
+    without a LoRA, and None. A training that goes on does so in the number type that it had."""
     import torch
 
-    wanted = getattr(torch, PRECISIONS[config.precision] or "", None)
     if pipe is None:
-        return load_pipeline(preset, "cpu", wanted or pick_dtype(device))
+        before = getattr(torch, state["training"].get("dtype", ""), None) if state else None
+        way = plan_training(preset, config, processes.device, before, processes.num_processes)
+        return load_parts(preset, (), way.dtype), way
+    wanted = getattr(torch, PRECISIONS[config.precision] or "", None)
     if config.base_bits:
         raise SettingError(
             f"base_bits = {config.base_bits}: not with a pipeline that is passed in, which would lose its UNet"
@@ -324,36 +330,4 @@ def _prepare(pipe: KolorsPipeline | None, preset: Preset, config: TrainConfig, d
     unload_lora(pipe)
     pipe.remove_all_hooks()
     pipe.to("cpu")
-    return pipe
-
-
-def is_trained(config: TrainConfig) -> bool:
-    """Whether `out` holds the LoRA that `train(config)` would make: of these settings, pictures and this base model.
-
-    For a run that was cut off between the training's end and its own note of it.
-    """
-    file, preset = Path(config.out) / "lora.safetensors", get_preset(config.preset)
-    if not file.exists():
-        return False
-    examples, _ = read_sets(config)
-    mark = _mark(resolve(config, preset), preset, examples)
-    return read_lora(file).header.get("training") == mark
-
-
-def _mark(config: TrainConfig, preset: Preset, examples: list[Example]) -> str:
-    """16 hex digits that say what a LoRA was trained from."""
-    made_of = {**identity(config, examples), "preset": preset.name, "model": model_fingerprint(preset)}
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _header(config: TrainConfig, preset: Preset, examples: list[Example]) -> dict[str, str]:
-    """What the LoRA file says about itself. Paths stay out: the file is made to be shared."""
-    settings = {key: value for key, value in asdict(config).items() if key not in ("preset", *PLACES)}
-    used = any(config.trigger_word in example.text for example in examples)
-    return {
-        "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
-        "trigger_word": config.trigger_word if used else "",
-        "examples": str(len(examples)),
-        "training": _mark(config, preset, examples),
-        "settings": json.dumps(settings, ensure_ascii=False, sort_keys=True),
-    }
+    return pipe, None

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
-from kolors_lab.models.loading import load_quantized_unet
 from kolors_lab.models.memory import set_checkpointing
 from kolors_lab.training import control, full
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline, UNet2DConditionModel
 
-    from kolors_lab.models.presets import Preset
     from kolors_lab.training.config import TrainConfig
 
 
@@ -23,15 +21,13 @@ class Method(NamedTuple):
 
     result: str  # what lies in the run's folder at the end
     rate: float  # the learning rate at its peak, in multiples of a LoRA's
-    begin: Callable[[KolorsPipeline, Preset, TrainConfig], Any]  # the model: a UNet, or a Learner
+    begin: Callable[[KolorsPipeline, TrainConfig], Any]  # the model: a UNet, or a Learner
     write: Callable[[Any, Path, dict[str, str]], Path]  # the result, or a checkpoint, step-000100.safetensors
     end: Callable[[KolorsPipeline, Any], None]  # gives the pipeline back as it was
 
 
-def with_lora(pipe: KolorsPipeline, preset: Preset, config: TrainConfig) -> UNet2DConditionModel:
+def with_lora(pipe: KolorsPipeline, config: TrainConfig) -> UNet2DConditionModel:
     """The pipeline's UNet, ready to train its LoRA."""
-    if config.base_bits:
-        pipe.unet = load_quantized_unet(preset, config.base_bits, pipe.unet.dtype)
     add_lora(
         pipe.unet, config.rank, config.alpha, config.target_modules, config.seed, dropout=config.dropout,
         use_rslora=config.use_rslora, use_dora=config.use_dora, start=config.init_lora,

@@ -15,10 +15,7 @@ from kolors_lab.core.fields import Range
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import write_picture
 from kolors_lab.sampling.pipeline import generate_batch
-from kolors_lab.sampling.text import encode_text
-from kolors_lab.training.beside import beside
 from kolors_lab.training.callbacks import Callback
-from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.processes import from_main
 
 if TYPE_CHECKING:
@@ -142,16 +139,12 @@ class Samples(Callback):
     """Pictures of the same prompts and seeds again and again, `samples/step-000100_0.png` in the run's folder."""
 
     def __init__(self, pipe: KolorsPipeline, prompts: tuple[str, ...], preset: Preset, folder: Path, device: Any):
-        """Encodes the prompts, so that the text encoder may be freed after."""
+        """`encode_text` knows the prompts, and the empty one, already: the text encoder may be gone."""
         self.pipe, self.prompts, self.folder, self.device, self.model = pipe, prompts, folder, device, preset.name
         self.settings = [
             KSampler(seed=seed, steps=preset.steps, cfg=preset.cfg, width=preset.size, height=preset.size)
             for seed in range(len(prompts))
         ]
-        pipe.text_encoder.to(device)
-        for text in (*prompts, ""):
-            encode_text(pipe, text, "plain")
-        pipe.text_encoder.to("cpu")
 
     def on_step(self, training: Training, row: dict[str, float]) -> None:
         if training.step % training.config.sample_every == 0 or training.step == training.config.steps:
@@ -177,22 +170,21 @@ class Samples(Callback):
         return drawn
 
 
+def sample_prompts(config: TrainConfig, examples: list[Example]) -> tuple[str, ...]:
+    """The prompts of the pictures on the way; none where none are drawn."""
+    given = config.sample_prompts or tuple(example.text for example in examples[:2])
+    return given if config.sample_every else ()
+
+
 def watch(
     pipe: KolorsPipeline,
-    examples: list[Example],
-    held: list[Example],
-    config: TrainConfig,
+    prompts: tuple[str, ...],
+    held: Encoded,
     preset: Preset,
     folder: Path,
     device: torch.device,
     loss: Callable[..., torch.Tensor],
 ) -> list[Callback]:
-    """The callbacks that the config asks for; made while the pipeline still has its text encoder."""
-    found: list[Callback] = []
-    if config.sample_every:
-        prompts = config.sample_prompts or tuple(example.text for example in examples[:2])
-        found.append(Samples(pipe, prompts, preset, folder / "samples", device))
-    if held:
-        seen = encode(pipe, held, preset.size, device, config=config.plain())
-        found.append(Watcher(loss, beside(seen, held, preset.size, config.plain(), config.method)))
-    return found
+    """The callbacks for the prompts of pictures on the way and for held-out pictures, where there are any."""
+    samples = [Samples(pipe, prompts, preset, folder / "samples", device)] if prompts else []
+    return [*samples, *([Watcher(loss, held)] if len(held) else [])]
