@@ -1,16 +1,16 @@
-"""Kolors at its full size on this machine, without its weights: by hand, with 20 GB of disk.
-
-Makes the folder of random weights, then runs what a learner runs first, each command in a process of its own: doctor,
-two training steps, one picture of two steps, the LoRA converted, a score by a random ViT-L predictor. Of each it
-prints seconds and the most anonymous memory (mapped files are the system's to drop), beside the plan. --room kills a
-command that takes more, as a container would.
+"""Kolors' full size with random weights, through what a learner runs first, each command in a process of its own: a
+training that is cut off and goes on, one picture of two steps, its score by a random ViT-L predictor, the LoRA
+converted, doctor. Of each it prints seconds and the most anonymous memory (mapped files are the system's to drop), and
+compares that with the plan. --room kills a command that takes more, as a container would.
 
     python benchmarks/full_size_check.py FOLDER --size 512 --room 14
+    python benchmarks/full_size_check.py FOLDER --shapes small --size 128    (a rehearsal, a minute)
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,27 +18,42 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from kolors_folder import make_folder
+import torch
+from kolors_folder import SHAPES, make_folder
 from PIL import Image
 
+from kolors_lab.cli import STOPPED
+from kolors_lab.lora.formats import read_lora
 from kolors_lab.models.device import pick_device
-from kolors_lab.models.memory import memory_plan
-from kolors_lab.models.presets import GIB, get_preset
+from kolors_lab.models.hub import raw_folder
+from kolors_lab.models.memory import plan, tensor_shapes
+from kolors_lab.models.presets import ATTENTION, GIB, get_preset
+from kolors_lab.training.config import TrainConfig, resolve
+from kolors_lab.training.stages import plan_training
+
+SLACK = GIB // 2  # what a command may take beyond its plan
 
 
-def run(name: str, command: list[str], room: float) -> None:
-    """Run `kolors-lab COMMAND`; print its seconds and peak. Ends the script where it fails or takes over `room` GiB."""
-    start, peak = time.monotonic(), 0
+def run(name: str, command: list[str], room: float, planned: int | None = None, until: Path | None = None) -> None:
+    """Run `kolors-lab COMMAND`; print its seconds and peak beside the plan. With `until`, a run's folder, it is sent
+    SIGTERM after its first checkpoint. Ends the script where it fails, takes over `room` GiB or more than the plan."""
+    start, peak, stopped = time.monotonic(), 0, False
     process = subprocess.Popen([sys.executable, "-m", "kolors_lab", *command])
     while process.poll() is None:
         peak = max(peak, anonymous(process.pid))
         if peak > room * GIB:
             process.kill()
             sys.exit(f"{name}: took more than {room:g} GiB")
+        if until and not stopped and any(until.glob("checkpoints/*.state")):
+            process.terminate()
+            stopped = True
         time.sleep(0.2)
-    print(f"{name:10} {time.monotonic() - start:7.0f} s  {peak / GIB:6.2f} GiB", flush=True)
-    if process.returncode:
+    beside = f"  planned {planned / GIB:6.2f} GiB" if planned else ""
+    print(f"{name:10} {time.monotonic() - start:7.0f} s  {peak / GIB:6.2f} GiB{beside}", flush=True)
+    if process.returncode != (STOPPED if until else 0):
         sys.exit(f"{name}: ended with {process.returncode}")
+    if planned and peak > planned + SLACK:
+        sys.exit(f"{name}: took more than its plan")
 
 
 def anonymous(pid: int) -> int:
@@ -60,7 +75,7 @@ def picture_set(folder: Path, size: int) -> Path:
     return folder
 
 
-def random_predictor(folder: Path) -> Path:
+def random_predictor(folder: Path) -> None:
     """The challenge's predictor in its full shape (ViT-L/14), with random weights."""
     from aesthetics_predictor import AestheticsPredictorV2Linear
     from transformers import CLIPImageProcessor, CLIPVisionConfig
@@ -71,33 +86,59 @@ def random_predictor(folder: Path) -> Path:
     )  # fmt: skip
     AestheticsPredictorV2Linear(config).save_pretrained(folder)
     CLIPImageProcessor().save_pretrained(folder)
+
+
+def stand_in(repo: str) -> Path:
+    """The folder where something fetched would lie, marked as whole."""
+    folder = raw_folder(repo)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.jsonl").touch()
     return folder
 
 
-def main(options: argparse.Namespace) -> None:
-    from kolors_lab.scoring.aesthetics import score_folder
+def check_lora(file: Path, model: Path) -> None:
+    """Ends the script unless the LoRA has all of the UNet's attention layers, by their names, in float32."""
+    ends = tuple(f".{end}.weight" for end in ATTENTION)
+    wanted = {name[5:-7] for name in tensor_shapes(model, "unet") if name.endswith(ends)}
+    layers = read_lora(file).layers
+    odd = [name for name, layer in layers.items() if layer.down.dtype != torch.float32 or name not in wanted]
+    if odd or not wanted <= set(layers):
+        sys.exit(f"{file}: {len(layers)} layers of {len(wanted)}, not as they should be: {odd[:3]}")
+    print(f"LoRA       {len(layers)} layers by their names, in float32")
 
-    model, size = str(make_folder(options.folder)), options.size
-    print(memory_plan(replace(get_preset(model), size=size), pick_device()))
-    with tempfile.TemporaryDirectory() as work:
-        data, out = picture_set(Path(work) / "set", size), Path(work) / "run"
-        train = ["train", "--preset", model, "--data", str(data), "--out", str(out), "--checkpoint_every", "1"]
-        run("doctor", ["doctor", "--preset", model], options.room)
-        run("train", [*train, "--steps", "2"], options.room)
-        sides = ["--width", str(size), "--height", str(size)]
-        lora = ["--lora", str(out / "lora.safetensors")]
-        picture = ["generate", "--preset", model, "--steps", "2", *sides, *lora, "--out", f"{work}/1.png"]
-        run("generate", picture, options.room)
-        run("convert", ["lora", "convert", lora[1], "--out", f"{work}/comfyui.safetensors"], options.room)
-        preset = replace(get_preset(model), scorer=str(random_predictor(Path(work) / "predictor")))
-        (Path(work) / "panels").mkdir()
-        (Path(work) / "1.png").rename(Path(work) / "panels" / "1.png")
-        print(f"score      {score_folder(preset, Path(work) / 'panels').mean:.2f} by a random predictor")
+
+def main(options: argparse.Namespace) -> None:
+    model, size, room = make_folder(options.folder, options.shapes), options.size, options.room
+    preset = replace(get_preset(str(model)), size=size)
+    config = resolve(TrainConfig(steps=3, target_modules=("attention",)), preset)
+    drawing, training = plan(preset, pick_device()), plan_training(preset, config, pick_device())
+    print(f"draw: {drawing}, peak {drawing.peak / GIB:.1f} GiB\ntrain: {training}, peak {training.peak / GIB:.1f} GiB")
+    with tempfile.TemporaryDirectory(dir=options.folder.resolve().parent) as folder:
+        work = Path(folder)
+        os.environ |= {"KOLORS_LAB_CACHE": f"{work}/cache", "MODELSCOPE_CACHE": f"{work}/modelscope"}
+        if not Path(preset.scorer).is_dir():
+            random_predictor(stand_in(preset.scorer))
+            stand_in(preset.dataset)
+        out, lora, pixels = work / "run", work / "run/lora.safetensors", str(size)
+        where = ["--preset", str(model), "--data", str(picture_set(work / "set", size)), "--out", str(out)]
+        how = ["--size", pixels, "--steps", "3", "--checkpoint_every", "1", "--target_modules", "attention"]
+        run("train", ["train", *where, *how], room, training.peak, out)
+        run("resume", ["train", "--resume", str(out)], room, training.peak)
+        check_lora(lora, model)
+        how = ["--steps", "2", "--width", pixels, "--height", pixels, "--lora", str(lora)]
+        (work / "panels").mkdir()
+        picture = ["--preset", str(model), *how, "--out", f"{work}/panels/1.png"]
+        run("generate", ["generate", *picture], room, drawing.peak)
+        run("score", ["score", f"{work}/panels", "--preset", str(model)], room)
+        run("convert", ["lora", "convert", str(lora), f"{work}/comfyui.safetensors", "--to", "comfyui"], room)
+        run("doctor", ["doctor", "--preset", str(model), "--size", pixels], room)
+    print("full size: all is well")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", type=int, default=1024, help="px of the picture (%(default)s)")
+    parser.add_argument("--shapes", choices=SHAPES, default="full", help="%(default)s")
+    parser.add_argument("--size", type=int, default=512, help="px of the pictures (%(default)s)")
     parser.add_argument("--room", type=float, default=14, help="GiB that a command may take (%(default)s)")
     main(parser.parse_args())

@@ -2,6 +2,7 @@
 them), written tensor by tensor in a few minutes: what Kolors asks of a machine can be tried without its weights.
 
     python benchmarks/kolors_folder.py /somewhere/with/20/GB
+    python benchmarks/kolors_folder.py /tmp/small --shapes small    (tiny-kolors' shapes, as a rehearsal)
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ LARGE = {
 TILE = 1 << 20  # random numbers; every tensor repeats them
 
 
-def make_folder(folder: Path) -> Path:
+SHAPES = {"full": LARGE, "small": {part: {} for part in LARGE}}
+
+
+def make_folder(folder: Path, shapes: str = "full") -> Path:
     """Write the folder, where it is not there yet; `model_index.json` comes last and says that it is whole."""
     if (folder / "model_index.json").exists():
         return folder
-    for part, changes in LARGE.items():
+    for part, changes in SHAPES[shapes].items():
         config = json.loads((TINY / part / "config.json").read_text(encoding="utf-8")) | changes
         (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / part / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -88,4 +92,6 @@ def write_random(shapes: dict[str, tuple[int, ...]], file: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    print(make_folder(parser.parse_args().folder))
+    parser.add_argument("--shapes", choices=SHAPES, default="full", help="%(default)s")
+    options = parser.parse_args()
+    print(make_folder(options.folder, options.shapes))
