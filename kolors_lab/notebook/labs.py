@@ -58,7 +58,7 @@ class Lab(Window):
         files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
         self.loras = str(loras)
         folded = [name for name in FOLDED if name in names]
-        self.form = SettingsForm(config, names, {"lora": (None, *files)}, folded, "11em")
+        self.form = SettingsForm(config, names, {"lora": (None, *files)}, folded, "17em")
         self.picture = Image(
             value=jpeg(_blank()), format="jpeg", layout=Layout(width=f"{SIDE}px", object_fit="contain")
         )

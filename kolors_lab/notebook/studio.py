@@ -91,7 +91,7 @@ class StoryStudio(Window):
             part.observe(lambda _: self._mark(), "value")
         scenes = chosen(self.out, self.script.scenes)
         self.rows = [
-            SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed"), names="9em") for scene in scenes
+            SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed"), names="14em") for scene in scenes
         ]
         self.pictures = [w.Image(value=EMPTY, format="png", width=SIDE, height=SIDE) for _ in scenes]
         self.notes = [w.HTML() for _ in scenes]
