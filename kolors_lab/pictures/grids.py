@@ -13,8 +13,7 @@ import hashlib
 import itertools
 import json
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,6 @@ from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import (
     GenerateConfig,
     draw,
-    generate,
     load_for,
     picture_settings,
     prompts_of,
@@ -294,45 +292,3 @@ def sheet(pictures: dict[tuple[int, int, int], Image.Image], given: Sequence[Axi
 
 def _labels(axis: Axis) -> list[str]:
     return [axis.label(value) for value in axis.values] if axis.field else []
-
-
-# Samplers against each other ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SamplerRow:
-    """What one sampler makes of so many steps: seconds, and the distance to the converged picture (RMS, of 255)."""
-
-    sampler_name: str
-    scheduler: str
-    steps: int
-    seconds: float
-    distance: float
-
-
-def sampler_table(
-    pipe: KolorsPipeline,
-    prompt: str,
-    samplers: Sequence[str] = ("euler", "heun", "dpmpp_2m", "uni_pc", "euler_ancestral"),
-    steps: Sequence[int] = (5, 10, 20),
-    scheduler: str = "karras",
-    converged: int = 100,
-    **settings: Any,
-) -> Iterator[SamplerRow]:
-    """A row per sampler and number of steps, as soon as it is measured.
-
-    The converged picture is heun's after `converged` steps: all deterministic samplers come to it as steps grow; the
-    ancestral and SDE ones draw new noise on the way and come to pictures of their own.
-    """
-    import numpy as np
-
-    def draw(name: str, count: int) -> tuple[np.ndarray, float]:
-        begin = time.perf_counter()
-        given = settings | {"sampler_name": name, "scheduler": scheduler, "steps": count}
-        return np.asarray(generate(pipe, prompt, **given), dtype=float), time.perf_counter() - begin
-
-    goal, _ = draw("heun", converged)
-    for name, count in itertools.product(samplers, steps):
-        picture, seconds = draw(name, count)
-        distance = float(np.sqrt(((picture - goal) ** 2).mean()))
-        yield SamplerRow(name, scheduler, count, seconds, distance)
