@@ -33,7 +33,7 @@ export TOKENIZERS_PARALLELISM := false
 # Stored outputs of notebooks are compared, so they speak both languages wherever they are run.
 test test-unit test-notebooks notebooks: export KOLORS_LAB_LANG = both
 
-.PHONY: help setup run test test-unit test-notebooks test-gpu fuzz notebooks texts bars full-size data lock lint wheel clean
+.PHONY: help setup run test test-unit test-notebooks test-portable test-gpu fuzz notebooks texts site bars full-size data lock lint wheel clean
 
 help:  ## these lines
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,12 +81,21 @@ fuzz: $(STAMP)  ## ten minutes of files that nobody would write, at random, for 
 	timeout $$((end - SECONDS + 60)) $(PY) -m pytest -q -x tests/test_fuzz.py -p no:cacheprovider -n 2 --dist load; \
 	code=$$?; [ $$code = 0 ] || [ $$code = 124 ] || exit $$code; done
 
+test-portable: export CUDA_VISIBLE_DEVICES =
+test-portable: $(STAMP)  ## all notebooks on a preset that is not tiny: 256 px, random weights, batches of one
+	@$(PY) benchmarks/portable.py
+
 notebooks: export CUDA_VISIBLE_DEVICES =
 notebooks: $(STAMP)  ## run all notebooks from clean, on the CPU, and store their outputs
 	@$(PY) .ci/store_notebooks.py
 
 texts: $(STAMP)  ## bring the catalogues of texts up to date with the code, and name what lacks its translation
 	@$(PY) .ci/texts.py
+
+# Sphinx is in the extra `site` alone: make takes it from there when it is missing.
+site: $(STAMP)  ## the course as pages to read, both languages -> build/site/index.html
+	@$(PY) -c 'import myst_nb, sphinx_book_theme' 2>/dev/null || $(INSTALL) -q --editable '.[site]'
+	@$(PY) .ci/site.py
 
 bars: $(STAMP)  ## measure the embedded models and the default LoRA: name value bar
 	@$(PY) data/make/build.py bars

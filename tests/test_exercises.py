@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,90 +12,108 @@ from PIL import Image
 from test_workflow import kijai
 
 from kolors_course.exercises import (
-    check_better,
     check_lora,
-    check_negative,
-    check_picture,
+    check_post,
     check_script,
+    check_seen,
     check_set,
-    check_stopping,
     check_story,
     check_subject,
-    check_workflow,
-)  # fmt: skip
+    check_wired,
+)
+from kolors_course.formulas import check_better, check_guided, check_merged, check_stopping, check_units
+from kolors_course.questions import QUESTIONS, check_prediction
 from kolors_lab.comfy.reader import normalise
+from kolors_lab.core.errors import SettingError
 from kolors_lab.core.files import data_dir
+from kolors_lab.core.images import open_image
+from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.formats import write_lora
-from kolors_lab.pictures.files import save_picture
+from kolors_lab.models.presets import get_preset
+from kolors_lab.scoring.clip import classify
 from kolors_lab.training.config import TrainConfig
 from kolors_lab.training.validation import Watcher
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def solution(name: str) -> str:
-    """The code of the first folded solution of a notebook."""
+def cells(name: str, kind: str) -> list[str]:
     notebook = json.loads(next(NOTEBOOKS.glob(f"{name}*.ipynb")).read_text(encoding="utf-8"))
-    text = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
-    return re.search(r"<details>.*?```python\n(.*?)```", text, re.DOTALL)[1]
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
 
 
-def test_picture_that_is_right(tmp_path):
-    file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "夜空下的白马", "seed": 7})
-    assert repr(check_picture(file, ("白马", "夜空"), 7)) == "做对了！ Well done."
+def solution(name: str, word: str = "") -> str:
+    """The code of the first folded solution of a notebook that has `word` in it."""
+    found = re.findall(r"<details>.*?```python\n(.*?)```", "\n".join(cells(name, "markdown")), re.DOTALL)
+    return next(code for code in found if word in code)
 
 
-def test_picture_with_two_faults(tmp_path):
-    file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "白马", "seed": 0})
-    said = check_picture(file, ("白马", "夜空"), 7)
-    assert "1. 提示词里没有“夜空”" in said
-    assert "2. 种子是 0，要用 7" in said
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_every_wrong_answer_is_told_what_it_would_mean_and_the_folded_one_is_right(question):
+    asked = QUESTIONS[question]
+    assert repr(check_prediction(question, asked.right)) == "做对了！ Well done."
+    for answer, meaning in asked.wrong.items():
+        said = check_prediction(question, answer)
+        assert meaning in said and "Not yet" in said
+    assert all(answer in check_prediction(question, "?") for answer in (asked.right, *asked.wrong))
+    [cell] = [code for code in cells(question[:2], "code") if f'check_prediction("{question}"' in code]
+    variable = cell.splitlines()[-1].split(", ")[1].rstrip(")")
+    assert solution(question[:2], f"{variable} = ").strip() == f'{variable} = "{asked.right}"'
 
 
-def test_picture_that_is_not_there(tmp_path):
-    assert "does not exist" in check_picture(tmp_path / "a.png", ("白马",), 7)
+def test_a_question_that_the_course_does_not_have_is_an_error():
+    with pytest.raises(SettingError, match="00 again"):
+        check_prediction("99", "a")
 
 
-def test_solution_of_notebook_00_asks_for_what_the_check_wants(tmp_path):
-    from kolors_lab.models.presets import get_preset
-    from kolors_lab.sampling.pipeline import GenerateConfig, picture_settings
-
-    names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path}
-    exec(solution("00"), names)
-    settings = picture_settings(names["attempt"], get_preset("tiny"))
-    file = save_picture(Image.new("RGB", (8, 8)), names["attempt"].out, settings)
-    assert "Well done" in check_picture(file, ("白马", "夜空"), 7)
-
-
-def test_a_wrong_lora_is_called_in_the_negative_prompt_only(tmp_path):
-    def said(**settings):
-        file = save_picture(Image.new("RGB", (8, 8)), tmp_path / "a.png", {"prompt": "白马", "seed": 3} | settings)
-        return check_negative(file, "wrong", ("模糊",), 3)
-
-    assert "Well done" in said(lora="wrong.safetensors:0", negative_prompt="wrong，模糊")
-    assert "1. 没有挂 LoRA" in said(negative_prompt="wrong，模糊")
-    faults = said(lora="wrong.safetensors:0", prompt="wrong，白马", negative_prompt="模糊", seed=4)
-    assert all(words in faults for words in ("1. 提示词里有“wrong”", "2. 反向提示词里没有“wrong”", "3. 种子是 4"))
-    assert "does not exist" in check_negative(tmp_path / "b.png", "wrong", (), 3)
+def test_a_picture_is_judged_by_what_it_shows(tmp_path):
+    preset = get_preset("tiny")
+    horse = next(e for e in read_examples(data_dir() / "anime_raw") if "白马" in e.text)
+    [seen] = classify([open_image(horse.image)], preset)
+    assert "Well done" in check_seen(horse.image, preset, who=seen["who"], place=seen["place"])
+    said = check_seen(horse.image, preset, who="nobody", place="nowhere")
+    assert "not nobody" in said and "not nowhere" in said and "another seed" in said
+    (tmp_path / "a.png").write_bytes(b"")
+    assert "cannot be opened" in check_seen(tmp_path / "a.png", preset, who="horse", place="night")
+    assert "look yourself" in check_seen(horse.image, replace(preset, classifier=None), who="horse", place="night")
 
 
-def test_solution_of_notebook_09_asks_for_what_the_check_wants(tmp_path):
-    from kolors_lab.models.presets import get_preset
-    from kolors_lab.sampling.pipeline import GenerateConfig, picture_settings
+def test_guidance_that_goes_the_wrong_way_is_told_so():
+    names = {}
+    exec(solution("09", "def guided"), names)
+    assert "Well done" in check_guided(names["guided"])
+    assert "wrong way" in check_guided(lambda negative, positive, cfg: negative + cfg * (negative - positive))
+    assert "point of departure" in check_guided(lambda negative, positive, cfg: cfg * (positive - negative))
+    assert "too far" in check_guided(lambda negative, positive, cfg: positive + cfg * (positive - negative))
+    assert "no negative prompt acts" in check_guided(lambda negative, positive, cfg: cfg * positive)
+    assert "ZeroDivisionError" in check_guided(lambda negative, positive, cfg: 1 / 0)
 
-    (tmp_path / "lora.safetensors").touch()
-    names = {"GenerateConfig": GenerateConfig, "PRESET": "tiny", "OUT": tmp_path, "both": tmp_path / "lora.safetensors"}
-    exec(solution("09"), names)
-    settings = picture_settings(names["attempt"], get_preset("tiny"))
-    file = save_picture(Image.new("RGB", (8, 8)), names["attempt"].out, settings)
-    assert "Well done" in check_negative(file, "wrong", ("模糊", "变形"), 3)
+
+def test_pictures_of_one_training_are_one_unit():
+    names = {}
+    exec(solution("09", "def units"), names)
+    assert "Well done" in check_units(names["units"])
+    assert "too narrow" in check_units(lambda given: [one for values in given.values() for one in values])
+    assert "3" in check_units(lambda given: [0.1])
+    assert "mean" in check_units(lambda given: [sum(values) for values in given.values()])
+    assert "a list of numbers" in check_units(lambda given: 0.1)
+
+
+def test_a_merged_weight_lacks_neither_alpha_nor_rank_and_leaves_w_alone():
+    names = {}
+    exec(solution("06", "def merged"), names)
+    assert "Well done" in check_merged(names["merged"])
+    assert "alpha / rank is missing" in check_merged(lambda W, A, B, alpha: W + B @ A)
+    assert "not divided by the rank" in check_merged(lambda W, A, B, alpha: W + alpha * B @ A)
+    assert "W itself" in check_merged(lambda W, A, B, alpha: W.add_(alpha / 2 * B @ A))
+    assert "the shape of W" in check_merged(lambda W, A, B, alpha: B @ A @ W)
 
 
 @pytest.fixture
 def story(tmp_path):
     """Write a story, here with one change, and check it."""
-    right = solution("01").split('"""')[1]
+    right = solution("01", "STORY").split('"""')[1]
 
     def check(old: str = "", new: str = "") -> str:
         assert old in right
@@ -161,7 +180,7 @@ def test_set_that_is_not_there(tmp_path):
 
 
 def test_solution_of_notebook_03_and_what_may_be_wrong_with_it():
-    right = solution("03").split('"""')[1]
+    right = solution("03", "SCRIPT").split('"""')[1]
     assert "Well done" in check_script(right)
     for old, new, said in (
         ("全身", "", "第 1 格没写景别"),
@@ -177,7 +196,7 @@ def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
     from kolors_lab.core.stats import interval
 
     names = {"interval": interval}
-    exec(solution("10"), names)
+    exec(solution("10", "def better"), names)
     assert "Well done" in check_better(names["better"])
     said = check_better(lambda first, second: "second" if sum(second) > sum(first) else "first")
     assert "NaN" in said and "up and down" in said and "0.1 higher" not in said
@@ -186,7 +205,7 @@ def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
 
 def test_solution_of_notebook_07_stops_where_a_training_does():
     names = {}
-    exec(solution("07"), names)
+    exec(solution("07", "def stop"), names)
     assert repr(check_stopping(names["stop"])) == "做对了！ Well done."
     losses = [0.3, math.nan, 0.2, 0.25, 0.2, 0.19, 0.2, 0.21, 0.22, 0.1]
     for patience in (1, 2, 3, 4):
@@ -210,14 +229,34 @@ def test_a_lora_of_the_wrong_format_rank_or_effect_is_told_what_is_missing(pipe,
     assert "cannot be read" in check_lora(tmp_path / "gone.safetensors", parts, rank=4)
 
 
-def test_workflow_before_and_after_the_folded_solution():
+def test_a_lora_that_is_wired_past_the_sampler_is_found_and_the_folded_line_mends_it():
     answer = normalise(kijai())
-    verdict = check_workflow(answer, pictures=3, steps=12, seed=8)
-    assert all(part in verdict for part in ("1. 要有 3 条", "2. steps 是 25", "3. seed 是 7"))
-    exec(solution("05"), {"answer": answer})
-    assert repr(check_workflow(answer, pictures=3, steps=12, seed=7)) == "做对了！ Well done."
+    assert "LoadKolorsLoRA" in check_wired(answer)
+    answer["8"] = {
+        "class_type": "LoadKolorsLoRA",
+        "inputs": {"kolors_model": ["1", 0], "lora_path": "a.safetensors", "lora_alpha": 16.0},
+    }
+    assert "past the LoRA (node 8)" in check_wired(answer)
+    exec(solution("05", "kolors_model"), {"answer": answer})
+    assert repr(check_wired(answer)) == "做对了！ Well done."
     answer["4"]["class_type"] = "KSampler"
-    assert "跑不起来" in check_workflow(answer, pictures=3, steps=12, seed=7)
+    assert "跑不起来" in check_wired(answer)
+
+
+def test_a_post_names_team_model_trigger_ai_and_source():
+    names = {}
+    exec(solution("14", "POST"), names)
+    post = names["POST"]
+    assert "Well done" in check_post(post, team="星光", trigger="二次元")
+    for part, said in (
+        ("星光", "team's name"),
+        ("https://modelscope.cn/models/", "no link to the model"),
+        ("二次元", "trigger word"),
+        ("AI", "AI-generated"),
+        ("训练图", "where training pictures come from"),
+    ):
+        verdict = check_post(post.replace(part, ""), team="星光", trigger="二次元")
+        assert said in verdict and verdict.count("\n") == 1
 
 
 def test_captions_of_a_subject_before_and_after_the_folded_solution():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kolors_lab.challenge.check import PANELS, missing
 from kolors_lab.comfy.graph import Graph, faults
@@ -18,10 +17,10 @@ from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.formats import open_lora, read_lora
-from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.samplers import SAMPLERS
+from kolors_lab.scoring.clip import classify
 
 if TYPE_CHECKING:
+    from kolors_lab.models.presets import Preset
     from kolors_lab.training.config import TrainConfig
 
 FRAMINGS = ("全身", "半身", "特写", "侧面", "近景", "远景")
@@ -41,16 +40,22 @@ class Verdict(str):
         return str(self)
 
 
-def check_picture(file: str | Path, words: Sequence[str], seed: int) -> Verdict:
-    """Notebook 00: a PNG whose prompt holds each of `words` and that was drawn from `seed`."""
+def check_seen(file: str | Path, preset: Preset, who: str, place: str) -> Verdict:
+    """Notebook 00: a picture that shows `who` at `place`, as the classifier names them; where there is none, by eye."""
+    if not preset.classifier:
+        return Verdict([f"这里没有分类器，用眼睛看 no classifier here, look yourself: {who}, {place}?"])
     try:
-        settings = read_settings(file)
+        [seen] = classify([open_image(file)], preset)
     except DataError as error:
-        return Verdict([f"读不到图片的设置 the settings cannot be read: {error}"])
-    faults = [f"提示词里没有“{word}” the prompt lacks {word}" for word in words if word not in settings["prompt"]]
-    if settings["seed"] != seed:
-        faults.append(f"种子是 {settings['seed']}，要用 {seed} the seed is {settings['seed']}, it should be {seed}")
-    return Verdict(faults)
+        return Verdict([f"图打不开 the picture cannot be opened: {error}"])
+    return Verdict(
+        [
+            f"画里看到的是 {seen[what]}，要 {wanted} the picture shows {seen[what]}, not {wanted}: 换个说法或种子 "
+            "say it another way, or take another seed"
+            for what, wanted in (("who", who), ("place", place))
+            if seen[what] != wanted
+        ]
+    )
 
 
 def check_story(file: str | Path, trigger: str = "二次元") -> Verdict:
@@ -149,86 +154,24 @@ def check_set(
     return Verdict(faults)
 
 
-def check_workflow(graph: Graph, pictures: int, steps: int, seed: int) -> Verdict:
-    """Notebook 05: kijai's nodes that draw so many prompts at once, with so many steps, from the seed."""
+def check_wired(graph: Graph) -> Verdict:
+    """Notebook 05: kijai's nodes with a LoRA that the sampler really draws with."""
     if found := faults(graph):
         return Verdict([f"这个工作流跑不起来 this workflow cannot run: {found[0]}"])
-    nodes = {node["class_type"]: node["inputs"] for node in graph.values()}
-    if not {"KolorsTextEncode", "KolorsSampler"} <= nodes.keys():
-        return Verdict(["要有 KolorsTextEncode 和 KolorsSampler it needs KolorsTextEncode and KolorsSampler"])
-    texts = [text.strip() for text in nodes["KolorsTextEncode"]["prompt"].split("|")]
-    broken = []
-    if len(texts) != pictures or "" in texts or len(set(texts)) < len(texts):
-        broken.append(f"要有 {pictures} 条不同的提示词，用 | 隔开 it needs {pictures} different prompts, parted by |")
-    for name, wanted in (("steps", steps), ("seed", seed)):
-        if (value := nodes["KolorsSampler"][name]) != wanted:
-            broken.append(f"{name} 是 {value}，要用 {wanted} {name} is {value}, it should be {wanted}")
-    return Verdict(broken)
-
-
-def check_better(better: Callable[[list[float], list[float]], str]) -> Verdict:
-    """Notebook 10: says which of two sets scores higher only where their paired differences show it."""
-    base = [6.1, 5.4, 6.8, 6.0, 5.7, 6.3, 5.9, 6.5]
-    wave = [0.3, -0.3, 0.25, -0.2, 0.3, -0.25, 0.2, -0.14]
-    cases = {
-        "第二套每张都高 0.1 the second is 0.1 higher in every pair": ([x + 0.1 for x in base], "second"),
-        "第二套每张都低 0.1 the second is 0.1 lower in every pair": ([x - 0.1 for x in base], "first"),
-        "平均高 0.02，但有高有低 0.02 higher on average, but up and down": (
-            [x + w for x, w in zip(base, wave, strict=True)],
-            "cannot tell",
-        ),
-        "有一个分数是 NaN one score is NaN": ([math.nan, *(x + 1 for x in base[1:])], "cannot tell"),
-    }
-    faults = []
-    for case, (second, right) in cases.items():
-        answer = _answer(better, list(base), second)
-        if answer != right:
-            faults.append(f"{case}: {answer!r}，应该是 should be {right!r}")
-    return Verdict(faults)
-
-
-def _answer(function: Callable, *given: Any) -> Any:
-    """What a learner's function answers, or in words what it raises, whatever that is."""
-    try:
-        return function(*given)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-
-
-def exact_denoiser(x, sigma: float):
-    """Notebook 04: a denoiser whose answers are exact, for pictures of one number around -1 and 1 by 0.5."""
-    import torch
-
-    spread = 0.25 + sigma**2
-    return (0.25 * x + sigma**2 * torch.tanh(x / spread)) / spread
-
-
-def walk(sampler_name: str, steps: int, down_to: float = 0.1):
-    """Notebook 04: nine numbers taken from sigma 10 to `down_to` by a sampler and the exact denoiser."""
-    import numpy as np
-    import torch
-
-    start = torch.linspace(-12, 12, 9, dtype=torch.float64)
-    sigmas = np.geomspace(10, down_to, steps + 1).tolist()
-    return SAMPLERS[sampler_name](exact_denoiser, start, sigmas, lambda *step: None, lambda: torch.zeros_like(start))
-
-
-def check_sampler(mine: Callable, name: str) -> Verdict:
-    """Notebook 04: `mine(denoiser, x, sigmas)` goes the way of the sampler of that name, down to sigma 0."""
-    import torch
-
-    start, sigmas = torch.linspace(-12, 12, 9, dtype=torch.float64), [10.0, 4.0, 1.5, 0.6, 0.2, 0.0]
-    theirs = SAMPLERS[name](exact_denoiser, start, sigmas, lambda *step: None, lambda: torch.zeros_like(start))
-    try:
-        ours = mine(exact_denoiser, start, sigmas)
-    except Exception as error:  # whatever a learner's function may raise
-        return Verdict([f"函数出错了 the function raises {type(error).__name__}: {error}"])
-    if not isinstance(ours, torch.Tensor) or ours.shape != start.shape:
-        return Verdict(["要返回和 x 同样形状的张量 it must return a tensor of the shape of x"])
-    if not ours.isfinite().all():
-        return Verdict(["结果里有 NaN：最后一步除以 0 了？ NaN in the result: divided by 0 in the last step?"])
-    far = (ours - theirs).abs().max().item()
-    return Verdict([f"离 {name} 还差 {far:.3f} still {far:.3f} away from {name}"] if far > 1e-6 else [])
+    kinds = {node["class_type"]: key for key, node in graph.items()}
+    if not {"LoadKolorsLoRA", "KolorsSampler"} <= kinds.keys():
+        return Verdict(["要有 LoadKolorsLoRA 和 KolorsSampler it needs LoadKolorsLoRA and KolorsSampler"])
+    lora, sampler = kinds["LoadKolorsLoRA"], graph[kinds["KolorsSampler"]]["inputs"]
+    source = sampler["kolors_model"][0]
+    if source == lora:
+        return Verdict([])
+    return Verdict(
+        [
+            f"采样器的 kolors_model 来自节点 {source}，绕过了 LoRA（节点 {lora}）：能跑，但 LoRA 不起作用 "
+            f"the sampler takes kolors_model from node {source}, past the LoRA (node {lora}): "
+            "it runs, and the LoRA does nothing"
+        ]
+    )
 
 
 def check_lora(
@@ -253,23 +196,6 @@ def check_lora(
     return Verdict(faults)
 
 
-def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdict:
-    """Notebook 07: `stop(losses, patience)` tells, both counted from 1, the look that ends a training and the best."""
-    cases = {
-        "先降后升 falls, then rises": ([0.30, 0.25, 0.24, 0.26, 0.27, 0.28, 0.29], 3, (6, 3)),
-        "第二个谷更深 the second valley is deeper": ([0.30, 0.25, 0.27, 0.24, 0.26, 0.28, 0.29], 2, (6, 4)),
-        "一直在降 falls to the end": ([0.30, 0.28, 0.27, 0.26], 2, (4, 4)),
-        "一样不算变好 equal is not better": ([0.30, 0.25, 0.25, 0.25, 0.25], 2, (4, 2)),
-        "有一次是 NaN one look is NaN": ([0.30, math.nan, 0.25, 0.26, 0.27], 2, (5, 3)),
-    }
-    faults = []
-    for case, (losses, patience, right) in cases.items():
-        answer = _answer(stop, list(losses), patience)
-        if answer != right:
-            faults.append(f"{case}, patience {patience}: {answer}，应该是 should be {right}")
-    return Verdict(faults)
-
-
 def check_subject(captions: Sequence[str], config: TrainConfig, its_own: Sequence[str]) -> Verdict:
     """Notebook 08: captions that call a subject by identifier and class word alone, and prior preservation on."""
     name = config.trigger_word + config.class_word
@@ -289,25 +215,19 @@ def check_subject(captions: Sequence[str], config: TrainConfig, its_own: Sequenc
     return Verdict([fault for fault, here in faults.items() if here])
 
 
-def check_negative(file: str | Path, word: str, others: Sequence[str], seed: int) -> Verdict:
-    """Notebook 09: a PNG of a LoRA whose `word` stands in the negative prompt alone, with `others`, from `seed`."""
-    try:
-        settings = read_settings(file)
-    except DataError as error:
-        return Verdict([f"读不到图片的设置 the settings cannot be read: {error}"])
-    avoided, faults = settings.get("negative_prompt", ""), []
-    if not settings.get("lora"):
-        faults.append(f"没有挂 LoRA，“{word}”就只是个生词 no LoRA is on: without it {word} is an unknown word")
-    if word in settings["prompt"]:
-        faults.append(f"提示词里有“{word}”，等于要一张坏图 {word} stands in the prompt, which asks for a bad picture")
-    for wanted in (word, *others):
-        if wanted not in avoided:
-            faults.append(f"反向提示词里没有“{wanted}” the negative prompt lacks {wanted}")
-    if settings["seed"] != seed:
-        faults.append(f"种子是 {settings['seed']}，要用 {seed} the seed is {settings['seed']}, it should be {seed}")
-    return Verdict(faults)
-
-
 def check_handed_in(folder: str | Path) -> Verdict:
     """Notebook 11: a submission in which nothing is missing but the challenge's own score."""
     return Verdict([line for line in missing(folder) if not line.startswith("score: 练习分")])
+
+
+def check_post(post: str, team: str, trigger: str) -> Verdict:
+    """Notebook 14: a post with team, link to the model, trigger word, the AI label and the source of the pictures."""
+    link, source = r"https://(www\.)?modelscope\.cn/models/\S+/\S+", "训练(图|集|数据)"
+    faults = {
+        f"没有队名 {team} the team's name is missing: nobody knows whose it is": team not in post,
+        "没有模型链接 https://modelscope.cn/models/… no link to the model": not re.search(link, post),
+        f"没有触发词 {trigger} the trigger word is missing: nobody can call the style": trigger not in post,
+        "没有说图片由 AI 生成 it does not say that the pictures are AI-generated": not re.search("AI|人工智能", post),
+        "没有说训练图从哪里来 it does not say where training pictures come from": not re.search(source, post),
+    }
+    return Verdict([fault for fault, here in faults.items() if here])
