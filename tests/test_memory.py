@@ -162,6 +162,31 @@ def test_pictures_of_the_class_are_drawn_before_and_their_model_is_gone(loads, p
     assert loads == [([], []), (whole, []), (["text_encoder"], []), (["vae"], []), (["unet"], [])]
 
 
+def test_a_base_in_few_bits_is_the_only_unet(loads, monkeypatch, pipe_folder, pictures, tmp_path):
+    from diffusers import UNet2DConditionModel
+
+    asked = []
+
+    def quantized(preset, bits, dtype):
+        asked.append(bits)
+        return UNet2DConditionModel.from_pretrained(preset.model, subfolder="unet", torch_dtype=dtype)
+
+    monkeypatch.setattr("kolors_lab.training.loop.need_quantization", lambda *_: None)
+    monkeypatch.setattr(training_stages, "load_quantized_unet", quantized)
+    where = {"preset": str(pipe_folder), "data": str(pictures), "out": str(tmp_path / "run")}
+    train(TrainConfig(**where, base_bits=4, size=64, steps=1, rank=2, batch_size=1))
+    assert asked == [4] and [parts for parts, _ in loads] == [[], ["text_encoder"], ["vae"]]
+
+
+def test_on_a_small_gpu_the_text_encoder_works_in_main_memory(monkeypatch, pipe):
+    monkeypatch.setattr(memory, "free_on", lambda gpu: room)
+    weights = sum(parameter.nbytes for parameter in pipe.text_encoder.parameters())
+    room = weights + GIB
+    assert memory.fitting_device(pipe.text_encoder, "cuda").type == "cuda"
+    room = weights + GIB // 8
+    assert memory.fitting_device(pipe.text_encoder, "cuda").type == "cpu"
+
+
 def test_a_training_goes_on_in_the_number_type_that_it_had(monkeypatch, pipe_folder, pictures, tmp_path):
     """More or less memory is free the second time; a step in another type would be another training."""
     config = TrainConfig(

@@ -140,4 +140,5 @@ def add_what_trains(pipe: KolorsPipeline, preset: Preset, config: TrainConfig, d
         pipe.register_modules(unet=load_quantized_unet(preset, config.base_bits, dtype))
     else:
         parts.append("unet")
-    add_parts(pipe, preset, parts, dtype)
+    if parts:
+        add_parts(pipe, preset, parts, dtype)
