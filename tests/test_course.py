@@ -1,6 +1,8 @@
 """One-language copies of the notebooks."""
 
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -32,8 +34,32 @@ def test_one_language_and_all_the_code_with_its_outputs(lang, tmp_path, capsys):
         assert code(copy) == code(original)
 
 
-def test_the_glossary_goes_along(tmp_path):
-    assert (course(CourseConfig(str(tmp_path))) / "GLOSSARY.md").is_file()
+CHINESE = re.compile("[\u3400-\u9fff]")
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_pages_are_in_one_language_and_keep_their_marks(lang, tmp_path):
+    out = course(CourseConfig(str(tmp_path / "course"), lang))
+    pages = {page.name: page.read_text(encoding="utf-8") for page in out.glob("*.md")}
+    assert pages.keys() >= {"GLOSSARY.md", "RIGHTS.md", "TROUBLESHOOTING.md"}
+    for name, text in pages.items():
+        title, *lines = text.splitlines()
+        assert bool(CHINESE.search(title)) == (lang == "zh") and " · " not in title, name
+        told = [line for line in lines if line.startswith("## ")]
+        assert all(bool(CHINESE.search(line)) == (lang == "zh") for line in told), told
+    marks = re.findall(r'<a id="[^"]+">', (notebooks_dir() / "GLOSSARY.md").read_text(encoding="utf-8"))
+    assert re.findall(r'<a id="[^"]+">', pages["GLOSSARY.md"]) == marks
+    (row,) = [line for line in pages["GLOSSARY.md"].splitlines() if 'id="panel"' in line]
+    assert row.endswith(
+        {"zh": "| panel | 格 | 一个场景的画面 |", "en": "| panel | 格 | the picture of one scene |"}[lang][2:]
+    )
+
+
+def test_git_does_not_see_the_copies(tmp_path):
+    out = course(CourseConfig(str(tmp_path / "course")))
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    seen = subprocess.run(["git", "-C", str(tmp_path), "status", "--porcelain"], capture_output=True, check=True).stdout
+    assert seen == b"" and any(out.iterdir())
 
 
 def test_a_learners_own_notebook_stays(tmp_path):

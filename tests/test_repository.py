@@ -170,6 +170,22 @@ def test_installed_wheel_finds_its_data(wheel, tmp_path):
     assert (tmp_path / "site/kolors_lab/data/stories/dream.csv").is_file()
 
 
+def test_installed_wheel_writes_the_course_and_speaks_chinese(wheel, tmp_path):
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run(pip, check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "kolors_lab", "course", "--lang", "en", "mine"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": "site"},
+        capture_output=True,
+        check=False,
+    )
+    names = {file.name for file in (ROOT / "notebooks").iterdir() if file.suffix in (".ipynb", ".md")}
+    assert run.returncode == 0, run.stderr
+    assert names <= {file.name for file in (tmp_path / "mine").iterdir()}
+    assert (tmp_path / "site/kolors_lab/locale/zh/LC_MESSAGES/kolors_lab.mo").is_file()
+
+
 def test_no_file_is_too_large_for_git():
     large = [str(file) for file in tracked() if (ROOT / file).stat().st_size > 15e6]
     assert large == []

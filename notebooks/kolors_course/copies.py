@@ -1,4 +1,4 @@
-"""Copies of the course's notebooks in one language: their text lies in cells tagged `zh` and `en`, one source for both.
+"""Copies of the course in one language: notebooks have cells tagged `zh` and `en`, pages a section for each language.
 
 kolors-lab course --lang zh my-course
 """
@@ -6,6 +6,7 @@ kolors-lab course --lang zh my-course
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.files import replacing
 
 LANGUAGES = ("zh", "en")
+SECTION = re.compile(r'^<a id="(zh|en)"></a>\n+## .*\n', re.MULTILINE)  # where a page's half begins
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,26 @@ class CourseConfig:
 
 
 def notebooks_dir() -> Path:
-    """The notebooks of this checkout. DataError in an installed wheel, which does not carry them."""
-    folder = Path(__file__).resolve().parents[1]
-    if not any(folder.glob("*.ipynb")):
-        raise DataError(f"{folder}: no notebooks here; they come with a checkout, not with the installed package")
-    return folder
+    """The notebooks and pages: those that an installed package carries, else those of this checkout."""
+    inside = Path(__file__).resolve().parent / "notebooks"
+    return inside if inside.is_dir() else inside.parents[1]
 
 
 def course(config: CourseConfig) -> Path:
-    """Write every notebook, and the glossary, to `config.folder`; return it. DataError where one is in the way."""
+    """Write every notebook and page to `config.folder`, which git then ignores; return it.
+
+    DataError where one of them is in the way.
+    """
     out, files = Path(config.folder), sorted(f for f in notebooks_dir().iterdir() if f.suffix in (".ipynb", ".md"))
     for file in files:
         if (out / file.name).exists():
             raise DataError(f"{out / file.name} is there already, so it stays; choose a new folder")
     for file in files:
-        text = file.read_text(encoding="utf-8")
+        text, translate = file.read_text(encoding="utf-8"), one_language if file.suffix == ".ipynb" else one_page
         with replacing(out / file.name) as part:
-            part.write_text(one_language(text, config.lang) if file.suffix == ".ipynb" else text, encoding="utf-8")
+            part.write_text(translate(text, config.lang), encoding="utf-8")
+    with replacing(out / ".gitignore") as part:
+        part.write_text("*\n", encoding="utf-8")
     return out
 
 
@@ -56,3 +61,38 @@ def one_language(notebook: str, lang: str) -> str:
     other = set(LANGUAGES) - {lang}
     content["cells"] = [cell for cell in content["cells"] if not other & set(cell["metadata"].get("tags", ()))]
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def one_page(page: str, lang: str) -> str:
+    """A Markdown page in one language: its section of that language, or of the glossary's table the meanings."""
+    title, rest = page.split("\n", 1)
+    title = "# " + _half(title.removeprefix("# "), lang)
+    _head, *sections = SECTION.split(rest)
+    if not sections:
+        lines = [_row(line, lang) if line.startswith("|") else line for line in rest.splitlines()]
+        return "\n".join([title, *(line for line in lines if line.startswith("|") or _is(line, lang))]) + "\n"
+    text = dict(zip(sections[::2], sections[1::2], strict=True))[lang]
+    text = re.sub(r"^#(#+ )", r"\1", text.strip(), flags=re.MULTILINE)  # its headings stand right below the title
+    return f"{title}\n\n{text}\n"
+
+
+def _row(line: str, lang: str) -> str:
+    """A row of the glossary: both names of the word, and what it means in one language."""
+    names, _bar, meaning = line.strip().removesuffix("|").rpartition("|")
+    return f"{names}| {_half(meaning.strip(), lang)} |"
+
+
+def _half(text: str, lang: str) -> str:
+    """Of "词汇表 · Glossary", in either order, the half in that language."""
+    halves = sorted(text.split(" · "), key=_chinese)
+    return halves[-1] if lang == "zh" else halves[0]
+
+
+def _is(line: str, lang: str) -> bool:
+    return not line.strip() or (_chinese(line) > 0.3) == (lang == "zh")
+
+
+def _chinese(text: str) -> float:
+    """Which share of a text's letters is Chinese, 0 to 1."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(char > "\u3000" for char in letters) / max(1, len(letters))
