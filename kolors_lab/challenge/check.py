@@ -7,7 +7,6 @@ kolors-lab submit reproduce runs/baseline/submission
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from kolors_lab.comic.look import with_anchor
 from kolors_lab.comic.panels import redraw
 from kolors_lab.core.errors import DataError, KolorsLabError
-from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json
+from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json, read_table
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import load_lora, unload_lora
@@ -226,9 +225,8 @@ def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:
     if not file.is_file():
         return []
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            table = {(row.get("image") or "").removeprefix("images/"): row for row in csv.DictReader(stream)}
-    except (csv.Error, ValueError, OSError) as error:
+        table = {(row.get("image") or "").removeprefix("images/"): row for row in read_table(file)}
+    except DataError as error:
         return [_again(_("prompts.csv: cannot be read ({error})").format(error=error))]
     odd = [n for n, s in settings.items() if "prompt" in s and table.get(n, {}).get("prompt") != s["prompt"]]
     told = _("prompts.csv: not the prompt that made images/{names}").format(names=", ".join(odd))

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kolors_lab.comfy.carriers import picture_texts
 from kolors_lab.comfy.editor import MAX_NODES, NOTES, OURS, Editor
 from kolors_lab.comfy.graph import Graph, bounded, is_link, name_of
 from kolors_lab.comfy.infotext import FOREIGN, foreign_settings
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.writer import STAND_IN, workflow_api
+from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError
 
 LIMIT = 20 * 2**20  # bytes; a workflow of a thousand nodes has one

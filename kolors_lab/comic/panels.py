@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
@@ -13,7 +12,7 @@ from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
 from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError, check_number
-from kolors_lab.core.files import data_dir, fingerprint, read_text, writing
+from kolors_lab.core.files import data_dir, fingerprint, read_table, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import wearing
@@ -115,10 +114,7 @@ def read_cast(out: str | Path) -> list[dict[str, str]]:
     file = Path(out) / CAST
     if not file.exists():
         return []
-    try:
-        rows = list(csv.DictReader(read_text(file).splitlines()))
-    except csv.Error as error:
-        raise DataError(f"{file}: no CSV ({error}); mend or remove the file") from error
+    rows = read_table(file)
     for line, row in enumerate(rows, 2):
         for column in ("panel", "seed"):
             number = (row.get(column) or "").strip()

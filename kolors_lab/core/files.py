@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import sys
@@ -146,6 +147,14 @@ def write_table(
         stream.writelines(f"{line}\n" for line in above)
         csv.writer(stream).writerows([columns, *rows])
     return Path(file)
+
+
+def read_table(file: str | Path) -> list[dict[str, str]]:
+    """The rows of a CSV by its columns. DataError where it is none or cannot be read."""
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(file), newline="")))
+    except csv.Error as error:
+        raise DataError(f"{file}: no CSV ({error}); mend or remove the file") from error
 
 
 SAMPLE = 1 << 20  # bytes read from each end of a large file: a new training changes every weight, so ends are enough

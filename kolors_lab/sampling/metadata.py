@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.files import parse_json
 from kolors_lab.core.images import write_png
@@ -61,14 +62,11 @@ def infotext(settings: dict) -> str:
 
 def read_settings(file: str | Path) -> dict:
     """The settings a picture carries. Raises DataError where there is no such picture or it carries none."""
-    from PIL import Image
-
     try:
-        with Image.open(file, formats=("PNG",)) as image:
-            settings = parse_json(image.text["kolors_lab"])
+        settings = parse_json((picture_texts(Path(file), ("kolors_lab",)) or {})["kolors_lab"])
     except FileNotFoundError as error:
         raise DataError(f"{file} does not exist") from error
-    except (OSError, ValueError, KeyError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, KeyError, DataError) as error:
         raise DataError(f"{file} carries no settings of kolors_lab; only PNGs made here do") from error
     if not isinstance(settings, dict):
         raise DataError(f"{file} carries damaged settings")

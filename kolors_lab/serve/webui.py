@@ -15,8 +15,8 @@ from fastapi import FastAPI, Request  # this room is loaded only when it serves
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from kolors_lab.comfy.carriers import picture_texts
 from kolors_lab.comfy.infotext import SCHEDULES
+from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
