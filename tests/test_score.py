@@ -1,16 +1,20 @@
 """Scores: the seeds' arithmetic mean, what is left out, and the gate at 6."""
 
 import csv
+import json
 import math
 import os
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from helpers import make_scorer
 from PIL import Image, ImageOps
+from safetensors.torch import load_file
 
 from kolors_lab.core.errors import DataError, FetchError, ModelError
+from kolors_lab.core.files import data_dir
 from kolors_lab.core.stats import interval
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
@@ -211,3 +215,56 @@ def test_scorer_missing_or_of_another_kind(preset, pipe_folder):
         load_scorer(replace(preset, scorer="/no/such/folder"))
     with pytest.raises(ModelError, match="predictor"):
         load_scorer(replace(preset, scorer=str(pipe_folder)))
+
+
+def plain_score(folder, pixels):
+    """A picture's score by the published arithmetic and nothing but torch: CLIP's vision transformer, its projection,
+    normalised, five linear layers. `pixels`: (3, H, W), normalised as CLIP's are."""
+    weights = {name: weight.float() for name, weight in load_file(folder / "model.safetensors").items()}
+    config = json.loads((folder / "config.json").read_text())
+    width, heads, patch = config["hidden_size"], config["num_attention_heads"], config["patch_size"]
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0)
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    part = "vision_model.embeddings"
+    tiles = pixels.unfold(1, patch, patch).unfold(2, patch, patch)  # (3, h, w, patch, patch)
+    tiles = tiles.permute(1, 2, 0, 3, 4).flatten(2).flatten(0, 1)
+    x = tiles @ weights[f"{part}.patch_embedding.weight"].flatten(1).T
+    x = torch.cat([weights[f"{part}.class_embedding"][None], x]) + weights[f"{part}.position_embedding.weight"]
+    x = norm(x, "vision_model.pre_layrnorm")
+    for n in range(config["num_hidden_layers"]):
+        layer = f"vision_model.encoder.layers.{n}"
+        y = norm(x, f"{layer}.layer_norm1")
+        q, k, v = (linear(y, f"{layer}.self_attn.{p}_proj").reshape(len(x), heads, -1).transpose(0, 1) for p in "qkv")
+        mixed = (q @ k.transpose(1, 2) / (width // heads) ** 0.5).softmax(-1) @ v
+        x = x + linear(mixed.transpose(0, 1).flatten(1), f"{layer}.self_attn.out_proj")
+        y = linear(norm(x, f"{layer}.layer_norm2"), f"{layer}.mlp.fc1")
+        x = x + linear(y * (1.702 * y).sigmoid(), f"{layer}.mlp.fc2")  # quick_gelu
+    x = linear(norm(x[0], "vision_model.post_layernorm"), "visual_projection")
+    x = x / x.norm()
+    for n in sorted({int(key.split(".")[1]) for key in weights if key.startswith("layers.")}):
+        x = linear(x, f"layers.{n}")
+    return x.item()
+
+
+def test_the_score_is_what_plain_torch_computes_from_the_weights(tmp_path):
+    """Neither CLIP's classes nor the scorer's own code have a part in it."""
+    folder = data_dir() / "tiny-aesthetics"
+    settings = json.loads((folder / "preprocessor_config.json").read_text())
+    side = settings["crop_size"]["height"]
+    (tmp_path / "pictures").mkdir()
+    found = []
+    for seed in range(3):  # of the model's own size, so that nothing is cut or made smaller
+        pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{seed}.png")
+        mean, std = (torch.tensor(settings[name])[:, None, None] for name in ("image_mean", "image_std"))
+        found.append(plain_score(folder, (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std))
+    result = score_folder(replace(get_preset("tiny"), scorer=str(folder)), tmp_path / "pictures")
+    assert result.files == ["0.png", "1.png", "2.png"]
+    assert result.scores == pytest.approx(found, abs=1e-4)
+    assert len({round(score, 4) for score in found}) == 3
