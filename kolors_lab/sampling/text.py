@@ -26,12 +26,14 @@ class PromptCut(KolorsLabWarning):
     """The end of a prompt did not fit into the model's 256 tokens."""
 
 
-def encode_prompt(pipe: KolorsPipeline, text: str, syntax: str = "webui") -> tuple[torch.Tensor, torch.Tensor]:
+def encode_prompt(
+    pipe: KolorsPipeline, text: str, syntax: str = "webui", name: str = "prompt"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Embedding (1, 256, hidden) and pooled vector (1, hidden) of a prompt whose words may carry weights.
 
     Only tokens of a weight other than 1 differ from what the pipeline itself makes of the text. z_empty is the state of
     the empty prompt's last token: padding stands on the left, where it would be a masked place's. Warns with PromptCut
-    where the text is too long. Raises SettingError.
+    where the text, called `name`, is too long. Raises SettingError.
     """
     import torch
 
@@ -39,7 +41,7 @@ def encode_prompt(pipe: KolorsPipeline, text: str, syntax: str = "webui") -> tup
     plain = "".join(span.text for span in spans)
     weights = token_weights(pipe.tokenizer, spans)
     if lost := _lost(pipe.tokenizer, plain):
-        warnings.warn(PromptCut(f"prompt: only 256 tokens fit; not read: “{_short(lost)}”"), stacklevel=2)
+        warnings.warn(PromptCut(f"{name}: only 256 tokens fit; not read: “{_short(lost)}”"), stacklevel=2)
     with torch.no_grad():
         embeds, pooled = run_text_encoder(pipe, [plain])
         if any(weight != 1 for weight in weights):
