@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from kolors_lab.core.images import open_image
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.folder import Example, read_examples
 from kolors_lab.dataset.sets import DataConfig
+from kolors_lab.sampling.text import PromptCut
 from kolors_lab.training import latent_cache as encoding
 from kolors_lab.training.latent_cache import Encoded, encode
 
