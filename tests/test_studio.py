@@ -97,6 +97,7 @@ def test_a_damaged_story_opens_with_its_line_marked_and_is_mended_there(studio):
     damaged = good.replace("承,", "承,,,,,,", 1)
     studio.file.write_text(damaged, encoding="utf-8")
     again = StoryStudio(StoryConfig(out=str(studio.out), steps=1), studio.pipe)
+    again._ipython_display_()
     button, status, where, text = again.box.children
     number = next(n for n, line in enumerate(damaged.splitlines(), 1) if "承,,," in line)
     assert f"line {number}" in status.value and re.search(rf"color:white[^>]*> *{number}  承", where.value)

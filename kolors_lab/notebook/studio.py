@@ -65,7 +65,7 @@ class StoryStudio(Window):
         super().__init__(pipe)
         self.out, self.takes, self.looked = Path(config.out), takes, 1
         self.file = self.out / "story.csv"
-        self.box = w.VBox()
+        self.box, self.script = w.VBox(), Script((), {})
         try:
             self._open(config)
         except DataError as error:

@@ -56,14 +56,17 @@ class Window:
     def say(self, text: str, wrong: bool = False) -> None:
         self.status.value = f'<span style="color:{RED if wrong else GREY}">{escape(text)}</span>'
 
-    def run(self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None]) -> None:
+    def run(
+        self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None],
+        doing: str = "正在画 … drawing",
+    ) -> None:  # fmt: skip
         """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
         if self.busy:
             self.say("上一件还没做完 the last one is still being done", wrong=True)
             return
         self.busy, self.stop = True, Stop()
         self.progress.value = 0
-        self.say("正在画 … drawing" if self.pipe else "正在载入模型 … loading the model")
+        self.say(doing if self.pipe else "正在载入模型 … loading the model")
         step = soon(self.step)
 
         def finish(result: Any) -> None:

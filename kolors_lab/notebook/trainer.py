@@ -1,0 +1,164 @@
+"""TrainLab: a training in a notebook: its settings, the captions it learns from, loss and pictures while it runs.
+
+    TrainLab("runs/clean", steps=200)
+
+The folder it trains into is that of `train`, and so is the call it shows.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kolors_lab.core.figures import loss_curve
+from kolors_lab.dataset.folder import read_examples
+from kolors_lab.notebook.labs import COPY, as_code, contact
+from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon
+from kolors_lab.notebook.window import Window
+from kolors_lab.training.callbacks import Callback
+from kolors_lab.training.loop import TrainConfig, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from diffusers import KolorsPipeline
+    from PIL import Image
+
+    from kolors_lab.training.loop import Training
+
+FIELDS = ("data", "out", "steps", "rank", "learning_rate", "sample_every")
+FOLDED = (
+    "seed",
+    "batch_size",
+    "size",
+    "trigger_word",
+    "held_out",
+    "lr_scheduler",
+    "optimizer",
+    "precision",
+)
+WIDE, THUMB, CAPTIONS = 420, 56, 60  # px of the curve and of a picture in the table; captions shown
+PAUSE = 1.0  # least seconds between two drawings of the curve
+
+
+class Ear(Callback):
+    """Hears a training for the window: hands on what it has so far, and ends it when the window says stop."""
+
+    def __init__(self, lab: TrainLab, show: Callable[[list[dict], list[Path]], None], step: Callable[[int, int], None]):
+        self.lab, self.show, self.step, self.rows, self.last = lab, show, step, [], 0.0
+
+    def on_step(self, training: Training, row: dict[str, float]) -> None:
+        self.rows.append({"step": training.step, "loss": row["loss"]})
+        self.step(training.step, training.config.steps)
+        training.ended |= self.lab.stop.is_set()
+        every = training.config.sample_every
+        if (every and training.step % every == 0) or time.monotonic() - self.last > PAUSE:
+            self.last = time.monotonic()
+            self.show(list(self.rows), samples(training.config.out))
+
+    def on_end(self, training: Training) -> None:
+        self.show(list(self.rows), samples(training.config.out))
+
+
+class TrainLab(Window):
+    """A form for a training of the pictures in `data`; other settings are TrainConfig's.
+
+    Stopped, it keeps what it has learned so far as the LoRA. The saved notebook keeps curve and pictures.
+    """
+
+    promise = "损失曲线和途中的图会留在这里 loss and pictures will stay here"
+
+    def __init__(self, data: str | Path, pipe: KolorsPipeline | None = None, **settings: Any):
+        import ipywidgets as w
+
+        super().__init__(pipe)
+        config = TrainConfig(data=str(data), **{"sample_every": 50} | settings)
+        self.form = SettingsForm(config, (*FIELDS, *FOLDED), folded=FOLDED, names="11em")
+        self.form.box.layout = w.Layout(flex="1 1 24em", min_width="0")
+        self.picture = w.Image(
+            value=jpeg(_blank()), format="jpeg", layout=w.Layout(width=f"{WIDE}px", object_fit="contain")
+        )
+        self.captions = w.HTML(layout=w.Layout(max_height="16em", overflow="hidden auto"))
+        self.code = w.Textarea(rows=9, layout=w.Layout(width="98%"))
+        self.code.add_class("kolors-code")
+        buttons = [
+            self.button("训练 Train", self.train, "primary"),
+            self.button("停止，留下学到的 Stop and keep", lambda: self.stop.set(), "warning"),
+            self.button("看图文 Captions", self.show_captions),
+        ]
+        middle = w.HBox([self.form.box, w.VBox([self.progress, self.picture])], layout=w.Layout(flex_flow="row wrap"))
+        code = foldable("同样的代码 the same as code", w.VBox([w.HTML(COPY), self.code]))
+        self.box = w.VBox([w.HBox(buttons), self.status, middle, self.captions, code])
+        self.box.add_class("kolors-lab")
+        self.form.on_change(self._show_code)
+        self._show_code(config)
+
+    def train(self) -> None:
+        """Train as the form says."""
+        config, step = self.form.value, soon(self.step)
+        ear = Ear(self, soon(self.show), step)
+        doing = "图文编码，再一步步训练 … pictures and captions are encoded, then it learns step by step"
+        self.run(lambda _: train(config, self.pipe, on_encode=step, callbacks=[ear]), self._finish, doing)
+
+    def show(self, rows: list[dict], files: list[Path]) -> None:
+        """The loss so far, and the newest pictures drawn on the way."""
+        picture = jpeg(stacked([_curve(rows), *([contact(files[-4:], side=WIDE // 4)] if files else [])]))
+        self.picture.value = picture
+        self.keep(picture)
+        self.say(f"第 {rows[-1]['step']} 步 step {rows[-1]['step']}: loss {rows[-1]['loss']:.4f}")
+
+    def show_captions(self) -> None:
+        """The set as a table, each picture beside its caption. DataError for a folder that holds none."""
+        import base64
+        from html import escape
+
+        examples = read_examples(self.form.value.data)
+        rows = []
+        for example in examples[:CAPTIONS]:
+            small = base64.b64encode(jpeg(contact([example.image], side=THUMB))).decode()
+            rows.append(f'<tr><td><img src="data:image/jpeg;base64,{small}"></td><td>{escape(example.text)}</td></tr>')
+        self.captions.value = f"<table>{''.join(rows)}</table>"
+        more = f", 这里有 shown {CAPTIONS}" if len(examples) > CAPTIONS else ""
+        self.say(f"{len(examples)} 张图 pictures{more}")
+
+    def described(self) -> list[str]:
+        return self.form.lines()
+
+    def _finish(self, file: Path) -> None:
+        self.say(f"存好了 saved: {file}")
+
+    def _show_code(self, config: TrainConfig) -> None:
+        self.code.value = as_code(config, "train")
+
+
+def samples(out: str | Path) -> list[Path]:
+    """The pictures that a training has drawn on its way, oldest first."""
+    return sorted((Path(out) / "samples").glob("*.png"))
+
+
+def stacked(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other."""
+    from PIL import Image
+
+    page = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        page.paste(image, (0, top))
+        top += image.height
+    return page
+
+
+def _curve(rows: list[dict]) -> Image.Image:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    loss_curve(rows).savefig(stream, format="png", dpi=66)
+    return Image.open(stream).convert("RGB")
+
+
+def _blank() -> Image.Image:
+    from PIL import Image
+
+    return Image.new("RGB", (WIDE, WIDE * 2 // 3), "#eee")
