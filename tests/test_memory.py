@@ -18,6 +18,7 @@ from kolors_lab.models.presets import GIB, get_preset
 from kolors_lab.sampling.pipeline import generate, load_for
 from kolors_lab.training import stages as training_stages
 from kolors_lab.training.config import TrainConfig, resolve
+from kolors_lab.training.latent_cache import weights_hash
 from kolors_lab.training.loop import train
 from kolors_lab.training.stages import plan_training
 
@@ -245,3 +246,11 @@ def test_the_text_encoder_in_eight_bit_on_a_cpu_reads_nearly_the_same(pipe_folde
     assert "Int8" in type(few.text_encoder.encoder.layers[0].mlp.dense_h_to_4h.weight).__name__
     one, other = (pipe.encode_prompt("白马", do_classifier_free_guidance=False)[0].float() for pipe in (full, few))
     assert ((one - other).norm() / one.norm()).item() < 0.05
+    assert len({weights_hash(full.text_encoder), weights_hash(few.text_encoder)}) == 2  # no caption of the other's
+
+
+def test_a_training_whose_text_encoder_has_to_be_in_eight_bit(monkeypatch, pipe_folder, pictures, tmp_path):
+    pytest.importorskip("torchao")
+    monkeypatch.setattr(training_stages, "first_that_fits", lambda ways, *_: next(way for way in ways if way.bits == 8))
+    where = {"preset": str(pipe_folder), "data": str(pictures), "out": str(tmp_path / "run")}
+    assert train(TrainConfig(**where, size=64, steps=1, rank=2, batch_size=1)).exists()

@@ -279,7 +279,8 @@ def weights_hash(module: torch.nn.Module) -> str:
     """A hash of name, shape, type and first values of every parameter: another model or training gives another."""
     digest = hashlib.sha256()
     for name, parameter in module.named_parameters():
-        values = parameter.detach().flatten()[:16].float().cpu().numpy().tobytes()
+        few = parameter.detach()[:16].dequantize()  # weights in 8 bit have no flat view
+        values = few.flatten()[:16].float().cpu().numpy().tobytes()
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + values)
     return digest.hexdigest()
 
