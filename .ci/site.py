@@ -44,7 +44,7 @@ SETTINGS = {  # of Sphinx
 
 def build(lang: str) -> None:
     """Write build/site/LANG. CalledProcessError where Sphinx has something to warn of."""
-    source, out = BUILD / "site-source" / lang, BUILD / "site" / lang
+    source, out = BUILD / "site-source" / lang, BUILD / "site-source" / "html" / lang
     course(CourseConfig(str(source), lang))
     for file in source.glob("*.md"):
         file.write_text(linked(file.read_text(encoding="utf-8")), encoding="utf-8")
@@ -68,6 +68,7 @@ def build(lang: str) -> None:
     (source / "conf.py").write_text("\n".join(conf) + "\n", encoding="utf-8")
     # A process each: Sphinx is not made for two languages in one. -W: a page that is not as it should be is an error.
     subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(source), str(out)], check=True)
+    out.rename(BUILD / "site" / lang)  # what MyST-NB leaves beside `out` stays behind
 
 
 def linked(text: str) -> str:
@@ -90,6 +91,7 @@ def main() -> None:
     """Both languages, and a page that asks which."""
     for folder in ("site", "site-source"):
         shutil.rmtree(BUILD / folder, ignore_errors=True)
+    (BUILD / "site").mkdir(parents=True)
     for lang in LANGUAGES:
         build(lang)
     links = "".join(f'<p><a href="{lang}/index.html">{TITLES[lang]}</a></p>' for lang in LANGUAGES)

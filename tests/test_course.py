@@ -1,5 +1,6 @@
 """One-language copies of the notebooks."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -75,3 +76,16 @@ def test_an_unknown_language_is_one_line(tmp_path, capsys):
     assert main(["course", "--lang", "fr", str(tmp_path / "course")]) == 2
     assert "lang" in capsys.readouterr().err
     assert not (tmp_path / "course").exists()
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_the_site_lists_every_page_and_its_links_keep_their_marks(lang, tmp_path):
+    spec = importlib.util.spec_from_file_location("site_of_the_course", notebooks_dir().parent / ".ci" / "site.py")
+    site = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(site)
+    pages = course(CourseConfig(str(tmp_path / "course"), lang))
+    listed = site.index(lang, pages).splitlines()
+    assert {file.stem for file in pages.iterdir() if file.suffix in (".ipynb", ".md")} <= set(listed)
+    assert site.linked("a [panel](GLOSSARY.md#panel), [02](02_data.ipynb) and [Kolors](https://example.org/a.md)") == (
+        'a <a href="GLOSSARY.html#panel">panel</a>, <a href="02_data.html">02</a> and [Kolors](https://example.org/a.md)'
+    )
