@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import make_set
+from safetensors.torch import save_file
 
+from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError, ModelError
 from kolors_lab.training.checkpoint import KEPT, load_state, save_state, states
 
@@ -119,3 +123,34 @@ def test_a_pipeline_s_pickle_is_never_opened(pipe_folder, tmp_path, part):
     weights.unlink()
     with pytest.raises(ModelError, match="pipeline"):
         load_pipeline(get_preset(str(folder)), "cpu")
+
+
+def test_what_is_given_stays_as_it_is(tmp_path, capsys):
+    """No command writes into, beside or over what it reads, nor does it touch its times."""
+    given = tmp_path / "given"
+    cases = Path(__file__).parent / "cases"
+    for name in ("sets/avif_jfif_heic", "story", "comfy", "lora"):
+        shutil.copytree(cases / name, given / name)
+    make_set(given / "raw")
+    shutil.make_archive(str(given / "packed"), "zip", given / "raw")
+    save_file({"lora_unet_conv_in.lora_down.weight": torch.ones(2, 4, 3, 3),
+               "lora_unet_conv_in.lora_up.weight": torch.ones(8, 2, 1, 1),
+               "lora_unet_conv_in.alpha": torch.tensor(2.0)}, given / "kohya.safetensors")  # fmt: skip
+
+    def seen():
+        files = sorted(given.rglob("*"))
+        return [(f, f.stat().st_mtime_ns, f.read_bytes() if f.is_file() else None) for f in files]
+
+    before, out = seen(), tmp_path / "out"
+    for line in (
+        f"juice --data {given / 'raw'} --out {out / 'a'} --min_sharpness 0",
+        f"juice --data {given / 'packed.zip'} --out {out / 'b'} --min_sharpness 0",
+        f"captions {given / 'raw'} --caption_prefix x",
+        f"story check {given / 'story' / 'chat_md_headings.txt'}",
+        f"comfy show {given / 'comfy' / 'subgraph_ui.json'} --out {out / 'graph.png'}",
+        f"comfy export {given / 'comfy' / 'prompt_comments_ui.json'} --out {out / 'api.json'} --format api",
+        f"lora show {given / 'kohya.safetensors'}",
+        f"lora convert {given / 'kohya.safetensors'} {out / 'lora.safetensors'}",
+    ):
+        assert main(line.split()) == 0, capsys.readouterr()
+        assert seen() == before, line
