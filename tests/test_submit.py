@@ -196,6 +196,7 @@ def test_panels_come_out_again_from_the_folder_alone(run, pipe, tmp_path):
     done = reproduce(ReproduceConfig(str(tmp_path / "away")), pipe)
     assert list(done.differences) == [f"{n}.png" for n in range(1, 5)]
     assert done.identical and "to the last pixel" in done.lines()[-1]
+    assert reproduce(ReproduceConfig(str(tmp_path / "away"))).identical  # by a model loaded for these prompts alone
     image = Image.open(tmp_path / "away" / "images" / "2.png")
     settings = read_settings(tmp_path / "away" / "images" / "2.png")
     save_picture(image.point(lambda value: 255 - value), tmp_path / "away" / "images" / "2.png", settings)
