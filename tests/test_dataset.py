@@ -166,7 +166,7 @@ def test_kohyas_folders_count_as_often_as_they_say(tmp_path):
     for name, place in (("a", "10_sks girl"), ("b", "2_class"), ("c", "more"), ("d", ".")):
         save(tmp_path / place / f"{name}.png")
         (tmp_path / place / f"{name}.txt").write_text(r"saber \(fate\)", encoding="utf-8")
-    found = {example.image.stem: (example.weight, example.text) for example in read_examples(tmp_path)}
+    found = {example.image.stem: (example.repeats, example.text) for example in read_examples(tmp_path)}
     assert found == {name: (weight, "saber (fate)") for name, weight in zip("abcd", (10, 2, 1, 1), strict=True)}
 
 
@@ -215,7 +215,7 @@ def test_folders_within_folders_are_read_and_what_has_no_caption_is_named(tmp_pa
     captioned(tmp_path, "a/b/c/1.png", "img/10_toy/sub/2.png", "__MACOSX/3.png", ".hidden/4.png")
     save(tmp_path / "a" / "5.png")
     (tmp_path / "loop").symlink_to(tmp_path)
-    found = {e.image.relative_to(tmp_path).as_posix(): (e.text, e.weight) for e in read_examples(tmp_path)}
+    found = {e.image.relative_to(tmp_path).as_posix(): (e.text, e.repeats) for e in read_examples(tmp_path)}
     assert found == {"a/5.png": ("", 1), "a/b/c/1.png": ("甲", 1), "img/10_toy/sub/2.png": ("甲", 10)}
     (tmp_path / "out").symlink_to(tmp_path.parent)
     with pytest.raises(DataError, match=r"out is a link to outside"):
@@ -225,7 +225,7 @@ def test_folders_within_folders_are_read_and_what_has_no_caption_is_named(tmp_pa
 @pytest.mark.parametrize("name", ["0_toy", "2024_summer"])
 def test_a_folder_that_would_count_never_or_a_thousand_times_is_named(tmp_path, name):
     captioned(tmp_path, f"{name}/1.png")
-    with pytest.raises(DataError, match=rf"{name}: its pictures would count .* times; rename it"):
+    with pytest.raises(DataError, match=rf"{name}: its pictures would be drawn .* times; rename it"):
         read_examples(tmp_path)
 
 
@@ -283,12 +283,12 @@ def test_columns_and_pictures_that_a_table_does_not_use_are_named(tmp_path):
     assert "not used: tags" in told and "no line for" in told and "2.png: left out" in told
 
 
-def test_weights_of_a_table_are_numbers(tmp_path):
-    (tmp_path / "metadata.csv").write_text("file_name,text,weight\n1.png,甲,10\n2.png,乙,\n", encoding="utf-8")
-    assert [e.weight for e in read_examples(tmp_path)] == [10, 1]
+def test_repeats_of_a_table_are_whole_numbers(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,text,repeats\n1.png,甲,10\n2.png,乙,\n", encoding="utf-8")
+    assert [e.repeats for e in read_examples(tmp_path)] == [10, 1]
     for wrong in ("much", "-1", "nan", "1e9"):
-        (tmp_path / "metadata.csv").write_text(f"file_name,text,weight\n1.png,甲,{wrong}\n", encoding="utf-8")
-        with pytest.raises(DataError, match=f"line 2: weight '{wrong}' is no number"):
+        (tmp_path / "metadata.csv").write_text(f"file_name,text,repeats\n1.png,甲,{wrong}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=f"line 2: repeats '{wrong}' is no whole number"):
             read_examples(tmp_path)
 
 
@@ -315,7 +315,7 @@ def test_a_zip_is_a_set_and_stays_as_it_is(tmp_path, cache):
     before = file.read_bytes()
     for _ in range(2):
         (example,) = read_examples(file)
-        assert (example.image.name, example.text, example.weight) == ("一.png", "甲", 10)
+        assert (example.image.name, example.text, example.repeats) == ("一.png", "甲", 10)
         check_examples([example])
     assert file.read_bytes() == before and len(list((cache / "sets").iterdir())) == 1
 

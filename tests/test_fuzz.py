@@ -269,9 +269,9 @@ FILE = st.sampled_from([
     "._1.png", "train/metadata.csv", "metadata.jsonl", "prompt.json", "a/b/6.webp", "a/b/6.txt", "__MACOSX/1.png",
     "../7.png", "readme.txt",
 ])  # fmt: skip
-LINE = json_of("image", "text", "file_name", "source", "target", "prompt", "weight", "1.png").map(json.dumps)
+LINE = json_of("image", "text", "file_name", "source", "target", "prompt", "repeats", "1.png").map(json.dumps)
 CELLS = st.lists(
-    st.sampled_from(["file_name", "text", "weight", "1.png", "5", "..", "/etc/passwd"]) | st.text(max_size=5)
+    st.sampled_from(["file_name", "text", "repeats", "1.png", "5", "..", "/etc/passwd"]) | st.text(max_size=5)
 )
 TABLE = st.lists(CELLS, max_size=4)
 

@@ -369,7 +369,7 @@ def test_repeats_encodings_zips_and_odd_names_come_through(tmp_path, monkeypatch
     Path(os.fsdecode(odd)).write_bytes(b"no picture")
     settings = {"data": str(raw), "encoding": "gbk", "min_size": 32, "min_sharpness": 0}
     result = clean(CleanConfig(out=str(tmp_path / "clean"), **settings))
-    found = [(e.text, e.weight) for e in read_examples(tmp_path / "clean")]
+    found = [(e.text, e.repeats) for e in read_examples(tmp_path / "clean")]
     assert found == [("二次元，少女", 10), ("二次元，少女", 10), ("二次元，少女", 1)]
     assert len(result.rejected) == 1 and "udcff.png" in (tmp_path / "clean" / "rejected.csv").read_text("utf-8-sig")
     Path(os.fsdecode(odd)).unlink()

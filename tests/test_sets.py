@@ -88,3 +88,22 @@ def test_nothing_left_to_learn_from_or_to_read_is_one_line(pictures, tmp_path):
     (pictures / "metadata.jsonl").write_text(json.dumps({"text": "", "image": "train/0.png"}), encoding="utf-8")
     with pytest.raises(DataError, match="no caption"):
         read_sets(DataConfig(data=str(pictures)))
+
+
+def test_a_picture_repeated_three_times_is_drawn_three_times_as_often(pipe, pictures, tmp_path, monkeypatch):
+    """kohya's 3_toy: in each round its picture comes three times, its loss counts as any other's."""
+    import torch
+
+    from kolors_lab.training.latent_cache import encode
+
+    monkeypatch.setenv("KOLORS_LAB_CACHE", str(tmp_path / "cache"))
+    for n, place in enumerate(("3_toy", "1_class")):
+        (tmp_path / "set" / place).mkdir(parents=True)
+        shutil.copy(pictures / "train" / "0.png", tmp_path / "set" / place / f"{n}.png")
+        (tmp_path / "set" / place / f"{n}.txt").write_text("白马", encoding="utf-8")
+    examples, _ = read_sets(DataConfig(data=str(tmp_path / "set")))
+    toy = next(n for n, example in enumerate(examples) if example.image.parent.name == "3_toy")
+    data = encode(pipe, examples, 128)
+    drawn = torch.cat(data.batches([2] * 20, torch.Generator().manual_seed(0))) % len(data)  # captions dropped or not
+    assert (drawn.reshape(-1, 4) == toy).sum(1).tolist() == [3] * 10
+    assert data.batch(torch.arange(2), "cpu")["weight"].tolist() == [1, 1]

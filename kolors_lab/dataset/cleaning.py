@@ -26,7 +26,7 @@ from kolors_lab.dataset.archive import set_folder
 from kolors_lab.dataset.folder import Example, open_example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
 from kolors_lab.dataset.quiet import data_juicer
-from kolors_lab.dataset.tables import WEIGHT
+from kolors_lab.dataset.tables import REPEATS
 from kolors_lab.models.presets import Preset, get_preset, local_path
 
 if TYPE_CHECKING:
@@ -243,12 +243,12 @@ def _write(made: Path, rows: list[Row], examples: list[Example], rejected: list,
 
     from kolors_lab.core.figures import funnel as draw
 
-    kept = {Path(row["image"][0]).name: (row["text"], examples[row["index"]].weight) for row in rows}
+    kept = {Path(row["image"][0]).name: (row["text"], examples[row["index"]].repeats) for row in rows}
     for file in (made / "train").iterdir():
         if file.name not in kept:
             file.unlink()
-    columns, table = ["file_name", "text", WEIGHT], [(name, *told) for name, told in kept.items()]
-    if all(weight == 1 for _, weight in kept.values()):
+    columns, table = ["file_name", "text", REPEATS], [(name, *told) for name, told in kept.items()]
+    if all(repeats == 1 for _, repeats in kept.values()):
         columns, table = columns[:2], [row[:2] for row in table]
     write_table(made / "train" / "metadata.csv", columns, table)
     write_table(made / "rejected.csv", ("file", "reason"), rejected)

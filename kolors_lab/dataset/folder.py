@@ -32,6 +32,7 @@ class Example:
     image: Path
     text: str
     weight: float = 1.0  # how much it counts in the loss
+    repeats: int = 1  # how often it is drawn in a round over the set
 
 
 # Reading a folder ----------------------------------------------------------------------------------------------------
@@ -42,10 +43,10 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     (prompt.json: `source`, `target`, `prompt`) or pictures with a .txt or .caption of the same stem; or a zip of it.
 
     A table is looked for in the folder and in its `train/`, captions of their own in all folders within; one called
-    `10_name` counts ten times, as in kohya's scripts. Hidden files are passed over. Paths are relative to the metadata
-    and stay in the folder. Pictures are not opened. `encoding` is that of texts that are not UTF-8. Warns of what is
-    not used: other columns, pictures in no line, a .txt that says something else than the table. Raises DataError,
-    naming the line, for what cannot be read; for a folder without examples.
+    `10_name` is drawn ten times a round, as in kohya's scripts. Hidden files are passed over. Paths are relative to the
+    metadata and stay in the folder. Pictures are not opened. `encoding` is that of texts that are not UTF-8. Warns of
+    what is not used: other columns, pictures in no line, a .txt that says something else than the table. Raises
+    DataError, naming the line, for what cannot be read; for a folder without examples.
     """
     given, folder = folder, set_folder(folder)
     if not folder.is_dir():
@@ -79,7 +80,7 @@ def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
             raise DataError(
                 f"{metadata} line {row.line}: {row.image!r} lies outside {folder}; copy the picture into it"
             )
-        examples.append(Example(image, caption_of(row.text), row.weight))
+        examples.append(Example(image, caption_of(row.text), repeats=row.repeats))
     if not examples:
         raise DataError(f"{metadata} lists no pictures")
     _tell_unused(rows, examples, metadata)
@@ -164,7 +165,7 @@ def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) 
     for file in files:
         if file.suffix.lower() in CAPTIONS and captions.setdefault(file.stem, file) != file:
             raise DataError(f"{captions[file.stem]} and {file.name} are captions of one picture; remove one")
-    weight, told = repeats_of(place, top), set()
+    repeats, told = repeats_of(place, top), set()
     pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
     seen = {file.stem for file in pictures} | {file.name for file in pictures}
     # What has a caption is meant to be a picture, whatever its suffix: what it is goes by its content.
@@ -176,22 +177,22 @@ def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) 
             if file:
                 _check_inside(file, top.resolve(), top)
         text = caption_of(read_text(caption, otherwise=encoding, way=WAY)) if caption else ""
-        yield Example(picture, text, weight)
-    yield from (Example(caption, "", weight) for caption in captions.values() if caption not in told)
+        yield Example(picture, text, repeats=repeats)
+    yield from (Example(caption, "", repeats=repeats) for caption in captions.values() if caption not in told)
 
 
-def repeats_of(place: Path, top: Path) -> float:
-    """How often the pictures of a folder count: ten times within `10_name`. DataError for 0 and for what is a year."""
+def repeats_of(place: Path, top: Path) -> int:
+    """How often a folder's pictures come in a round: ten times within `10_name`. DataError for 0 and for a year."""
     for folder in (place, *place.parents):
         if folder == top:
             break
         if found := REPEATS.match(folder.name):
             if not 0 < (repeats := int(found[1][:9])) < 1000:
                 raise DataError(
-                    f"{folder}: its pictures would count {repeats} times; rename it, 10_name means ten times"
+                    f"{folder}: its pictures would be drawn {repeats} times; rename it, 10_name means ten times"
                 )
-            return float(repeats)
-    return 1.0
+            return repeats
+    return 1
 
 
 # Checking -------------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def read_sets(config: DataConfig) -> tuple[list[Example], list[Example]]:
 
 
 def _read(folder: str, weight: float, config: DataConfig) -> list[Example]:
-    return [Example(e.image, rewrite(e.text, config), weight * e.weight) for e in read_examples(folder)]
+    return [replace(e, text=rewrite(e.text, config), weight=weight) for e in read_examples(folder)]
 
 
 def split(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:

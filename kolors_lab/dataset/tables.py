@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,16 +14,16 @@ from kolors_lab.core.files import parse_json, read_text
 
 WAY = "`kolors-lab juice --encoding {}` reads it, or save it again as UTF-8"
 PAIRS = ("prompt.json", "prompt.jsonl")  # lists of pairs, source and target
-WEIGHT = "weight"  # juice's column: how much a picture counts, where one counts more than others
+REPEATS = "repeats"  # juice's column: how often a picture is drawn in a round, where one comes more often than others
 
 
 class Row(NamedTuple):
-    """One line: its number, the picture's path as it is written, the caption, the weight, and what is not used."""
+    """One line: its number, the picture's path as it is written, the caption, the repeats, and what is not used."""
 
     line: int
     image: str
     text: str
-    weight: float = 1.0
+    repeats: int = 1
     others: tuple[str, ...] = ()
 
 
@@ -34,13 +34,13 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Iterator[Row]:
         try:
             image = row["file_name"] if "file_name" in row and "image" not in row else row["image"]
             image = image[0] if isinstance(image, list) and len(image) == 1 else image
-            others = tuple(key for key in row if key not in ("image", "file_name", "text", WEIGHT) and row[key])
+            others = tuple(key for key in row if key not in ("image", "file_name", "text", REPEATS) and row[key])
             if "text" not in row and others:
                 raise ValueError(f"the caption must be called text; there is {', '.join(others)[:80]}")
             text = row.get("text") or ""
             if not (isinstance(image, str) and image and isinstance(text, str)):
                 raise ValueError("image must be one path and text a string")
-            yield Row(number, image, text, _weight(row.get(WEIGHT)), others)
+            yield Row(number, image, text, _repeats(row.get(REPEATS)), others)
         except (ValueError, KeyError) as error:
             raise _unlike(file, number, like, error) from error
 
@@ -82,36 +82,32 @@ def _unlike(file: Path, line: int, like: str, error: Exception) -> DataError:
 
 
 def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
-    """Rows of the columns file_name,text and, where juice wrote it, weight."""
+    """Rows of the columns file_name,text and, where juice wrote it, repeats."""
     rows = csv.DictReader(io.StringIO(read_text(file, otherwise=encoding, way=WAY), newline=""))
     try:
         names = rows.fieldnames or ()
         if not {"file_name", "text"} <= set(names):
             raise DataError(f"{file} line 1: needs the columns file_name,text; has {','.join(names)[:200]}")
-        others = tuple(name for name in names if name not in ("file_name", "text", WEIGHT))
+        others = tuple(name for name in names if name not in ("file_name", "text", REPEATS))
         for row in rows:
             if not row["file_name"] or None in row:
                 raise DataError(f"{file} line {rows.line_num}: needs a file_name and a text; quote texts with commas")
             try:
-                weight = _weight(row.get(WEIGHT))
+                repeats = _repeats(row.get(REPEATS))
             except ValueError as error:
                 raise DataError(f"{file} line {rows.line_num}: {error}") from error
-            yield Row(rows.line_num, row["file_name"], row["text"] or "", weight, others)
+            yield Row(rows.line_num, row["file_name"], row["text"] or "", repeats, others)
     except csv.Error as error:
         raise DataError(f"{file} line {rows.line_num}: not CSV ({error})") from error
 
 
-def _weight(value: Any) -> float:
-    """ValueError for what is no number of at least 0."""
+def _repeats(value: Any) -> int:
+    """ValueError for what is no whole number from 1 to 999, as a folder's name may say it."""
     if value is None or value == "":
-        return 1.0
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not 0 <= number <= 10_000:
-        raise ValueError(f"weight {str(value)[:40]!r} is no number from 0 to 10000")
-    return number
+        return 1
+    if isinstance(value, bool) or not re.fullmatch("[1-9][0-9]{0,2}", str(value)):
+        raise ValueError(f"repeats {str(value)[:40]!r} is no whole number from 1 to 999")
+    return int(value)
 
 
 READERS = {"metadata.jsonl": read_jsonl, "metadata.csv": read_csv} | dict.fromkeys(PAIRS, read_targets)

@@ -46,6 +46,7 @@ class Encoded:
     captions: list[Path]  # per entry
     shapes: list[tuple[int, int]]  # per picture: height and width of its latents
     weights: list[float]  # per picture
+    repeats: Sequence[int] = ()  # per picture: how often it comes in a round; once where this is empty
     variants: int = 1
     dropout: float = 0.0
     empty: Path | None = None  # the empty caption, where there is dropout
@@ -74,8 +75,8 @@ class Encoded:
         return {"latents": picture["latent_mean"], "time_ids": picture["time_ids"], **caption, "weight": weight}
 
     def batches(self, sizes: Sequence[int], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-        """The entries of each step, `sizes[i]` of them, all of one shape; of that shape every picture comes once before
-        any comes again.
+        """The entries of each step, `sizes[i]` of them, all of one shape; of that shape every picture comes as often as
+        it repeats, once by itself, before the next round.
 
         All are drawn at once, before any noise, so that a run that goes on after a stop draws the same ones again.
         """
@@ -83,9 +84,10 @@ class Encoded:
 
         shapes: dict[tuple[int, int], list[int]] = {}
         for number, shape in enumerate(self.shapes):
-            shapes.setdefault(shape, []).append(number)
+            times = self.repeats[number] if self.repeats else 1
+            shapes.setdefault(shape, []).extend([number] * times)
         turns = torch.zeros(len(sizes), dtype=torch.int64)
-        if len(shapes) > 1:  # a shape's turn comes as often as it has pictures
+        if len(shapes) > 1:  # a shape's turn comes as often as its pictures do
             share = torch.tensor([float(len(members)) for members in shapes.values()])
             turns = torch.multinomial(share, len(sizes), replacement=True, generator=generator)
         steps: dict[int, torch.Tensor] = {}
@@ -178,6 +180,7 @@ def encode_sets(
             captions=[captions[text] for text in one[: len(files)]],
             shapes=[_shape(file) for file in files[:: config.variants]],
             weights=[example.weight for example in examples],
+            repeats=[example.repeats for example in examples],
             variants=config.variants,
             dropout=config.caption_dropout,
             empty=captions.get("") if config.caption_dropout else None,
