@@ -3,11 +3,12 @@
     python benchmarks/control.py control --steps 6000 --seeds 0 1 2     # a ControlNet from edges; sudden convergence
     python benchmarks/control.py repair --pictures 96
     python benchmarks/control.py heroine --stories 24
+    python benchmarks/control.py tags --pictures 96
     python benchmarks/control.py control --steps 4 --pictures 4 --scenes 8 --every 2    # does it run at all?
 
 Bars: edge F1 against the control of 0.6 and twice that without it; who, place, colours still right in 90 %. Of panels
 with a broken face 70 % whole after repair, of whole ones 3 % harmed at most. The heroine's likeness rises with the
-interval above 0 over 24 stories, at 2 % less prompt fit at most.
+interval above 0 over 24 stories, at 2 % less prompt fit at most. Tags are right on 85 % of held-out pictures.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ sys.path.append(str(ROOT / "data/make"))
 
 from world.captions import caption  # noqa: E402
 from world.draw import render  # noqa: E402
-from world.scenes import asked, training_scenes  # noqa: E402
+from world.scenes import (  # noqa: E402
+    COLOR,
+    FRAMING,
+    HAIR_COLOR,
+    HAIR_LENGTH,
+    PLACE,
+    STYLE,
+    UNSEEN_STYLE,
+    WHO,
+    asked,
+    training_scenes,
+)
 
 from kolors_lab.comic.look import Look, LookConfig  # noqa: E402
 from kolors_lab.comic.panels import tell_story  # noqa: E402
@@ -34,6 +46,7 @@ from kolors_lab.comic.script import read_story  # noqa: E402
 from kolors_lab.core.files import data_dir  # noqa: E402
 from kolors_lab.core.images import open_image  # noqa: E402
 from kolors_lab.core.stats import interval  # noqa: E402
+from kolors_lab.dataset.captions import parts  # noqa: E402
 from kolors_lab.models.loading import load_pipeline  # noqa: E402
 from kolors_lab.models.presets import get_preset  # noqa: E402
 from kolors_lab.sampling.control import Control, canny, edge_f1, load_control_net  # noqa: E402
@@ -43,6 +56,7 @@ from kolors_lab.sampling.repair import mend  # noqa: E402
 from kolors_lab.scoring.clip import classify, load_eyes  # noqa: E402
 from kolors_lab.scoring.faces import find_faces, intact_of, probe_folder  # noqa: E402
 from kolors_lab.scoring.likeness import gain, heroine_boxes, series  # noqa: E402
+from kolors_lab.scoring.tagging import TaggingConfig, tagger, word_groups  # noqa: E402
 from kolors_lab.training.config import TrainConfig  # noqa: E402
 from kolors_lab.training.loop import train  # noqa: E402
 
@@ -194,9 +208,27 @@ def heroine(args: argparse.Namespace) -> None:
         print(f"consistency {strength:g}: prompt fit {np.mean(lost):+.1%} ({low:+.1%} … {high:+.1%})")
 
 
+# Tags ----------------------------------------------------------------------------------------------------------------
+
+
+def tags(args: argparse.Namespace) -> None:
+    """For each group of the built-in word list the share of held-out pictures of which it says what they show."""
+    config = TaggingConfig(tag=True, preset="tiny", sure=0.0)
+    scenes, groups = training_scenes(97, args.pictures), word_groups(config)
+    propose = tagger(config, groups)
+    told = [parts(propose(render(scene))[0]) for scene in scenes]
+    order = (WHO, HAIR_COLOR, HAIR_LENGTH, COLOR, PLACE, FRAMING, (*STYLE, UNSEEN_STYLE))  # as WORLD's groups
+    names, rows = ("who", "hair_color", "hair_length", "color", "place", "framing", "style"), []
+    for name, values, group in zip(names, order, groups, strict=True):
+        shown = [(scene, found) for scene, found in zip(scenes, told, strict=True) if asked(scene, name)]
+        right = [group[values.index(getattr(scene, name))] in found for scene, found in shown]
+        rows.append({"group": name, "pictures": len(shown), "right": float(np.mean(right))})
+    write(args.out, "tags", rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("control", "repair", "heroine"))
+    parser.add_argument("what", choices=("control", "repair", "heroine", "tags"))
     parser.add_argument("--out", type=Path, default=Path("runs/control-bars"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=4000, help="of a ControlNet's training")
@@ -210,7 +242,7 @@ def main() -> None:
     parser.add_argument("--denoise", type=float, default=0.5)
     parser.add_argument("--drawing", type=int, help="sampling steps; the preset's if not given")
     args = parser.parse_args()
-    {"control": control, "repair": repair, "heroine": heroine}[args.what](args)
+    {"control": control, "repair": repair, "heroine": heroine, "tags": tags}[args.what](args)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def test_edge_f1_tells_the_same_place_from_another():
     control = control_picture(square(), "canny", 64, 64)
     assert edge_f1(square(), control) == 1
     assert edge_f1(square(4), control) < 0.5
+    assert edge_f1(square(17), control) < 0.5 and edge_f1(square(17), control, reach=1) == 1
     assert np.isnan(edge_f1(Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8))))
 
 

@@ -7,20 +7,32 @@ from kolors_lab.challenge.effect import Effect, count_style
 
 FILES = [f"{n}.png" for n in range(1, 9)]
 
+SERIES = {"heroine": 0.9, "seen": 8, "style": 0.6, "copies": 0.25}
 
-def side(mean: float, fits: list | None = None, styled: int | None = None, coherence: float | None = None) -> dict:
-    return {"mean": mean, "files": FILES, "fits": fits, "styled": styled, "coherence": coherence}
+
+def side(mean: float, fits: list | None = None, styled: int | None = None, series: dict | None = None) -> dict:
+    return {"mean": mean, "files": FILES, "fits": fits, "styled": styled, "series": series}
 
 
 def test_the_style_is_counted_and_figures_stand_side_by_side():
-    effect = Effect(side(5.5, [0.3] * 8, 0, 0.4), side(6.25, [0.31] * 8, 8, 0.7), "二次元", practice=True)
+    effect = Effect(side(5.5, [0.3] * 8, 0, SERIES), side(6.25, [0.31] * 8, 8, SERIES | {"style": 0.7}), "二次元", True)
     assert effect.rows() == [
         ("panels in the style of 二次元", "0 of 8", "8 of 8"),
         ("练习分 practice score", "5.50 (below 6)", "6.25 (above 6)"),
         ("prompt fit", "0.300", "0.310"),
-        ("coherence of the panels", "0.400", "0.700"),
+        ("heroine's likeness", "0.900", "0.900"),
+        ("style likeness", "0.600", "0.700"),
+        ("nearly equal pairs of panels", "25%", "25%"),
     ]
     assert effect.advice() == []
+
+
+def test_panels_that_are_copies_raise_the_alarm():
+    effect = Effect(
+        side(6, series=SERIES), side(6, series=SERIES | {"copies": 0.75, "heroine": float("nan")}), "", True
+    )
+    assert "no story" in effect.advice()[0]
+    assert "heroine's likeness" not in [name for name, *_rest in effect.rows()]  # of one side it is not known
 
 
 def test_what_cannot_be_measured_is_left_out_and_no_dash_stands_for_a_word():

@@ -7,6 +7,8 @@ import pytest
 from kolors_lab.challenge.board import LeaderboardConfig, find_runs, leaderboard, table
 from kolors_lab.core.errors import DataError
 
+SERIES = {"heroine": 0.9, "seen": 8, "style": 0.8, "copies": 0.25}
+
 
 def make_run(folder, scores, practice=True, **score):
     (folder / "train").mkdir(parents=True)
@@ -14,7 +16,7 @@ def make_run(folder, scores, practice=True, **score):
     (folder / "steps.json").write_text(json.dumps(steps))
     rows = [json.dumps({"step": n, "loss": 1 / n, "seconds": n}) for n in range(1, 21)]
     (folder / "train" / "metrics.jsonl").write_text("\n".join(rows))
-    found = {"scores": scores, "practice": practice, "coherence": 0.8, "fits": [0.3, None, 0.5], **score}
+    found = {"scores": scores, "practice": practice, "fits": [0.3, None, 0.5], "series": SERIES, **score}
     (folder / "scores.json").write_text(json.dumps({"lora": found}))
     (folder / "report.html").write_text("<p>")
     return folder
@@ -35,7 +37,8 @@ def test_runs_come_best_first_and_practice_apart(runs):
     found = {entry.run: entry for entry in find_runs(runs)}
     assert list(found) == ["c", "deep/b", "a", "alone"]
     b, alone = found["deep/b"], found["alone"]
-    assert (b.pictures, b.steps, b.seconds, b.coherence) == (40, 20, 12.5, 0.8)
+    assert (b.pictures, b.steps, b.seconds) == (40, 20, 12.5)
+    assert (b.heroine, b.style, b.copies) == (0.9, 0.8, 0.25)
     assert b.score == pytest.approx(6.6) and b.fit == pytest.approx(0.4)
     assert (alone.steps, alone.loss, alone.score, alone.report) == (5, 0.2, None, None)
 
@@ -54,17 +57,25 @@ def test_page_and_table_hold_every_run_and_link_its_report(runs):
 
 @pytest.mark.parametrize("odd", [5, "x", [], {}, None, True, [5], [None], {"result": 5}, {"result": {"kept": "many"}}])
 @pytest.mark.parametrize(
-    "place", ["steps.json", "juice", "scores.json", "lora", "scores", "practice", "fits", "coherence"]
+    "place", ["steps.json", "juice", "scores.json", "lora", "scores", "practice", "fits", "series", "heroine"]
 )
 def test_a_run_that_says_something_else_has_gaps(runs, place, odd):
     if place in ("steps.json", "juice"):
         content = {"juice": odd} if place == "juice" else odd
         (runs / "a" / "steps.json").write_text(json.dumps(content), encoding="utf-8")
     else:
-        score = {"scores": [5.0, 6.0], "practice": False, "fits": None, "coherence": None}
+        score = {"scores": [5.0, 6.0], "practice": False, "fits": None}
+        odd, place = ({**SERIES, "heroine": odd}, "series") if place == "heroine" else (odd, place)
         content = odd if place == "scores.json" else {"lora": odd if place == "lora" else score | {place: odd}}
         (runs / "a" / "scores.json").write_text(json.dumps(content), encoding="utf-8")
     assert len(leaderboard(LeaderboardConfig(str(runs)))) == 6
+
+
+def test_eight_times_one_picture_is_marked(runs):
+    make_run(runs / "copies", [6.5, 6.5], series={"heroine": float("nan"), "seen": 0, "style": 1.0, "copies": 1.0})
+    lines = {line.split()[0]: line for line in leaderboard(LeaderboardConfig(str(runs)))}
+    assert "100% !" in lines["copies"] and " — " in lines["copies"]
+    assert "25%" in lines["a"] and "!" not in lines["a"]
 
 
 def test_a_damaged_run_has_gaps_and_an_empty_folder_is_said(runs, tmp_path):

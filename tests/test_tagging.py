@@ -12,7 +12,7 @@ from kolors_lab.dataset.folder import read_examples
 from kolors_lab.models.presets import get_preset
 from kolors_lab.scoring.clip import load_eyes
 from kolors_lab.scoring.likeness import Series, copies, crop_of, gain, series, style_likeness
-from kolors_lab.scoring.tagging import Tagged, TaggingConfig, choose_tags, read_words, tag_folder, writer
+from kolors_lab.scoring.tagging import Tagged, TaggingConfig, choose_tags, tag_folder, word_groups, writer
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,22 @@ def test_a_table_is_pruned_and_counted(tmp_path):
     assert tagged.pruned(["长发"]).write(tmp_path / "metadata.csv").file.exists()
 
 
+def test_captions_are_reviewed_in_a_form(folder):
+    """Tags are left out and the trigger word put in front as one sees; metadata.csv is written once, never over one."""
+    from kolors_lab.notebook.tag_review import review_tags
+
+    tagged = Tagged([("0.png", "长发，微笑"), ("1.png", "长发，<夜晚>")]).write(folder / "captions.csv")
+    form = review_tags(tagged)
+    form.dropped.value, form.trigger.value = ("长发",), "色块"
+    assert "<td>色块，微笑</td>" in form.table.value and "<td>色块，&lt;夜晚&gt;</td>" in form.table.value
+    form.write.click()
+    assert [e.text for e in read_examples(folder)] == ["色块，微笑", "色块，<夜晚>"]
+    form.trigger.value = "另一个"
+    form.write.click()
+    assert "is there already" in form.said.value
+    assert [e.text for e in read_examples(folder)] == ["色块，微笑", "色块，<夜晚>"]
+
+
 def test_captions_that_are_there_are_never_replaced(folder):
     (folder / "0.txt").write_text("我的", encoding="utf-8")
     with pytest.raises(DataError, match=r"0\.txt: the pictures have captions already"):
@@ -85,7 +101,7 @@ def test_captions_that_are_there_are_never_replaced(folder):
 def test_word_lists_that_cannot_be_are_named_by_their_line(tmp_path, content, said):
     (tmp_path / "words.txt").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=said):
-        read_words(tmp_path / "words.txt")
+        word_groups(TaggingConfig(tag=True, words=str(tmp_path / "words.txt")))
 
 
 @pytest.mark.parametrize(
@@ -96,8 +112,10 @@ def test_settings_that_go_nowhere_are_refused(settings):
         TaggingConfig(**settings)
 
 
-def test_the_general_list_is_a_word_list():
-    assert all(len(group) > 1 for group in read_words(None))
+def test_each_preset_has_a_list_in_words_that_it_knows(pipe_folder):
+    tiny, other = (word_groups(TaggingConfig(tag=True, preset=preset)) for preset in ("tiny", "kolors"))
+    assert all(len(group) > 1 for group in (*tiny, *other))
+    assert ["全身", "上半身"] in tiny and "一只猫" not in tiny[0] and "一只猫" in other[0]
 
 
 def test_the_command_names_the_table(folder, capsys):
@@ -154,6 +172,19 @@ def test_eight_nearly_equal_pictures_raise_the_alarm(eyes):
     assert copies(same) == 1 and series(same, eyes, boxes).alarm
     assert copies(pictures(8)) < 0.1 and not series(pictures(8), eyes, boxes).alarm
     assert "no story" in series(same, eyes, boxes).lines()[-1]
+
+
+def test_a_folders_scores_split_its_coherence(tmp_path):
+    from kolors_lab.models.presets import get_preset
+    from kolors_lab.pictures.files import save_picture
+    from kolors_lab.scoring.aesthetics import ScoreResult, judge
+
+    preset, names = get_preset("tiny"), [f"{n}.png" for n in range(3)]
+    for name in names:
+        save_picture(pictures(1)[0], tmp_path / name, {"prompt": "白马"})
+    found = judge(preset, tmp_path, ScoreResult(names, [6.0] * 3, [], True))
+    assert found.series.copies == 1 and found.series.style == pytest.approx(1, abs=1e-4)
+    assert "no story" in found.lines()[-1] and "style likeness 1.000" in found.lines()[-3]
 
 
 def test_the_heroine_is_compared_on_crops(eyes):

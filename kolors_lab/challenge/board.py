@@ -1,4 +1,4 @@
-"""Every run of a folder side by side: data kept, steps, seconds, score, coherence, fit, and a link to its report.
+"""Every run of a folder side by side: pictures, steps, seconds, score, likeness, copies, fit, and its report.
 
     kolors-lab leaderboard runs
 
@@ -21,6 +21,7 @@ from kolors_lab.core.figures import GATE_RED, INK, SOFT, lettered
 from kolors_lab.core.files import NUMBER, fits, parse_json
 from kolors_lab.core.language import _
 from kolors_lab.core.templates import write_page
+from kolors_lab.scoring.likeness import ALARM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-COLUMNS = ("run", "pictures", "steps", "loss", "seconds", "score", "coherence", "fit", "report")
+COLUMNS = ("run", "pictures", "steps", "loss", "seconds", "score", "heroine", "style", "copies", "fit", "report")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Entry:
     seconds: float | None = None
     scores: tuple[float, ...] = ()
     practice: bool = True
-    coherence: float | None = None
+    heroine: float | None = None
+    style: float | None = None
+    copies: float | None = None
     fit: float | None = None
 
     @property
@@ -68,10 +71,12 @@ class Entry:
     def cells(self) -> list[str]:
         """The figures as text, in the order of COLUMNS but for the report; — for what there is not."""
         forms = {"pictures": "d", "steps": "d", "loss": ".4f", "seconds": ".0f", "score": ".2f"}
-        forms |= {"coherence": ".3f", "fit": ".3f"}
+        forms |= {"heroine": ".3f", "style": ".3f", "copies": ".0%", "fit": ".3f"}
         values = {name: getattr(self, name) for name in forms}
         known = {name: value is not None and not math.isnan(value) for name, value in values.items()}
         texts = {name: format(values[name], form) if known[name] else "—" for name, form in forms.items()}
+        if known["copies"] and self.copies > ALARM:
+            texts["copies"] += " !"
         texts["score"] = f"练习 {texts['score']}" if self.practice and self.scores else texts["score"]
         return [self.run, *texts.values()]
 
@@ -90,8 +95,8 @@ def find_runs(folder: str | Path) -> list[Entry]:
     return sorted(entries, key=lambda e: (not e.scores, e.practice, -(e.score or 0), e.run))
 
 
-MAYBE = (*NUMBER, type(None))
-SCORE = {"scores": [NUMBER], "practice": bool, "coherence": MAYBE, "fits": (list, type(None))}
+SCORE = {"scores": [NUMBER], "practice": bool, "fits": (list, type(None))}
+SERIES = {"heroine": NUMBER, "style": NUMBER, "copies": NUMBER}
 
 
 def _entry(place: Path, root: Path) -> Entry:
@@ -107,7 +112,9 @@ def _entry(place: Path, root: Path) -> Entry:
     score = _json(place / "scores.json").get("lora", {})
     if fits(score, SCORE) and score["scores"]:
         close = [fit for fit in score.get("fits") or () if fit is not None]
-        found |= {"scores": tuple(score["scores"]), "practice": score["practice"], "coherence": score.get("coherence")}
+        found |= {"scores": tuple(score["scores"]), "practice": score["practice"]}
+        if fits(score.get("series"), SERIES):
+            found |= {name: score["series"][name] for name in SERIES}
         found |= {"fit": sum(close) / len(close) if close else None}
     return Entry(**found)
 
@@ -169,7 +176,7 @@ def leaderboard(config: LeaderboardConfig) -> list[str]:
 
 @lettered()
 def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
-    """Runs from top to bottom: score with its interval and the gate, coherence, prompt fit, each on its own axis."""
+    """Runs from top to bottom: score with its interval and the gate, likenesses, prompt fit, each on its own axis."""
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -179,13 +186,14 @@ def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
     names = [entry.run + (f"\n{practice}" if entry.practice else "") for entry in entries]
     rows = np.arange(len(entries))
     figure = Figure(figsize=(8.4, 1.2 + 0.45 * len(entries)), layout="constrained")
-    score, *others = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
+    score, *others = figure.subplots(1, 4, sharey=True, width_ratios=(2, 1, 1, 1))
     bounds = np.array([interval(entry.scores) for entry in entries])
     score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
     score.plot([entry.score for entry in entries], rows, "o", color=INK)
     score.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5)
     score.set_xlabel(_("score, its 95 % interval, gate at {gate:g}").format(gate=gate))
-    for axes, name, label in zip(others, ("coherence", "fit"), (_("coherence"), _("prompt fit")), strict=True):
+    labels = {"heroine": _("heroine's likeness"), "style": _("style likeness"), "fit": _("prompt fit")}
+    for axes, (name, label) in zip(others, labels.items(), strict=True):
         values = [getattr(entry, name) for entry in entries]
         axes.plot([np.nan if value is None else value for value in values], rows, "o", color=INK)
         axes.set_xlabel(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.scoring.aesthetics import GATE
 from kolors_lab.scoring.clip import classify
+from kolors_lab.scoring.likeness import ALARM, alarm_text
 
 if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
@@ -39,11 +41,17 @@ class Effect:
             *self._row(_("panels in the style of {word}").format(word=word), "styled", self._counted),
             *self._row(kind, "mean", self._judged),
             *self._row(_("prompt fit"), "fit", "{:.3f}".format),
-            *self._row(_("coherence of the panels"), "coherence", "{:.3f}".format),
+            *self._row(_("heroine's likeness"), "heroine", "{:.3f}".format),
+            *self._row(_("style likeness"), "style", "{:.3f}".format),
+            *self._row(_("nearly equal pairs of panels"), "copies", "{:.0%}".format),
         ]
 
     def advice(self) -> list[str]:
-        """What to try where the panels tell less of their prompts than without the LoRA, beyond chance."""
+        """What to try where the panels are copies, or tell less of their prompts than without it, beyond chance."""
+        copied = [alarm_text()] if (self._figure(self.lora, "copies") or 0) > ALARM else []
+        return copied + self._fallen()
+
+    def _fallen(self) -> list[str]:
         pairs = zip(self.base.get("fits") or (), self.lora.get("fits") or (), strict=False)
         changes = [after - before for before, after in pairs if None not in (before, after)]
         low, high = interval(changes)
@@ -60,6 +68,9 @@ class Effect:
 
     @staticmethod
     def _figure(side: Mapping[str, Any], name: str) -> float | None:
+        if name in ("heroine", "style", "copies"):
+            found = (side.get("series") or {}).get(name)
+            return None if found is None or math.isnan(found) else found
         if name != "fit":
             return side.get(name)
         fits = [fit for fit in side.get("fits") or () if fit is not None]

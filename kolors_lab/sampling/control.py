@@ -110,10 +110,11 @@ def pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255).permute(2, 0, 1)
 
 
-def edge_f1(image: Image.Image, control: Image.Image, reach: int = 1) -> float:
+def edge_f1(image: Image.Image, control: Image.Image, reach: int = 0) -> float:
     """How well a picture's Canny edges are those of a control of its size, 0..1: F1, `reach` px beside count as on it.
 
-    Unlike pictures of the little world come to 0.4 by chance, 0.13 with `reach` 0. NaN where neither has an edge.
+    Exactly on it by default: unlike pictures of the little world then agree to 0.14 by chance, and with 1 px, which
+    forgives an edge that the VAE moved, already to 0.42. NaN where neither has an edge.
     """
     import numpy as np
     from scipy.ndimage import maximum_filter

@@ -26,6 +26,7 @@ from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.scoring.clip import coherence, load_eyes
+from kolors_lab.scoring.likeness import Series, heroine_boxes, series
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 GATE = 6.0  # the challenge: a mean below 6 is invalid
 BATCH = 32
+STORY = 64  # pictures; more are a set, of which no heroine is asked, and comparing all pairs would take long
 NARROWEST = 50  # long side / short side: made as wide as the model sees, a longer picture takes gigabytes
 
 
@@ -57,7 +59,8 @@ class ScoreResult:
     """Scores of a folder's pictures, in the order of their names; `left_out` pairs a file with the reason.
 
     `judge` adds what the judges weigh beside: `fits`, each picture's cosine with the prompt it carries (None where it
-    carries none), and `coherence`, the mean likeness of all pairs.
+    carries none), `coherence`, the mean likeness of all pairs, and `series`, which splits it, for a
+    folder of at most STORY.
     """
 
     files: list[str]
@@ -66,6 +69,7 @@ class ScoreResult:
     practice: bool
     fits: list[float | None] | None = None
     coherence: float | None = None
+    series: Series | None = None
 
     @property
     def mean(self) -> float:
@@ -108,7 +112,7 @@ class ScoreResult:
         return told.format(margin=abs(margin), gate=GATE)
 
     def lines(self) -> list[str]:
-        """The table as text: a line per picture, what was left out, verdict, coherence and fit."""
+        """The table as text: a line per picture, what was left out, verdict, coherence and fit, and the series."""
         fits = self.fits or [None] * len(self.files)
         mark = _("  fit {fit:.3f}")
         marks = [mark.format(fit=fit) if fit is not None else "" for fit in fits]
@@ -120,7 +124,8 @@ class ScoreResult:
         beside = {_("coherence"): self.coherence, _("prompt fit"): self.fit}
         told = [f"{name} {value:.3f}" for name, value in beside.items() if value is not None and not math.isnan(value)]
         judges = _("what the judges weigh beside: {figures}").format(figures=", ".join(told))
-        return [*lines, self.verdict(), *([judges] if told else [])]
+        split = self.series.lines() if self.series else []
+        return [*lines, self.verdict(), *([judges] if told else []), *split]
 
 
 @dataclass(frozen=True)
@@ -262,7 +267,7 @@ def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = N
 
 
 def judge(preset: Preset, folder: str | Path, result: ScoreResult) -> ScoreResult:
-    """The result with `fits` and `coherence` of its pictures; as it was where the preset's CLIP is not here."""
+    """The result with its pictures' `fits`, `coherence` and `series`; as it was where the preset's CLIP is not here."""
     import torch
 
     try:
@@ -275,7 +280,11 @@ def judge(preset: Preset, folder: str | Path, result: ScoreResult) -> ScoreResul
         prompts = [carried(file).get("prompt") for file in files]
         cosines = (seen[-1] * eyes.read([prompt or "" for prompt in prompts])).sum(-1).tolist()
         fits += [cosine if prompt else None for cosine, prompt in zip(cosines, prompts, strict=True)]
-    return replace(result, fits=fits, coherence=coherence(torch.cat(seen)))
+    found = replace(result, fits=fits, coherence=coherence(torch.cat(seen)))
+    if not 1 < len(result.files) <= STORY:
+        return found
+    panels = [open_image(Path(folder) / name) for name in result.files]
+    return replace(found, series=series(panels, eyes, heroine_boxes(panels, preset)))
 
 
 def carried(file: Path) -> dict:

@@ -5,11 +5,13 @@ High likeness alone can mean that all panels are the same; ViStoryBench (2025) m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.dataset.measures import distance, perceptual_hash
 from kolors_lab.sampling.finding import find
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from kolors_lab.scoring.clip import Eyes
 
 NEAR = 64  # of 256 bits: pictures whose perceptual hashes differ in fewer are nearly equal; unlike ones in about 128
+ALARM = 0.5  # of the pairs: more nearly equal ones are no story
 ROOM = 1.5  # side of a crop in multiples of the face's
 
 
@@ -39,16 +42,24 @@ class Series:
     @property
     def alarm(self) -> bool:
         """Whether most panels are nearly the same picture: no story, however coherent."""
-        return self.copies > 0.5
+        return self.copies > ALARM
 
     def lines(self) -> list[str]:
-        """The figures, Chinese first."""
+        """The figures, and the alarm where most panels are nearly one picture."""
+        heroine = _("heroine's likeness {likeness:.3f}, her face found in {seen}")
+        if math.isnan(self.heroine):
+            heroine = _("heroine's likeness not measured: pictures in which a face is found: {seen}")
         lines = [
-            f"主角相像 heroine {self.heroine:.3f} ({self.seen} 格 panels)",
-            f"画风相像 style {self.style:.3f}",
-            f"几乎一样的图 nearly equal pairs {self.copies:.0%}",
+            heroine.format(likeness=self.heroine, seen=self.seen),
+            _("style likeness {likeness:.3f}").format(likeness=self.style),
+            _("nearly equal pairs {share:.0%}").format(share=self.copies),
         ]
-        return [*lines, *(["各格几乎是同一张图 the panels are nearly one picture: no story"] if self.alarm else [])]
+        return [*lines, *([alarm_text()] if self.alarm else [])]
+
+
+def alarm_text() -> str:
+    """What is said where the panels are copies of one another, and what to do."""
+    return _("most panels are nearly one picture, which is no story: let the prompts differ, or lower the consistency")
 
 
 def series(images: Sequence[Image.Image], eyes: Eyes, boxes: Sequence[Box | None]) -> Series:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
 from kolors_lab.core.files import write_table
 from kolors_lab.core.images import SUFFIXES, open_image
-from kolors_lab.dataset.captions import CaptionsConfig, captions, join, parts, rewrite
+from kolors_lab.dataset.captions import CaptionConfig, CaptionsConfig, captions, join, parts, rewrite
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.scoring.clip import load_eyes
@@ -45,6 +45,15 @@ GENERAL = (  # groups of alternatives, of which the likeliest is taken; one that
     "白天、黄昏、夜晚、-看不出时间",
     "动漫、水墨画、油画、水彩画、素描、照片",
 )
+WORLD = (  # likewise, in the words of the picture world, the only ones that the tiny preset's Chinese-CLIP knows
+    "一个少女、一个王子、一匹白马、王子骑着白马、王子和少女、王子和少女共骑一匹白马",
+    "黑色头发、紫色头发、金色头发、红色头发、蓝色头发、-没有少女",
+    "短发、齐肩发、长发、-没有少女",
+    "绿色裙子、白色裙子、粉色裙子、黑色裙子、红色裙子、蓝色裙子、黄色裙子、-没有少女",
+    "书院、桃花林、山野、青山绿水、客厅、演唱会、夜空、练习室、试衣间、舞台",
+    "全身、上半身",
+    "插画、水墨画、油画、彩铅画、水彩画、剪纸、二次元",
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,8 @@ class TaggingConfig(CaptionsConfig):
         tag: propose captions for pictures, into captions.csv of the folder, with the caption settings applied
         preset: whose Chinese-CLIP looks: tiny, kolors, or a folder
         words: a word list (UTF-8), a group of alternatives on each line, between 、or commas; of each group the
-            likeliest word becomes a tag, one that begins with - becomes none; unset: a general list
+            likeliest word becomes a tag, one that begins with - becomes none; unset: a general list, of the tiny preset
+            the words of its picture world
         sure: a tag must be at least so probable among its group
         tagger: in place of a word list: folder or id of an image-to-text model that writes sentences
         each: captions for each picture, the likeliest first
@@ -98,6 +108,13 @@ class Tagged:
         rows = [(name, join([p for p in parts(text) if p not in dropped], text)) for name, text in self.rows]
         return replace(self, rows=rows)
 
+    def triggered(self, word: str) -> Tagged:
+        """The same with the trigger word in front of captions that lack it; as it is for an empty word."""
+        if not word:
+            return self
+        config = CaptionConfig(trigger_word=word, add_trigger=True)
+        return replace(self, rows=[(name, rewrite(text, config)) for name, text in self.rows])
+
     def write(self, file: str | Path) -> Tagged:
         """Write the table as CSV of `file_name,text`. DataError where captions lie already: they are yours."""
         file = Path(file)
@@ -129,7 +146,7 @@ def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None
     name = READ if config.accept else TABLE
     if (place / name).exists():
         raise DataError(f"{place / name} is there already and may hold your own captions; move it away first")
-    groups = None if config.tagger else read_words(config.words)
+    groups = None if config.tagger else word_groups(config)
     propose = writer(config.tagger, config.each) if config.tagger else tagger(config, groups)
     rows = []
     for done, file in enumerate(pictures, 1):
@@ -153,15 +170,19 @@ def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
     raise DataError(f"{folder}: no pictures in it nor in its train folder")
 
 
-def read_words(file: str | Path | None) -> list[list[str]]:
-    """The groups of a word list, the general one for None. DataError names a line that has nothing to choose from."""
-    if file is None:
-        lines, name = GENERAL, "the general list"
-    else:
-        try:
-            lines, name = Path(file).read_text(encoding="utf-8-sig").splitlines(), file
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"words {file}: cannot be read as UTF-8 text ({error})") from error
+def word_groups(config: TaggingConfig) -> list[list[str]]:
+    """The groups of the config's word list, or of the built-in one for its preset. Raises DataError."""
+    if config.words is None:
+        return split_words(WORLD if get_preset(config.preset).practice else GENERAL, "the built-in list")
+    try:
+        lines = Path(config.words).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"words {config.words}: cannot be read as UTF-8 text ({error})") from error
+    return split_words(lines, config.words)
+
+
+def split_words(lines: Sequence[str], name: str) -> list[list[str]]:
+    """The groups of a list's lines. DataError names a line that has nothing to choose from."""
     groups = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
