@@ -92,7 +92,7 @@ def serving(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE / 1000)
 
 
 def ready(page: Page) -> None:

@@ -10,8 +10,8 @@ from kolors_lab.comfy.settings import settings_of
 from kolors_lab.sampling.metadata import read_settings
 
 KEPT = ".jp-OutputArea-output img[src^='data:image/jpeg']"  # a picture of the notebook itself, no widget
-WIDTH = f'document.querySelector("{KEPT}").naturalWidth'
-LIVE = ".jp-OutputArea-output .widget-image"
+WIDTH = f'[...document.querySelectorAll("{KEPT}")].at(-1).naturalWidth'
+LIVE = ".jp-OutputArea-output .widget-image >> nth=0"  # the gallery lies below
 CODE = "[...document.querySelectorAll('.widget-textarea textarea')].at(-1).value"
 
 
@@ -33,7 +33,7 @@ def test_prompt_lab(pipe_folder, tmp_path):
         before = page.locator(LIVE).get_attribute("src")
 
         page.get_by_role("button", name="生成 Generate").click()
-        page.locator(KEPT).wait_for()
+        page.locator(KEPT).last.wait_for()
         assert page.locator(LIVE).get_attribute("src") != before
         settings = read_settings(tmp_path / "lab/001.png")
         assert (settings["prompt"], settings["steps"]) == ("王子，(白马:1.3)", 3)
@@ -54,7 +54,7 @@ def test_prompt_lab(pipe_folder, tmp_path):
         assert not (tmp_path / "lab/003.png").exists()
 
         save_and_reload(page)
-        page.locator(KEPT).wait_for()
+        page.locator(KEPT).last.wait_for()
         assert page.evaluate(WIDTH) == 2 * width
         page.screenshot(path=tmp_path / "reloaded.png")
 
@@ -111,7 +111,7 @@ def test_grid_lab(pipe_folder, tmp_path):
         before = page.locator(LIVE).get_attribute("src")
 
         page.get_by_role("button", name="画 Draw").click()
-        page.locator(KEPT).wait_for()
+        page.locator(KEPT).last.wait_for()
         assert page.locator(LIVE).get_attribute("src") != before
         assert page.evaluate(WIDTH) == Image.open(tmp_path / "grid.png").width
         assert len(list((tmp_path / "cells").iterdir())) == 2
@@ -121,4 +121,4 @@ def test_grid_lab(pipe_folder, tmp_path):
         across.blur()
         page.get_by_text("must be a whole number or a range").first.wait_for()
         save_and_reload(page)
-        page.locator(KEPT).wait_for()
+        page.locator(KEPT).last.wait_for()

@@ -138,7 +138,7 @@ def test_in_a_browser(pipe_folder, tmp_path):
     with opened(notebook) as page:
         run_all(page)
         page.get_by_role("button", name="Draw and page").click()
-        page.locator(kept).wait_for()  # the page in the cell's own output
+        page.locator(kept).last.wait_for()  # the page in the cell's own output
         dress = page.get_by_label("{衣服}")
         dress.fill("蓝色长裙")
         dress.blur()
@@ -153,7 +153,7 @@ def test_in_a_browser(pipe_folder, tmp_path):
         page.get_by_text(re.compile("cfg = 'much'")).first.wait_for()
         page.screenshot(path=tmp_path / "studio.png")
         save_and_reload(page)
-        page.locator(kept).wait_for()
+        page.locator(kept).last.wait_for()
         assert "Error displaying widget" not in page.content()
     panels = [read_settings(tmp_path / "out" / "panels" / f"{n}.png") for n in (1, 2)]
     assert [(one["prompt"].split("，")[1], one["seed"]) for one in panels] == [("蓝色长裙", 0), ("站在桃花小路", 2)]
