@@ -28,8 +28,12 @@ WORDS = {
     },
 }
 LINK = re.compile(r"\[([^\]]+)\]\((\w+)\.(?:md|ipynb)(#[\w-]*)?\)")  # to another page of the course
+STYLE = "@media (max-width: 600px) { table { table-layout: fixed; font-size: 85% } td { overflow-wrap: anywhere } }\n"
 SETTINGS = {  # of Sphinx
     "project": "kolors_lab",
+    "author": "kolors_lab",
+    "html_static_path": ["_static"],
+    "html_css_files": ["course.css"],
     "extensions": ["myst_nb"],
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
@@ -64,10 +68,15 @@ def build(lang: str) -> None:
             "show_toc_level": 2,
         },
     }
+    (source / "_static").mkdir()
+    (source / "_static" / "course.css").write_text(STYLE, encoding="utf-8")
     conf = [f"{name} = {value!r}" for name, value in settings.items()]
     (source / "conf.py").write_text("\n".join(conf) + "\n", encoding="utf-8")
     # A process each: Sphinx is not made for two languages in one. -W: a page that is not as it should be is an error.
-    subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(source), str(out)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", f"{out}.pickles", str(source), str(out)],
+        check=True,
+    )
     out.rename(BUILD / "site" / lang)  # what MyST-NB leaves beside `out` stays behind
 
 
