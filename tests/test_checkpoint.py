@@ -286,3 +286,19 @@ def test_tensorboard_gets_every_figure_where_it_is_installed(run, stopped_at, mo
     rows = [json.loads(line) for line in (tmp_path / "cut/metrics.jsonl").open()]
     figures = [(name, value, row["step"]) for row in rows for name, value in row.items()]
     assert [entry for entry in told if len(entry) == 3] == figures
+
+
+def test_a_disk_that_fills_up_before_the_last_save_costs_no_checkpoint(run, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+
+        def fill(step, *_):
+            if step == 6:
+                patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+
+        with pytest.raises(DataError, match="what is saved stays; free some space"):
+            run("cut", checkpoint_every=4, calls={"on_step": fill})
+    assert [state.name for state in states(tmp_path / "cut")] == ["step-000004.state"]
+    assert not list((tmp_path / "cut").glob("*.safetensors"))
+    steps = []
+    assert run("cut", checkpoint_every=4, calls={"on_step": lambda step, *_: steps.append(step)}).exists()
+    assert steps == [5, 6]
