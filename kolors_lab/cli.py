@@ -157,11 +157,18 @@ def read_config(name: str, argv: list[str]) -> Any:
     if unknown:
         flags = [f"--{field.name}" for field in fields(config) if field.name not in POSITIONAL]
         given = unknown[0].partition("=")[0]
-        near = difflib.get_close_matches("--" + given[2:].replace("-", "_"), flags, 1, 0.5)
-        hint = _("did you mean {near}? ").format(near=near[0]) if near and given.startswith("--") else ""
+        near = _nearest(given, flags)
+        hint = _("did you mean {near}? ").format(near=near) if near else ""
         told = _("{given}: {command} has no such option; {hint}see {program} --help")
         raise SettingError(told.format(given=given, command=name, hint=hint, program=parser.prog))
     return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in vars(options).items()})
+
+
+def _nearest(given: str, flags: list[str]) -> str | None:
+    """What was meant by a word that is no option: the nearest one, or the prompt's for a text that stands alone."""
+    if not given.startswith("-"):
+        return f'--prompt "{given}"' if "--prompt" in flags else None
+    return next(iter(difflib.get_close_matches("--" + given[2:].replace("-", "_"), flags, 1, 0.5)), None)
 
 
 def settings_of(name: str) -> type:

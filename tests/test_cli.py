@@ -148,6 +148,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
         (["paint"], "paint"),
         (["generate", "--promt", "x"], "did you mean --prompt?"),
         (["generate", "--lora-strength", "x"], "did you mean --lora_strength?"),
+        (["generate", "白马"], 'did you mean --prompt "白马"?'),
         (["lora", "shw"], "did you mean lora show?"),
         (["comfy"] * 2, "did you mean comfy"),
         (["lora", "convert"], "required: file"),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, ModelError
+from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, ModelError, SettingError
 from kolors_lab.lora.alpha import Patterns
 from kolors_lab.lora.arithmetic import LoraConvertConfig, LoraShowConfig, lora_convert, lora_show
 from kolors_lab.lora.formats import open_lora, read_lora, write_lora
@@ -109,6 +109,8 @@ def test_an_alpha_that_is_no_number_is_refused_wherever_it_stands(file, tmp_path
     for path in (*refused, folder):
         with pytest.raises(ModelError):
             read_lora(path)
+    with pytest.raises(SettingError, match="alpha"):
+        read_lora(folder, value)
 
 
 def test_patterns_are_names_with_wildcards_and_never_run_as_expressions(file):

@@ -14,9 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kolors_lab.core.errors import KolorsLabWarning, ModelError, SettingError
+from kolors_lab.core.errors import KolorsLabWarning, ModelError, SettingError, check_number
 from kolors_lab.core.files import replacing
-from kolors_lab.lora.alpha import ADAPTER_KEY, Said, number, said_of
+from kolors_lab.lora.alpha import ADAPTER_KEY, LARGEST, Said, number, said_of
 from kolors_lab.lora.layer_names import TEXT_ENCODER, layer_name
 from kolors_lab.lora.lycoris import plain
 from kolors_lab.lora.weights import lora_file, open_weights
@@ -117,6 +117,8 @@ def read_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
 
 def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -> Opened:
     """The LoRA of a file or of peft's folder, as `read_lora`; but an alpha that the file does not say is None."""
+    if alpha is not None:
+        check_number("alpha", alpha, -LARGEST, LARGEST)
     file = lora_file(file)
     with open_weights(file) as (names, read, header):
         if not names:
