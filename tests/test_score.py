@@ -139,7 +139,7 @@ def test_a_folder_without_pictures_is_an_error_not_a_zero(preset, tmp_path, cont
         folder.mkdir()
     if content == "stray":
         (folder / "notes.txt").write_text("hello")
-    with pytest.raises(DataError, match="set"):
+    with pytest.raises(DataError, match="notes.txt" if content == "stray" else "set"):
         score_folder(preset, folder)
 
 

@@ -229,7 +229,8 @@ def score_folder(
             if on_step:
                 on_step(len(files) + len(left_out), len(everything))
     if not files:
-        raise DataError(f"{folder}: no picture in it to score ({len(left_out)} other files); is it the right folder?")
+        first = "; ".join(f"{len(left_out)} other files, e.g. {name}: {why}" for name, why in left_out[:1])
+        raise DataError(f"{folder}: no picture in it to score ({first or 'empty'}); is it the right folder?")
     return ScoreResult(files, scores, left_out, preset.practice)
 
 
