@@ -273,6 +273,14 @@ def test_a_circle_of_reroutes_ends():
 # Commands
 
 
+@pytest.mark.parametrize("form", ["ui", "api"])
+def test_an_empty_workflow_is_not_exported(tmp_path, capsys, form):
+    (tmp_path / "empty.json").write_text('{"nodes": []}')
+    out = tmp_path / "out.json"
+    assert main(["comfy", "export", str(tmp_path / "empty.json"), "--out", str(out), "--format", form]) == 2
+    assert "holds no nodes" in capsys.readouterr().err and not out.exists()
+
+
 def test_show_and_export(tmp_path, capsys):
     source, drawn, out = tmp_path / "a.json", tmp_path / "graph.png", tmp_path / "api.json"
     data = kijai()

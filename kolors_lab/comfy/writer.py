@@ -96,6 +96,8 @@ def outward(graph: Graph) -> Graph:
 def check_whole(graph: Graph) -> None:
     """Raise DataError, naming the node, for what ComfyUI would not run: links that are missing, lead nowhere or to the
     wrong kind, and values whose inputs are not known."""
+    if not graph:
+        raise DataError("the workflow holds no nodes: there is nothing to export")
     for key, node in graph.items():
         if found := link_faults(graph, key):
             raise DataError(f"{name_of(graph, key)}: {found[0]}; ComfyUI would not run it")

@@ -183,5 +183,7 @@ def saved_config(config: TrainConfig) -> TrainConfig:
     places = {name: given.pop(name) for name in PLACES if name in given}
     check_identity(run, asdict(saved), given)
     if not states(run):
-        raise DataError(f"resume = {run}: holds no checkpoint; leave resume out to train anew")
+        raise DataError(
+            f"resume = {run}: holds no checkpoint (a finished training leaves none); leave resume out to train anew"
+        )
     return replace(saved, **places | {"out": str(run), "resume": None})
