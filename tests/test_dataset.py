@@ -345,6 +345,13 @@ def test_a_zip_that_means_harm_is_refused_before_anything_is_written(tmp_path, c
     assert not cache.exists() and not (tmp_path / "evil.txt").exists()
 
 
+def test_a_file_without_a_name_in_a_zip_is_refused(tmp_path, cache):
+    file = zipped(tmp_path / "set.zip", {"1.txt": "甲"})
+    file.write_bytes(file.read_bytes().replace(b"1.txt", b"\0.txt"))
+    with pytest.raises(DataError, match="without a name"):
+        read_examples(file)
+
+
 def test_a_zip_that_is_damaged_or_no_zip_is_one_line(tmp_path, cache):
     file = zipped(tmp_path / "set.zip", {f"{n}.txt": f"甲{n}" * 100 for n in range(9)})
     content = file.read_bytes()

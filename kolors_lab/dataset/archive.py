@@ -25,7 +25,7 @@ def set_folder(path: str | Path) -> Path:
         return path
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             _check(entries, path)
             entries = [entry for entry in entries if not is_hidden(entry.filename)]
             folder = cache_dir() / "sets" / fingerprint(path)
@@ -52,6 +52,8 @@ def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
         raise DataError(f"{path}: holds a file twice; make the zip anew")
     for entry in entries:
         name = entry.filename
+        if not name:
+            raise DataError(f"{path}: holds a file without a name; make the zip anew")
         climbs = ".." in name.replace("\\", "/").split("/") or "\0" in entry.orig_filename
         if climbs or PureWindowsPath(name).drive or name.startswith(("/", "\\")):
             raise DataError(f"{path}: {name[:200]!r} leads out of the folder; unpack it by hand, with care")
