@@ -39,7 +39,7 @@ def _marked() -> Iterator[tuple[str, str]]:
 def _documented() -> Iterator[tuple[str, str]]:
     from docstring_parser import parse_from_object
 
-    from kolors_lab.cli import COMMANDS, settings_of
+    from kolors_lab.cli.options import COMMANDS, settings_of
     from kolors_lab.core.fields import documented
 
     for command in COMMANDS:

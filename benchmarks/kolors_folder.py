@@ -1,8 +1,8 @@
 """A KolorsPipeline folder of random weights in Kolors' full shapes (17 GB, fp16 files named as Kolors-diffusers names
 them), written tensor by tensor in a few minutes: what Kolors asks of a machine can be tried without its weights.
 
-    python benchmarks/kolors_folder.py /somewhere/with/20/GB
-    python benchmarks/kolors_folder.py /tmp/small --shapes small    (tiny-kolors' shapes, as a rehearsal)
+    python benchmarks/kolors_folder.py FOLDER                   (on a disk with 20 GB)
+    python benchmarks/kolors_folder.py FOLDER --shapes small    (tiny-kolors' shapes, as a rehearsal)
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ LARGE = {
     },
 }  # fmt: skip
 TILE = 1 << 20  # random numbers; every tensor repeats them
-
-
 SHAPES = {"full": LARGE, "small": {part: {} for part in LARGE}}
 
 

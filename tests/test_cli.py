@@ -13,7 +13,8 @@ import pytest
 from helpers import failure, make_set, make_story, use_stand_ins
 
 from kolors_lab import __version__
-from kolors_lab.cli import COMMANDS, POSITIONAL, main, read_config
+from kolors_lab.cli import main
+from kolors_lab.cli.options import COMMANDS, POSITIONAL, read_config
 from kolors_lab.comic import panels as story
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.fields import read_words

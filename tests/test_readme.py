@@ -8,7 +8,8 @@ from pathlib import Path
 
 from helpers import make_set, use_stand_ins
 
-from kolors_lab.cli import find_command, main, settings_of
+from kolors_lab.cli import main
+from kolors_lab.cli.options import find_command, settings_of
 
 ROOT = Path(__file__).parents[1]
 NOT_HERE = ("epoch=0-step=500.ckpt", "--preset kolors", "kolors-lab serve", "kolors-lab app", "kolors-lab course")

@@ -104,7 +104,7 @@ def test_both_readmes_give_the_same_commands():
 
 
 def test_commands_of_the_readme_are_understood():
-    from kolors_lab.cli import find_command, make_parser
+    from kolors_lab.cli.options import find_command, make_parser
 
     ours = [shlex.split(line, comments=True)[1:] for line in commands("README.md") if line.startswith("kolors-lab ")]
     assert {words[0] for words in ours} >= {"baseline", "juice", "train", "generate", "story", "score", "submit"}
