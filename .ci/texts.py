@@ -1,6 +1,7 @@
 """Bring the catalogues of texts up to date with the code: `make texts`, then fill in what it names.
 
-A text is what the code marks with `_`, in Python and in templates, and what the docstrings of commands' settings say.
+A text is what the code marks with `_`, in Python and in templates, what an error or a warning of ours is made of, and
+what the docstrings of commands' settings say.
 The Chinese catalogue holds every text, the English one those that stand in both languages. Texts that nothing marks any
 more go; .po is for people, .mo is what gettext reads, and both are kept in git, so that a checkout needs no build.
 """
@@ -18,6 +19,11 @@ from babel.messages.pofile import read_po, write_po
 
 ROOT = Path(__file__).parents[1]
 METHODS = [("**.py", "python"), ("**.j2", "jinja2")]
+MESSAGES = (
+    "KolorsLabError", "SettingError", "DataError", "ModelError", "FetchError", "UploadError", "KolorsLabWarning",
+    "Full", "PromptCut", "Stopped",
+)  # fmt: skip
+KEYWORDS = dict.fromkeys(("_", *MESSAGES))  # whose first argument is a text
 CHINESE = re.compile("[\u3400-\u9fff]")
 
 
@@ -32,7 +38,7 @@ def texts() -> dict[str, list[str]]:
 
 def _marked() -> Iterator[tuple[str, str]]:
     package = ROOT / "kolors_lab"
-    for file, _line, text, _comments, _context in sorted(extract_from_dir(package, METHODS, keywords={"_": None})):
+    for file, _line, text, _comments, _context in sorted(extract_from_dir(package, METHODS, keywords=KEYWORDS)):
         yield text, f"kolors_lab/{file}"
 
 

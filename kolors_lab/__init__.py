@@ -6,6 +6,7 @@ package imports nothing heavy.
 
 import lazy_loader
 
+import kolors_lab.core.language  # noqa: F401  errors speak by it from the first one on
 from kolors_lab.core.threads import settle_threads
 
 settle_threads()

@@ -1,5 +1,6 @@
 """Chinese or English: by which the language is chosen, and that no text is left in the other one."""
 
+import ast
 import importlib.util
 import re
 import string
@@ -52,6 +53,32 @@ def test_a_translation_fills_in_what_the_text_does(texts, name):
         if message.id and fields(message.id) != {("画风", "")} and "fixed part" not in message.id:
             assert fields(message.string) == fields(message.id), message.id
             assert options(message.string) == options(message.id), message.id
+
+
+def parts_of_the_library(kind: type):
+    """Every node of that kind in the library's code, and where it stands."""
+    for file in sorted((ROOT / "kolors_lab").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, kind):
+                yield f"{file.relative_to(ROOT)}:{node.lineno}", node
+
+
+def test_all_errors_and_warnings_are_known_to_the_catalogues(texts):
+    named = lambda node: {getattr(base, "id", "") for base in node.bases}  # noqa: E731
+    ours = [node.name for _, node in parts_of_the_library(ast.ClassDef) if named(node) & {"Message", *texts.MESSAGES}]
+    assert sorted(ours) == sorted(texts.MESSAGES)
+
+
+def test_an_error_is_a_text_that_can_be_translated_and_its_values_fill_it_in(texts):
+    for place, call in parts_of_the_library(ast.Call):
+        if getattr(call.func, "id", "") not in texts.MESSAGES:
+            continue
+        text = call.args[0] if call.args else None
+        assert not isinstance(text, (ast.JoinedStr, ast.BinOp)), f"{place}: put together before it is translated"
+        if isinstance(text, ast.Constant):
+            fields = {re.match(r"\w*", name)[0] for _before, name, *_ in string.Formatter().parse(text.value) if name}
+            if fields or call.keywords:
+                assert fields == {keyword.arg for keyword in call.keywords}, place
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

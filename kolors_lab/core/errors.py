@@ -1,10 +1,16 @@
-"""What can go wrong, said in one line each: what, where, what to do. The command line prints it and exits with 2."""
+"""What can go wrong, said in one line each: what, where, what to do. The command line prints it and exits with 2.
+
+    raise DataError("{folder}: no picture in it; is it the right folder?", folder=folder)
+
+The first argument is the text of a catalogue (language.py), the others fill it in once it is translated.
+"""
 
 from __future__ import annotations
 
 import difflib
 import errno
 from collections.abc import Collection
+from typing import ClassVar, Protocol
 
 # What a terminal would obey instead of showing: control characters, ESC above all, and marks that turn text around.
 ORDERS = {n: f"\\x{n:02x}" for n in (*range(32), *range(127, 160)) if chr(n) not in "\n\t"}
@@ -25,11 +31,25 @@ def one_line(message: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
-class KolorsLabError(Exception):
-    """Anything the user can mend; the message is one line, fit for a terminal."""
+class Translation(Protocol):
+    def __call__(self, text: str, /) -> str: ...
 
-    def __init__(self, message: object = ""):
-        super().__init__(one_line(message))
+
+class Message(Exception):
+    """One line for the user, fit for a terminal: `message` translated, its {names} filled in with `values`.
+
+    A message without values is taken as it is, so that another's may be passed on whatever it holds.
+    """
+
+    translate: ClassVar[Translation] = str  # language.py puts its own here: it needs these classes, not they it
+
+    def __init__(self, message: object = "", /, **values: object):
+        text = type(self).translate(str(message))
+        super().__init__(one_line(text.format(**values) if values else text))
+
+
+class KolorsLabError(Message):
+    """Anything the user can mend."""
 
 
 class SettingError(KolorsLabError):
@@ -48,11 +68,8 @@ class FetchError(KolorsLabError):
     """Something has to be downloaded first, or its download failed."""
 
 
-class KolorsLabWarning(UserWarning):
-    """The work goes on, but the user should know; the message is one line. The command line prints it."""
-
-    def __init__(self, message: object = ""):
-        super().__init__(one_line(message))
+class KolorsLabWarning(Message, UserWarning):
+    """The work goes on, but the user should know. The command line prints it."""
 
 
 class UploadError(KolorsLabError):

@@ -4,7 +4,7 @@
     print(_("pictures kept: {count}").format(count=12))
 
 Texts are marked with `_` and translated by gettext when they are used, so a notebook may change KOLORS_LAB_LANG on its
-way. The catalogues lie in kolors_lab/locale; `make texts` brings them up to date with the code. A text that stands in
+way; errors and warnings (errors.py) translate theirs by themselves. The catalogues lie in kolors_lab/locale; `make texts` brings them up to date with the code. A text that stands in
 both languages ("练习分 practice score") is a key as it is: each catalogue keeps its own half.
 """
 
@@ -15,9 +15,10 @@ import os
 from functools import cache
 from pathlib import Path
 
-from kolors_lab.core.errors import SettingError
+from kolors_lab.core.errors import Message, SettingError
 
 LANGUAGES = ("zh", "en")
+CHOICES = ("", *LANGUAGES, "both")
 VARIABLE = "KOLORS_LAB_LANG"
 SYSTEM = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set counts, as everywhere on Unix
 NEUTRAL = ("", "C", "POSIX")  # a system that says nothing of its user
@@ -25,9 +26,10 @@ NEUTRAL = ("", "C", "POSIX")  # a system that says nothing of its user
 
 def language() -> str:
     """`zh`, `en` or `both`: by KOLORS_LAB_LANG, else by the system's. SettingError where KOLORS_LAB_LANG is another."""
-    if chosen := os.environ.get(VARIABLE, ""):
-        if chosen not in (*LANGUAGES, "both"):
-            raise SettingError(f"{VARIABLE} = {chosen!r}: must be zh, en or both")
+    chosen = os.environ.get(VARIABLE, "")
+    if chosen not in CHOICES:
+        raise SettingError("{variable} = {chosen!r}: must be zh, en or both", variable=VARIABLE, chosen=chosen)
+    if chosen:
         return chosen
     system = next((value for name in SYSTEM if (value := os.environ.get(name))), "").partition(".")[0]
     if system in NEUTRAL:
@@ -44,3 +46,11 @@ def _(text: str) -> str:
 def _catalogue(name: str) -> gettext.NullTranslations:
     folder = Path(__file__).parents[1] / "locale"
     return gettext.translation("kolors_lab", folder, [name], fallback=True)
+
+
+def _told(text: str) -> str:
+    """The text of an error; as it is where the language itself is what is wrong."""
+    return _(text) if os.environ.get(VARIABLE, "") in CHOICES else text
+
+
+Message.translate = staticmethod(_told)

@@ -22,7 +22,7 @@ from models.muon import matrices
 from models.training import Lots, add_options, fit, run_of
 from models.unet_data import CAPTIONS_EACH, Data, held_out_data, training_data
 
-DROPOUT, GAMMA = 0.1, 5.0
+DROPOUT, GAMMA, DETAIL = 0.1, 5.0, 4.0
 SCHEDULE = dict(
     beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", num_train_timesteps=1100,
     prediction_type="epsilon", timestep_spacing="leading", steps_offset=1,
@@ -65,7 +65,7 @@ class Denoising:
         self.alphas = self.schedule.alphas_cumprod.to(device)
 
     def errors(self, latents, text: Data, t, noise) -> torch.Tensor:
-        """|noise - predicted|^2, the mean of each picture, (B,)."""
+        """|noise - predicted|^2, the mean over the channels, (B, 16, 16)."""
         move = lambda x: x.to(self.device)  # noqa: E731
         latents, t, noise = move(latents), move(t), move(noise)
         noisy = self.schedule.add_noise(latents, noise, t).to(memory_format=torch.channels_last)
@@ -74,7 +74,7 @@ class Denoising:
             noisy, t, move(text.words), encoder_attention_mask=move(text.mask),
             added_cond_kwargs={"text_embeds": move(text.pooled), "time_ids": side},
         ).sample  # fmt: skip
-        return (predicted.float() - noise).square().mean((1, 2, 3))
+        return (predicted.float() - noise).square().mean(1)
 
     def weight(self, t: torch.Tensor) -> torch.Tensor:
         """min(SNR, gamma) / SNR of each timestep, (B,)."""
@@ -82,29 +82,38 @@ class Denoising:
         snr = alpha / (1 - alpha)
         return snr.clamp(max=GAMMA) / snr
 
+    def loss(self, latents, text: Data, details: torch.Tensor, t, noise) -> torch.Tensor:
+        """The weighted mean of each picture's errors, (B,); `details` (B, 16, 16) are DETAIL times as important."""
+        places = 1 + (DETAIL - 1) * details.to(self.device)
+        errors = self.errors(latents, text, t, noise)
+        return (places * errors).sum((1, 2)) / places.sum((1, 2)) * self.weight(t)
 
-def batch_of(data, size: int, lots: Lots) -> tuple[torch.Tensor, Data]:
-    """Latents of `size` different pictures, each with one of its captions, some dropped."""
+
+def batch_of(data, size: int, lots: Lots) -> tuple[torch.Tensor, Data, torch.Tensor]:
+    """Latents of `size` different pictures, each with one of its captions, some dropped; where their details are."""
     pictures = sorted(lots.rng.sample(range(len(data.latents)), size))
     texts = [1 + i * CAPTIONS_EACH + lots.rng.randrange(CAPTIONS_EACH) for i in pictures]
     texts = [0 if lots.rng.random() < DROPOUT else i for i in texts]
-    return data.latents_of(pictures), data.texts_of(texts)
+    return data.latents_of(pictures), data.texts_of(texts), data.details_of(pictures)
 
 
 @torch.no_grad()
-def held_out_loss(unet, data, device: str, batch: int = 32) -> float:
-    """The weighted loss on pictures of combinations never trained on, noise and timesteps the same every time."""
+def held_out_loss(unet, data, device: str, batch: int = 32) -> dict[str, float]:
+    """The loss, and the part of it in faces and hands, on pictures of combinations never trained on; noise and
+    timesteps are the same every time."""
     denoising, lots = Denoising(unet, device), torch.Generator().manual_seed(7)
     count = len(data.latents)
     t = torch.linspace(0, SCHEDULE["num_train_timesteps"] - 1, count).long()[torch.randperm(count, generator=lots)]
     noise = torch.randn((count, 4, 16, 16), generator=lots)
-    losses = []
+    maps = []
     for first in range(0, count, batch):
         rows = range(first, min(first + batch, count))
         texts = data.texts_of([1 + i * CAPTIONS_EACH for i in rows])
         at = slice(rows.start, rows.stop)
-        losses.append(denoising.errors(data.latents_of(list(rows)), texts, t[at], noise[at]) * denoising.weight(t[at]))
-    return torch.cat(losses).mean().item()
+        errors = denoising.errors(data.latents_of(list(rows)), texts, t[at], noise[at])
+        maps.append(errors * denoising.weight(t[at])[:, None, None])
+    maps, details = torch.cat(maps).cpu(), data.details_of(list(range(count)))
+    return {"held_out": maps.mean().item(), "details": ((maps * details).sum() / details.sum()).item()}
 
 
 def assemble(unet) -> None:
@@ -128,12 +137,12 @@ def main(options: argparse.Namespace) -> None:
     denoising = Denoising(unet, options.device)
 
     def loss_of(_):
-        latents, text = batch_of(data, options.batch, lots)
+        latents, text, details = batch_of(data, options.batch, lots)
         t, noise = uniform(len(latents), lots.noise), torch.randn(latents.shape, generator=lots.noise)
-        return (denoising.errors(latents, text, t, noise) * denoising.weight(t)).mean()
+        return denoising.loss(latents, text, details, t, noise).mean()
 
     def report(averaged):
-        return {"held_out": held_out_loss(averaged, held, options.device)}
+        return held_out_loss(averaged, held, options.device)
 
     trained = fit(unet, loss_of, run_of("unet", options), lots, matrices(unet) if options.muon else (), report)
     assemble(trained.cpu())
