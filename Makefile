@@ -72,7 +72,7 @@ test-unit: $(STAMP)
 # Copies, so that every notebook begins in an empty folder and a learner's own notebooks/runs stays as it is.
 test-notebooks: $(STAMP)
 	@rm -rf .cache/notebooks && mkdir -p .cache/notebooks && cp notebooks/*.ipynb .cache/notebooks
-	@$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg .cache/notebooks
+	@$(PYTEST) --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -p tests.nbval_pictures .cache/notebooks
 
 fuzz: export FUZZ = 2000
 fuzz: export OMP_NUM_THREADS = $(THREADS)
