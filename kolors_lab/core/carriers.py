@@ -35,15 +35,20 @@ def picture_texts(file: Path, names: Collection[str]) -> dict[str, str] | None:
     try:
         with Image.open(file, formats=(kind or "PNG",)) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
+                raise DataError(
+                    "{file} has {width} x {height} px, more than can be handled safely",
+                    file=file,
+                    width=image.width,
+                    height=image.height,
+                )
             image.load()  # some writers put their text behind the pixels
             texts = _png_texts(image) if kind == "PNG" else dict(_exif_texts(image))
     except (UnidentifiedImageError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} cannot be read as a picture ({error})") from error
+        raise DataError("{file} cannot be read as a picture ({reason})", file=file, reason=error) from error
     except OSError as error:
         if error.errno:  # the file, not what is in it
             raise
-        raise DataError(f"{file} is cut short or damaged ({error}); get it again") from error
+        raise DataError("{file} is cut short or damaged ({error}); get it again", file=file, error=error) from error
     return {name: text for name, text in texts.items() if name in names}
 
 

@@ -81,16 +81,33 @@ def check_number(field: str, value: object, low: float, high: float = float("inf
     kind = int if whole else (int, float)
     if isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high and value != float("inf"):
         return
-    noun = "a whole number" if whole else "a number"
-    allowed = f"of at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
-    raise SettingError(f"{field} = {value!r}: must be {noun} {allowed}")
+    _ = Message.translate
+    noun = _("a whole number") if whole else _("a number")
+    if high == float("inf"):
+        raise SettingError(
+            "{field} = {value!r}: must be {noun} of at least {low:g}", field=field, value=value, noun=noun, low=low
+        )
+    raise SettingError(
+        "{field} = {value!r}: must be {noun} from {low:g} to {high:g}",
+        field=field,
+        value=value,
+        noun=noun,
+        low=low,
+        high=high,
+    )
 
 
 def check_name(field: str, name: object, known: Collection[str]) -> None:
     """Raise SettingError, with the nearest known name, unless `name` is known."""
     if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, 1, 0)[0]
-        raise SettingError(f"{field} = {name!r}: there is none of that name, the nearest is {near}; {', '.join(known)}")
+        raise SettingError(
+            "{field} = {name!r}: there is none of that name, the nearest is {near}; {names}",
+            field=field,
+            name=name,
+            near=near,
+            names=", ".join(known),
+        )
 
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -103,17 +120,19 @@ def explain(error: BaseException) -> str | None:
     Out of memory comes as MemoryError (Python, numpy) or as RuntimeError: torch's OutOfMemoryError for a GPU,
     a plain one from its allocator on the CPU and from CUDA's libraries.
     """
+    _ = Message.translate
     if isinstance(error, KolorsLabError):
         return str(error)
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(str(error))):
-        where = "the GPU's memory" if "cuda" in f"{type(error).__module__} {error}".lower() else "main memory"
-        return (
-            f"{where} does not suffice for this; take smaller pictures (width, height, batch, batch_size), "
+        on_gpu = "cuda" in f"{type(error).__module__} {error}".lower()
+        told = _(
+            "{memory} does not suffice for this; take smaller pictures (width, height, batch, batch_size), "
             "gradient_checkpointing full, text_encoder_bits 8, or close what else uses it"
         )
+        return told.format(memory=_("the GPU's memory") if on_gpu else _("main memory"))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        hint = "; free some space or choose another place" if error.errno in NO_ROOM else ""
+        hint = _("; free some space or choose another place") if error.errno in NO_ROOM else ""
         return f"{where}{error.strerror or error}{hint}"
     return None
 

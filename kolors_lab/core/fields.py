@@ -101,12 +101,13 @@ def read_field(name: str, hint: Any, text: str) -> Any:
                 return kind(text)
             except ValueError:
                 pass
-    raise SettingError(f"{name} = {text!r}: must be {'a number' if float in allowed else 'a whole number'}")
+    noun = _("a number") if float in allowed else _("a whole number")
+    raise SettingError("{name} = {text!r}: must be {noun}", name=name, text=text, noun=noun)
 
 
 def _read_bool(name: str, text: str) -> bool:
     if text.strip().lower() not in TRUE + FALSE:
-        raise SettingError(f"{name} = {text!r}: must be true or false")
+        raise SettingError("{name} = {text!r}: must be true or false", name=name, text=text)
     return text.strip().lower() in TRUE
 
 
@@ -121,7 +122,11 @@ def read_words(name: str, text: str) -> tuple[str, ...]:
     except (yaml.YAMLError, RecursionError):
         found = [None]
     if not all(isinstance(word, str) for word in found):
-        raise SettingError(f"{name} = {text!r}: must be like [one, two]; put what holds other brackets into quotes")
+        raise SettingError(
+            "{name} = {text!r}: must be like [one, two]; put what holds other brackets into quotes",
+            name=name,
+            text=text,
+        )
     return tuple(found)
 
 

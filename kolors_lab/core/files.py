@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,9 @@ def writing(what: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"cannot write {what}: {reason}; free some space or choose another place") from error
+        raise DataError(
+            "cannot write {what}: {reason}; free some space or choose another place", what=what, reason=reason
+        ) from error
 
 
 @contextlib.contextmanager
@@ -55,7 +58,7 @@ def data_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
-ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"
+ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"  # used as _(ELSEWHERE)
 
 
 def cache_dir() -> Path:
@@ -67,7 +70,10 @@ def cache_dir() -> Path:
     try:
         return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
     except RuntimeError as error:  # no HOME, and the user has no entry in the system's list
-        raise DataError(f"there is no home folder for what is encoded or unpacked; {ELSEWHERE}") from error
+        raise DataError(
+            "there is no home folder for what is encoded or unpacked; {hint}",
+            hint=_("set the environment variable KOLORS_LAB_CACHE to a folder that can be written"),
+        ) from error
 
 
 BOM = "\ufeff"
@@ -75,11 +81,10 @@ BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 ENCODINGS = {"gbk": "gb18030", "big5": "big5", "utf-16": "utf-16"}  # those of Windows, and Python's names of them
-SAVE = "save it again as UTF-8 (in Excel: CSV UTF-8)"
 
 
 def read_text(
-    file: str | Path, missing: str = "no such file", otherwise: str | None = None, way: str | None = None
+    file: str | Path, missing: str | None = None, otherwise: str | None = None, way: str | None = None
 ) -> str:
     """A text file, its byte order mark left out. DataError says which encoding a file of another one seems to have.
 
@@ -90,17 +95,23 @@ def read_text(
     try:
         content = file.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{file}: {missing}") from None
+        raise DataError("{file}: {missing}", file=file, missing=missing or _("no such file")) from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DataError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError("{file}: cannot be read: {reason}", file=file, reason=reason) from error
     for encoding in ("utf-8", *([ENCODINGS[otherwise]] if otherwise else ())):
         with contextlib.suppress(UnicodeError):
             if "\0" not in (text := content.decode(encoding)):
                 return text.removeprefix(BOM)
     if not otherwise and b"\0" in content and content[:2] not in BOMS:
-        raise DataError(f"{file}: holds NUL characters; it is no text, or in UTF-16: {(way or SAVE).format('utf-16')}")
-    tried = f", nor {otherwise.upper()}" if otherwise else ""
-    raise DataError(f"{file}: not UTF-8 text{tried}; {_other_encoding(content, way)}")
+        how = (way or _save()).format("utf-16")
+        raise DataError("{file}: holds NUL characters; it is no text, or in UTF-16: {how}", file=file, how=how)
+    tried = _(", nor {encoding}").format(encoding=otherwise.upper()) if otherwise else ""
+    raise DataError("{file}: not UTF-8 text{tried}; {how}", file=file, tried=tried, how=_other_encoding(content, way))
+
+
+def _save() -> str:
+    return _("save it again as UTF-8 (in Excel: CSV UTF-8)")
 
 
 def _other_encoding(content: bytes, way: str | None) -> str:
@@ -108,9 +119,9 @@ def _other_encoding(content: bytes, way: str | None) -> str:
     for encoding in (BOMS.get(content[:2], "GBK"), "Big5"):
         with contextlib.suppress(UnicodeError):
             shown = " ".join(content.decode(ENCODINGS[encoding.lower()]).split())[:24]
-            how = way.format(encoding.lower()) if way else SAVE
-            return f"in {encoding} it begins “{shown}”: if that is right, {how}"
-    return SAVE
+            told = _("in {encoding} it begins “{shown}”: if that is right, {how}")
+            return told.format(encoding=encoding, shown=shown, how=(way or _save()).format(encoding.lower()))
+    return _save()
 
 
 def parse_json(text: str) -> Any:
@@ -118,7 +129,7 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError(_("nested too deeply")) from None
 
 
 NUMBER = (int, float)
@@ -154,7 +165,7 @@ def read_table(file: str | Path) -> list[dict[str, str]]:
     try:
         return list(csv.DictReader(io.StringIO(read_text(file), newline="")))
     except csv.Error as error:
-        raise DataError(f"{file}: no CSV ({error}); mend or remove the file") from error
+        raise DataError("{file}: no CSV ({error}); mend or remove the file", file=file, error=error) from error
 
 
 SAMPLE = 1 << 20  # bytes read from each end of a large file: a new training changes every weight, so ends are enough
@@ -211,5 +222,5 @@ def write_config(file: Path, config: Any) -> None:
         except (OSError, ValueError, TypeError):
             ours = False
         if not ours:
-            raise DataError(f"{file} was not made by this step, so it stays; choose another out folder")
+            raise DataError("{file} was not made by this step, so it stays; choose another out folder", file=file)
     write_json(file, content)

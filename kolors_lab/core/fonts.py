@@ -23,7 +23,7 @@ def font_file() -> Path:
     """The bundled Chinese font. DataError if it is missing."""
     files = sorted(f for f in (data_dir() / "fonts").glob("*") if f.suffix in (".ttf", ".otf"))
     if not files:
-        raise DataError(f"{data_dir() / 'fonts'}: no font in it; restore the folder from the repository")
+        raise DataError("{folder}: no font in it; restore the folder from the repository", folder=data_dir() / "fonts")
     return files[0]
 
 
@@ -74,7 +74,7 @@ def legible(text: str) -> str:
     """`text` without emoji and the like, which the font lacks. DataError for a character that would show as a box."""
     absent = {char for char in text if ord(char) not in _drawable() and not char.isspace()}
     if odd := "".join(char for char in absent if unicodedata.category(char)[0] in "LN"):
-        raise DataError(f"{text}: the page's font has no {odd}; write it in another way")
+        raise DataError("{text}: the page's font has no {odd}; write it in another way", text=text, odd=odd)
     return "".join(char for char in text if char not in absent).strip()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import replacing
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,7 +41,7 @@ def open_image(file: str | Path) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # importing data_juicer switches it on for the whole process
     try:
         if file.stat().st_size == 0:
-            raise DataError(f"{file} is empty (0 bytes)")
+            raise DataError("{file} is empty (0 bytes)", file=file)
         # Pillow's bomb warning and broken EXIF: judged here, not printed; catch_warnings is not safe in threads
         warnings.filterwarnings("ignore", module=r"PIL\.")
         Image.init()
@@ -51,16 +52,21 @@ def open_image(file: str | Path) -> Image.Image:
         formats = [name for name in FORMATS if name in Image.OPEN]  # AVIF only where Pillow was built with it
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise DataError(f"{file} has {image.width} x {image.height} px, more than can be handled safely")
+                raise DataError(
+                    "{file} has {width} x {height} px, more than can be handled safely",
+                    file=file,
+                    width=image.width,
+                    height=image.height,
+                )
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{file} does not exist") from error
+        raise DataError("{file} does not exist", file=file) from error
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
         reason = _format(file) if isinstance(error, Image.UnidentifiedImageError) else error
-        raise DataError(f"{file} cannot be read as a picture ({reason})") from error
+        raise DataError("{file} cannot be read as a picture ({reason})", file=file, reason=reason) from error
 
 
 def _format(file: Path) -> str:
@@ -69,8 +75,9 @@ def _format(file: Path) -> str:
         head = stream.read(12)
     if head[4:8] == b"ftyp":  # the container of AVIF and HEIC
         kind, package = ("AVIF", "pillow") if head[8:12] in (b"avif", b"avis") else ("HEIC", "pillow-heif")
-        return f"a picture in the format {kind}; pip install --upgrade {package}, or save it as JPEG or PNG"
-    return "no picture in a format known here"
+        told = _("a picture in the format {kind}; pip install --upgrade {package}, or save it as JPEG or PNG")
+        return told.format(kind=kind, package=package)
+    return _("no picture in a format known here")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -4,8 +4,9 @@
     print(_("pictures kept: {count}").format(count=12))
 
 Texts are marked with `_` and translated by gettext when they are used, so a notebook may change KOLORS_LAB_LANG on its
-way; errors and warnings (errors.py) translate theirs by themselves. The catalogues lie in kolors_lab/locale; `make texts` brings them up to date with the code. A text that stands in
-both languages ("练习分 practice score") is a key as it is: each catalogue keeps its own half.
+way; errors and warnings (errors.py) translate theirs by themselves. The catalogues lie in kolors_lab/locale; `make
+texts` brings them up to date with the code. A text that stands in both languages ("练习分 practice score") is a key as
+it is: each catalogue keeps its own half.
 """
 
 from __future__ import annotations

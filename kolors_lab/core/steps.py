@@ -11,6 +11,7 @@ from typing import Any
 
 from kolors_lab.core.errors import KolorsLabWarning
 from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json, write_json
+from kolors_lab.core.language import _
 
 ENTRY = {"settings": dict, "made": dict, "seconds": NUMBER}  # what is noted of a step, beside its result
 
@@ -34,9 +35,12 @@ class Steps:
         except FileNotFoundError:
             lost = []
         except (OSError, ValueError, AttributeError, TypeError):
-            lost = ["everything"]
+            lost = [_("everything")]
         if lost:
-            warnings.warn(KolorsLabWarning(f"{self.file} is damaged: done anew is {', '.join(lost)}"), stacklevel=2)
+            warnings.warn(
+                KolorsLabWarning("{file} is damaged: done anew is {names}", file=self.file, names=", ".join(lost)),
+                stacklevel=2,
+            )
 
     def do(
         self, name: str, settings: dict, outputs: Iterable[str], work: Callable[[], Any], by_hand: bool = False
