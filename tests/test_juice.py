@@ -17,11 +17,13 @@ import pytest
 from helpers import make_scorer, make_set
 from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
+from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.dataset.cleaning import CleanConfig, _workplace, clean, run_recipe
+from kolors_lab.dataset.cleaning import READ, CleanConfig, _workplace, clean, run_recipe
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.models import presets as models
+from kolors_lab.sampling.text import MAX_TOKENS, PREFIX
 
 CAPTION = '二次元，"紫色"短发, 少女\n在客厅'  # commas, quotes and a line break must survive CSV
 
@@ -199,6 +201,18 @@ def test_thresholds_are_the_user_s(raw, tmp_path):
     assert [file for file, reason in clean(config).rejected if "duplicates" not in reason] == [
         f"train/{name}.jpg" for name in ("text", "empty", "truncated", "missing", "mute")
     ]
+
+
+def test_captions_that_the_model_does_not_read_to_their_end_are_named(tmp_path, monkeypatch, capsys):
+    data = write_set(tmp_path / "raw", {name: GOOD[name] for name in sorted(GOOD)[:3]})
+    rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[1]["text"] = "，".join(f"{n}" for n in range(300))
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    assert READ == MAX_TOKENS - PREFIX
+    assert main(["juice", "--data", str(data), "--out", str(tmp_path / "clean")]) == 0
+    assert "only 256 tokens fit, the rest is not read: 0001.jpg\n" in capsys.readouterr().out
+    monkeypatch.setattr("kolors_lab.dataset.cleaning.pipeline_path", lambda preset: tmp_path / "no model")
+    assert clean(CleanConfig(data=str(data), out=str(tmp_path / "clean"))).too_long == []
 
 
 @pytest.mark.parametrize(

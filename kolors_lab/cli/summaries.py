@@ -46,7 +46,12 @@ def _score(config: Any, done: Any) -> list[str]:
 def _juice(config: Any, done: Any) -> list[str]:
     funnel = " → ".join(f"{name} {count}" for name, count in done.funnel)
     told = _("kept {kept}, left out {lost} (reasons in rejected.csv): {folder}")
-    return [funnel, told.format(kept=done.kept, lost=len(done.rejected), folder=done.out)]
+    lines = [funnel, told.format(kept=done.kept, lost=len(done.rejected), folder=done.out)]
+    if done.too_long:
+        more = len(done.too_long) - 5
+        files = ", ".join(done.too_long[:5]) + (_(" and {count} more").format(count=more) if more > 0 else "")
+        lines.append(_("captions of which only 256 tokens fit, the rest is not read: {files}").format(files=files))
+    return lines
 
 
 def _captions(config: Any, done: Any) -> list[str]:
@@ -76,8 +81,7 @@ def _check(config: Any, done: Any) -> list[str]:
 def _doctor(config: Any, done: Any) -> list[str]:
     bad = [check.name for check in done if not check.ok]
     if bad:
-        told = _("not all is well: {names}; the lines above say what to do")
-        raise KolorsLabError(told.format(names=", ".join(bad)))
+        raise KolorsLabError("not all is well: {names}; the lines above say what to do", names=", ".join(bad))
     return [_("all is well")]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import ELSEWHERE, cache_dir, fingerprint, writing
+from kolors_lab.core.language import _
 
 MOST_FILES = 100_000
 FACTOR, SMALL = 50, 2**26  # a zip of pictures unpacks to little more than it is; bytes that are no matter
@@ -32,7 +33,7 @@ def set_folder(path: str | Path) -> Path:
             if not folder.is_dir():
                 _unpack(archive, entries, folder)
     except (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError, ValueError, OSError) as error:
-        raise DataError(f"{path}: no folder, and no zip that can be read ({error})") from error
+        raise DataError("{path}: no folder, and no zip that can be read ({error})", path=path, error=error) from error
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir() and not inside[0].name[0].isdigit():
         folder = inside[0]  # all of it lies in one folder, which is none of kohya's
     return folder
@@ -46,29 +47,42 @@ def is_hidden(name: str) -> bool:
 def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
     size = sum(entry.file_size for entry in entries)
     if len(entries) > MOST_FILES or size > FACTOR * path.stat().st_size + SMALL:
-        raise DataError(f"{path}: would unpack to {len(entries)} files and {size:,} bytes; no set of pictures does")
+        raise DataError(
+            "{path}: would unpack to {count} files and {size:,} bytes; no set of pictures does",
+            path=path,
+            count=len(entries),
+            size=size,
+        )
     names = [entry.filename for entry in entries]
     if len({name.casefold() for name in names}) < len(names):
-        raise DataError(f"{path}: holds a file twice; make the zip anew")
+        raise DataError("{path}: holds a file twice; make the zip anew", path=path)
     for entry in entries:
         name = entry.filename
         if not name:
-            raise DataError(f"{path}: holds a file without a name; make the zip anew")
+            raise DataError("{path}: holds a file without a name; make the zip anew", path=path)
         climbs = ".." in name.replace("\\", "/").split("/") or "\0" in entry.orig_filename
         if climbs or PureWindowsPath(name).drive or name.startswith(("/", "\\")):
-            raise DataError(f"{path}: {name[:200]!r} leads out of the folder; unpack it by hand, with care")
+            raise DataError(
+                "{path}: {name!r} leads out of the folder; unpack it by hand, with care", path=path, name=name[:200]
+            )
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise DataError(f"{path}: {name[:200]!r} is a link; put the file itself into the zip")
+            raise DataError("{path}: {name!r} is a link; put the file itself into the zip", path=path, name=name[:200])
 
 
 def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path) -> None:
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with writing(f"{folder} ({ELSEWHERE})"):
+        with writing(f"{folder} ({_(ELSEWHERE)})"):
             part.mkdir(parents=True)
             free = shutil.disk_usage(part).free
             if (size := sum(entry.file_size for entry in entries)) > free:
-                raise DataError(f"{folder}: {size:,} bytes are to be unpacked, {free:,} are free; {ELSEWHERE}")
+                raise DataError(
+                    "{folder}: {size:,} bytes are to be unpacked, {free:,} are free; {hint}",
+                    folder=folder,
+                    size=size,
+                    free=free,
+                    hint=_(ELSEWHERE),
+                )
             for entry in entries:
                 archive.extract(entry, part)
             part.rename(folder)

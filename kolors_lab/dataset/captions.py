@@ -49,7 +49,7 @@ class CaptionConfig:
         check_fields(self)
         for pair in self.caption_replace:
             if not pair.partition("=")[0] or "=" not in pair:
-                raise SettingError(f"caption_replace = {pair!r}: must be OLD=NEW, such as 女孩=少女")
+                raise SettingError("caption_replace = {pair!r}: must be OLD=NEW, such as 女孩=少女", pair=pair)
         if "" in self.caption_delete:
             raise SettingError("caption_delete = '': must be words")
         if (self.add_trigger or self.class_word) and not self.trigger_word:

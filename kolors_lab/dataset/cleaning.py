@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kolors_lab.core.errors import DataError, check_name, check_number
+from kolors_lab.core.errors import DataError, FetchError, check_name, check_number
 from kolors_lab.core.files import ENCODINGS, fingerprints, parse_json, write_json, write_table, writing
+from kolors_lab.core.language import _
 from kolors_lab.dataset.archive import set_folder
 from kolors_lab.dataset.folder import Example, open_example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
 from kolors_lab.dataset.quiet import data_juicer
 from kolors_lab.dataset.tables import REPEATS
-from kolors_lab.models.presets import Preset, get_preset, local_path
+from kolors_lab.models.presets import Preset, get_preset, local_path, pipeline_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,20 +37,36 @@ if TYPE_CHECKING:
 
 MADE = ".made.json"  # fingerprints of all that juice wrote, to know later whether somebody edited it
 
-# Per operator: its name in the funnel, what is said of a picture it drops, the setting that loosens it.
-SPEECH = {
-    "image_shape_filter": ("size", "{image_width} x {image_height} px, needs {min_width} x {min_height}", "min_size"),
-    "image_aspect_ratio_filter": (
-        "aspect ratio",
-        "{aspect_ratios:.2f}, needs {min_ratio:g} to {max_ratio:g}",
-        "min_ratio or max_ratio",
-    ),
-    "image_sharpness_filter": ("sharpness", "{image_sharpness:.0f}, needs {min_sharpness:g}", "min_sharpness"),
-    "image_exact_deduplicator": ("exact duplicates", "the same picture as {twin}", "data"),
-    "image_near_deduplicator": ("near duplicates", "like {twin}, {bits} of 256 bits differ", "max_distance"),
-    "image_preset_score_filter": ("score", "{preset_score:.2f}, needs {min_score:g}", "min_score"),
-}
+READ = 254  # tokens of a caption that the model reads: 256 less the two that stand before every text
 HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "__dj__imagehash"}
+
+
+def speech() -> dict[str, tuple[str, str, str]]:
+    """Per operator: its name in the funnel, what is said of a picture it drops, the setting that loosens it."""
+    return {
+        "image_shape_filter": (
+            _("size"),
+            _("{image_width} x {image_height} px, needs {min_width} x {min_height}"),
+            "min_size",
+        ),
+        "image_aspect_ratio_filter": (
+            _("aspect ratio"),
+            _("{aspect_ratios:.2f}, needs {min_ratio:g} to {max_ratio:g}"),
+            _("min_ratio or max_ratio"),
+        ),
+        "image_sharpness_filter": (
+            _("sharpness"),
+            _("{image_sharpness:.0f}, needs {min_sharpness:g}"),
+            "min_sharpness",
+        ),
+        "image_exact_deduplicator": (_("exact duplicates"), _("the same picture as {twin}"), "data"),
+        "image_near_deduplicator": (
+            _("near duplicates"),
+            _("like {twin}, {bits} of 256 bits differ"),
+            "max_distance",
+        ),
+        "image_preset_score_filter": (_("score"), _("{preset_score:.2f}, needs {min_score:g}"), "min_score"),
+    }
 
 
 @dataclass(frozen=True)
@@ -91,12 +108,14 @@ class CleanConfig:
 
 @dataclass(frozen=True)
 class CleanResult:
-    """`rejected`: (file in the raw folder, reason); `funnel`: (step, number of pictures left after it)."""
+    """`rejected`: (file in the raw folder, reason); `funnel`: (step, number of pictures left after it); `too_long`: the
+    pictures in the clean set of whose captions the model reads only the first 256 tokens."""
 
     kept: int
     rejected: list[tuple[str, str]]
     funnel: list[tuple[str, int]]
     out: Path
+    too_long: list[str]
 
 
 def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None) -> CleanResult:
@@ -115,17 +134,17 @@ def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None
     with writing(out), _workplace(out) as work:
         made = work / "made"
         rows, reasons = _check(examples, data, made / "train", tick)
-        funnel = [("raw", len(examples)), ("readable", len(rows))]
+        funnel = [(_("raw"), len(examples)), (_("readable"), len(rows))]
         for done, (step, rows, dropped) in enumerate(run_recipe(recipe, rows), len(examples) + 1):  # noqa: B020
             reasons |= dropped
             funnel.append((step, len(rows)))
             tick(done)
         rejected = [reasons[index] for index in sorted(reasons)]
         if not rows:
-            raise DataError(_nothing_left(data, funnel, rejected))
+            raise _nothing_left(data, funnel, rejected)
         _write(made, rows, examples, rejected, funnel, recipe)
         _move(made, out, work)
-    return CleanResult(len(rows), rejected, funnel, Path(config.out))
+    return CleanResult(len(rows), rejected, funnel, Path(config.out), _too_long(rows, preset))
 
 
 # The recipe ----------------------------------------------------------------------------------------------------------
@@ -183,13 +202,13 @@ def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, l
             [operator] = load_ops([{name: settings | shared | {"batch_mode": name not in HASHES}}])
             measured = operator.run(Dataset.from_list(rows), reduce=False)
             before, left = list(measured), list(measured.process([operator], open_monitor=False))
-        yield SPEECH[name][0], left, _reasons(name, settings, before, left)
+        yield speech()[name][0], left, _reasons(name, settings, before, left)
         rows = left
 
 
 def _reasons(name: str, settings: dict, before: list[Row], left: list[Row]) -> dict[int, tuple[str, str]]:
     """{index: (file, reason)} of the rows that the operator dropped."""
-    step, words, _ = SPEECH[name]
+    step, words, _setting = speech()[name]
     kept = {row["index"] for row in left}
     reasons = {}
     for row in before:
@@ -209,9 +228,6 @@ def _twin(row: Row, left: list[Row], key: str) -> dict[str, Any]:
     return {"twin": nearest["file"], "bits": distance(row[key], nearest[key])}
 
 
-# Measures ------------------------------------------------------------------------------------------------------------
-
-
 # Reading and writing -------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +244,7 @@ def _check(
             open_example(example).save(file, quality=95, subsampling=0)
             rows.append({"index": index, "file": name, "text": example.text, "image": [str(file)]})
         except DataError as error:
-            reasons[index] = (name, str(error).replace(str(example.image), "the picture", 1))
+            reasons[index] = (name, str(error).replace(str(example.image), _("the picture"), 1))
         tick(index + 1)
     return rows, reasons
 
@@ -277,21 +293,39 @@ def _workplace(out: Path) -> Iterator[Path]:
         yield Path(work)
 
 
+def _too_long(rows: list[Row], preset: Preset) -> list[str]:
+    """The pictures whose captions the model does not read to their end; none where its tokenizer is not at hand."""
+    from sentencepiece import SentencePieceProcessor
+
+    with contextlib.suppress(FetchError, OSError, RuntimeError):
+        tokenizer = SentencePieceProcessor(str(pipeline_path(preset) / "tokenizer" / "tokenizer.model"))
+        return [Path(row["image"][0]).name for row in rows if len(tokenizer.encode(row["text"])) > READ]
+    return []
+
+
 def _check_replaceable(out: Path) -> None:
     """DataError unless `out` is missing, empty, or what an earlier juice made and nobody edited."""
     if not out.exists():
         return
     if not out.is_dir():
-        raise DataError(f"out = {out}: there is a file of this name; choose another folder")
+        raise DataError("out = {out}: there is a file of this name; choose another folder", out=out)
     there = fingerprints(out)
     try:
         made = parse_json((out / MADE).read_text(encoding="utf-8")) if there else {}
         changed = sorted(name for name in there.keys() | made.keys() if there.get(name) != made.get(name))
     except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"out = {out}: the folder is not empty and not made by juice; choose another one") from error
+        raise DataError(
+            "out = {out}: the folder is not empty and not made by juice; choose another one", out=out
+        ) from error
+    if changed and changed[0] not in made:
+        raise DataError(
+            "{file} was not made by juice; keep a copy elsewhere or choose another out folder", file=out / changed[0]
+        )
     if changed:
-        how = "was not made by juice" if changed[0] not in made else "was edited after it was made"
-        raise DataError(f"{out / changed[0]} {how}; keep a copy elsewhere or choose another out folder")
+        raise DataError(
+            "{file} was edited after it was made; keep a copy elsewhere or choose another out folder",
+            file=out / changed[0],
+        )
 
 
 def _move(made: Path, out: Path, work: Path) -> None:
@@ -307,13 +341,21 @@ def _move(made: Path, out: Path, work: Path) -> None:
         raise
 
 
-def _nothing_left(data: Path, funnel: list[tuple[str, int]], rejected: list[tuple[str, str]]) -> str:
+def _nothing_left(data: Path, funnel: list[tuple[str, int]], rejected: list[tuple[str, str]]) -> DataError:
     """The step that took the most, an example of it, and what to loosen."""
     losses = {step: before - after for (_, before), (step, after) in pairwise(funnel)}
     worst = max(losses, key=losses.get)
-    head = f"nothing is left of the {funnel[0][1]} pictures in {data}: {losses[worst]} went at the step '{worst}'"
-    loosen = {step: setting for step, _, setting in SPEECH.values()}.get(worst)
-    if not loosen:
-        return f"{head}, e.g. {rejected[0][0]}: {rejected[0][1]}"
-    file, reason = next(pair for pair in rejected if pair[1].startswith(f"{worst}: "))
-    return f"{head}, e.g. {file}: {reason.split(': ', 1)[1]}; change {loosen}"
+    loosen = {step: setting for step, _words, setting in speech().values()}.get(worst)
+    start = f"{worst}: " if loosen else ""
+    file, reason = next(pair for pair in rejected if pair[1].startswith(start))
+    return DataError(
+        "nothing is left of the {count} pictures in {data}: {lost} went at the step '{step}', "
+        "e.g. {file}: {reason}{way}",
+        count=funnel[0][1],
+        data=data,
+        lost=losses[worst],
+        step=worst,
+        file=file,
+        reason=reason.removeprefix(start),
+        way=_("; change {setting}").format(setting=loosen) if loosen else "",
+    )

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from kolors_lab.core.errors import DataError, KolorsLabWarning
 from kolors_lab.core.files import read_text
 from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.core.language import _
 from kolors_lab.dataset.archive import MOST_FILES, is_hidden, set_folder
-from kolors_lab.dataset.tables import PAIRS, READERS, WAY, Row, read_pairs
+from kolors_lab.dataset.tables import PAIRS, READERS, Row, read_pairs, way
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,7 +52,8 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     given, folder = folder, set_folder(folder)
     if not folder.is_dir():
         raise DataError(
-            f"the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it"
+            "the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it",
+            folder=folder,
         )
     for place in (folder, folder / "train"):
         for name, reader in READERS.items():
@@ -61,7 +63,9 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     examples = [example for place, files in places for example in _captioned(place, files, folder, encoding)]
     captions = {file for _, files in places for file in files if file.suffix.lower() in CAPTIONS}
     if not captions or captions >= {example.image for example in examples}:
-        raise DataError(f"{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions")
+        raise DataError(
+            "{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions", given=given
+        )
     return examples
 
 
@@ -75,14 +79,24 @@ def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
         try:
             inside = image.resolve().is_relative_to(root)
         except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a NUL or half a character in the name
-            raise DataError(f"{metadata} line {row.line}: {row.image!r} is no file's name ({error})") from error
+            raise DataError(
+                "{file} line {line}: {image!r} is no file's name ({error})",
+                file=metadata,
+                line=row.line,
+                image=row.image,
+                error=error,
+            ) from error
         if not inside:
             raise DataError(
-                f"{metadata} line {row.line}: {row.image!r} lies outside {folder}; copy the picture into it"
+                "{file} line {line}: {image!r} lies outside {folder}; copy the picture into it",
+                file=metadata,
+                line=row.line,
+                image=row.image,
+                folder=folder,
             )
         examples.append(Example(image, caption_of(row.text), repeats=row.repeats))
     if not examples:
-        raise DataError(f"{metadata} lists no pictures")
+        raise DataError("{metadata} lists no pictures", metadata=metadata)
     _tell_unused(rows, examples, metadata)
     return examples
 
@@ -90,27 +104,33 @@ def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
 def _tell_unused(rows: list[Row], examples: list[Example], metadata: Path) -> None:
     """Warn of what lies there and does not count: other columns, pictures in no line, other captions in .txt files."""
     beside = [(example, example.image.with_suffix(".txt")) for example in examples]
-    others = [txt for example, txt in beside if txt.is_file() and caption_of(read_text(txt, way=WAY)) != example.text]
+    others = [txt for example, txt in beside if txt.is_file() and caption_of(read_text(txt, way=way())) != example.text]
     if others:
-        count = f"the captions in {metadata.name} count, not those of {_some(others)}"
-        _warn(f"{count}, which differ; remove {metadata.name} or the .txt files")
+        _warn(
+            KolorsLabWarning(
+                "the captions in {table} count, not those of {others}, which differ; remove {table} or the .txt files",
+                table=metadata.name,
+                others=_some(others),
+            )
+        )
     if columns := dict.fromkeys(name for row in rows for name in row.others):
-        _warn(f"{metadata}: not used: {', '.join(columns)[:200]}")
+        _warn(KolorsLabWarning("{table}: not used: {columns}", table=metadata, columns=", ".join(columns)[:200]))
     if metadata.name in PAIRS:
         return  # the sources, too, are in no line of their own
     listed = {Path(os.path.normpath(example.image)) for example in examples}
     places = {path.parent for path in listed if path.parent.is_dir()}
     files = (file for place in sorted(places) for file in sorted(place.iterdir()) if not is_hidden(file.name))
     if unlisted := [file for file in files if file.suffix.lower() in SUFFIXES and file not in listed]:
-        _warn(f"{metadata.name} has no line for {_some(unlisted)}: left out")
+        _warn(KolorsLabWarning("{table} has no line for {files}: left out", table=metadata.name, files=_some(unlisted)))
 
 
 def _some(files: list[Path]) -> str:
-    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else f"{files[0]}"
+    more = _("{file} and {count} more")
+    return more.format(file=files[0], count=len(files) - 1) if len(files) > 1 else str(files[0])
 
 
-def _warn(text: str) -> None:
-    warnings.warn(KolorsLabWarning(text), stacklevel=5)
+def _warn(warning: KolorsLabWarning) -> None:
+    warnings.warn(warning, stacklevel=5)
 
 
 def caption_of(text: str) -> str:
@@ -126,9 +146,15 @@ def read_sources(folder: str | Path) -> dict[Path, Path]:
     folder = set_folder(folder)
     root, found = folder.resolve(), {}
     for file in (place / name for place in (folder, folder / "train") for name in PAIRS):
-        for line, source, target, _ in read_pairs(file) if file.is_file() else ():
+        for line, source, target, _prompt in read_pairs(file) if file.is_file() else ():
             if not (file.parent / source).resolve().is_relative_to(root):
-                raise DataError(f"{file} line {line}: {source!r} lies outside {folder}; copy the picture into it")
+                raise DataError(
+                    "{file} line {line}: {image!r} lies outside {folder}; copy the picture into it",
+                    file=file,
+                    line=line,
+                    image=source,
+                    folder=folder,
+                )
             found[file.parent / target] = file.parent / source
     return found
 
@@ -140,7 +166,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Every folder within and its files, in order, hidden ones left out. DataError: a link that leads out, too much."""
 
     def stop(error: OSError) -> None:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        raise DataError("{file}: cannot be read: {reason}", file=error.filename, reason=error.strerror) from error
 
     root, count = top.resolve(), 0
     for place, folders, names in os.walk(top, onerror=stop):
@@ -150,13 +176,15 @@ def _walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
         folders[:] = [folder.name for folder in inner if not folder.is_symlink()]  # what a link leads to is read there
         count += len(names)
         if count > MOST_FILES:
-            raise DataError(f"{top}: more than {MOST_FILES} files; give the folder of the pictures alone")
+            raise DataError(
+                "{top}: more than {most} files; give the folder of the pictures alone", top=top, most=MOST_FILES
+            )
         yield Path(place), [Path(place, name) for name in sorted(names) if not is_hidden(name)]
 
 
 def _check_inside(file: Path, root: Path, top: Path) -> None:
     if not file.resolve().is_relative_to(root):
-        raise DataError(f"{file} is a link to outside of {top}; copy what it leads to into it")
+        raise DataError("{file} is a link to outside of {top}; copy what it leads to into it", file=file, top=top)
 
 
 def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) -> Iterator[Example]:
@@ -164,7 +192,11 @@ def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) 
     captions: dict[str, Path] = {}
     for file in files:
         if file.suffix.lower() in CAPTIONS and captions.setdefault(file.stem, file) != file:
-            raise DataError(f"{captions[file.stem]} and {file.name} are captions of one picture; remove one")
+            raise DataError(
+                "{first} and {second} are captions of one picture; remove one",
+                first=captions[file.stem],
+                second=file.name,
+            )
     repeats, told = repeats_of(place, top), set()
     pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
     seen = {file.stem for file in pictures} | {file.name for file in pictures}
@@ -176,7 +208,7 @@ def _captioned(place: Path, files: list[Path], top: Path, encoding: str | None) 
         for file in (picture, caption):
             if file:
                 _check_inside(file, top.resolve(), top)
-        text = caption_of(read_text(caption, otherwise=encoding, way=WAY)) if caption else ""
+        text = caption_of(read_text(caption, otherwise=encoding, way=way())) if caption else ""
         yield Example(picture, text, repeats=repeats)
     yield from (Example(caption, "", repeats=repeats) for caption in captions.values() if caption not in told)
 
@@ -189,7 +221,9 @@ def repeats_of(place: Path, top: Path) -> int:
         if found := REPEATS.match(folder.name):
             if not 0 < (repeats := int(found[1][:9])) < 1000:
                 raise DataError(
-                    f"{folder}: its pictures would be drawn {repeats} times; rename it, 10_name means ten times"
+                    "{folder}: its pictures would be drawn {repeats} times; rename it, 10_name means ten times",
+                    folder=folder,
+                    repeats=repeats,
                 )
             return repeats
     return 1
@@ -201,13 +235,16 @@ def repeats_of(place: Path, top: Path) -> int:
 def open_example(example: Example) -> Image.Image:
     """The picture. DataError for one that cannot be read or has no caption, or a caption without a picture."""
     if example.image.suffix.lower() in CAPTIONS:
-        raise DataError(f"{example.image} is a caption without a picture of its name")
+        raise DataError("{image} is a caption without a picture of its name", image=example.image)
     if not example.text:
-        raise DataError(f"{example.image} has no caption")
+        raise DataError("{image} has no caption", image=example.image)
     if len(example.text) > LONGEST or UNWRITABLE.search(example.text):
         length = len(example.text)
         raise DataError(
-            f"{example.image} has no caption that can be meant: {length} characters, {example.text[:20]!r}…"
+            "{image} has no caption that can be meant: {length} characters, {text!r}…",
+            image=example.image,
+            length=length,
+            text=example.text[:20],
         )
     return open_image(example.image)
 
@@ -221,5 +258,7 @@ def check_examples(examples: list[Example]) -> None:
         except DataError as error:
             faults.append(str(error))
     if faults:
-        more = f", and {len(faults) - 1} more like it" if len(faults) > 1 else ""
-        raise DataError(f"{faults[0]}{more}; `kolors-lab juice` makes a folder without such examples")
+        more = _(", and {count} more like it").format(count=len(faults) - 1) if len(faults) > 1 else ""
+        raise DataError(
+            "{fault}{more}; `kolors-lab juice` makes a folder without such examples", fault=faults[0], more=more
+        )

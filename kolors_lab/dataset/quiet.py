@@ -68,4 +68,4 @@ def _without_installs(loader: type) -> Iterator[None]:
 
 def _refuse(package: str, *_: Any) -> None:
     """In place of Data-Juicer's own pip install, which would change the user's environment without a question."""
-    raise DataError(f"Data-Juicer needs the package {package}; install it with: pip install {package}")
+    raise DataError("Data-Juicer needs the package {package}; install it with: pip install {package}", package=package)

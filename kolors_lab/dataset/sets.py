@@ -52,7 +52,7 @@ def parse_set(text: str) -> tuple[str, float, str]:
     except ValueError:
         found = ("", 0.0, "")
     if not found[0]:
-        raise SettingError(f"more_data = {text!r}: must be FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER")
+        raise SettingError("more_data = {text!r}: must be FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER", text=text)
     check_number(f"the weight in more_data = {text!r},", found[1], 0)
     return found
 
@@ -80,7 +80,11 @@ def split(examples: list[Example], share: float) -> tuple[list[Example], list[Ex
         return examples, []
     count = max(round(len(examples) * share), 1)
     if count >= len(examples):
-        raise DataError(f"held_out = {share:g} of {len(examples)} pictures leaves none to learn from; add pictures")
+        raise DataError(
+            "held_out = {share:g} of {count} pictures leaves none to learn from; add pictures",
+            share=share,
+            count=len(examples),
+        )
     ranked = sorted(examples, key=lambda e: hashlib.sha256(e.image.name.encode()).digest())
     held = {id(example) for example in ranked[:count]}
     return [e for e in examples if id(e) not in held], [e for e in examples if id(e) in held]

@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import parse_json, read_text
+from kolors_lab.core.language import _
 
-WAY = "`kolors-lab juice --encoding {}` reads it, or save it again as UTF-8"
 PAIRS = ("prompt.json", "prompt.jsonl")  # lists of pairs, source and target
 REPEATS = "repeats"  # juice's column: how often a picture is drawn in a round, where one comes more often than others
+
+
+def way() -> str:
+    """How a text that is not UTF-8 can be read, for `read_text`."""
+    return _("`kolors-lab juice --encoding {}` reads it, or save it again as UTF-8")
 
 
 class Row(NamedTuple):
@@ -36,10 +41,11 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Iterator[Row]:
             image = image[0] if isinstance(image, list) and len(image) == 1 else image
             others = tuple(key for key in row if key not in ("image", "file_name", "text", REPEATS) and row[key])
             if "text" not in row and others:
-                raise ValueError(f"the caption must be called text; there is {', '.join(others)[:80]}")
+                told = _("the caption must be called text; there is {names}")
+                raise ValueError(told.format(names=", ".join(others)[:80]))
             text = row.get("text") or ""
             if not (isinstance(image, str) and image and isinstance(text, str)):
-                raise ValueError("image must be one path and text a string")
+                raise ValueError(_("image must be one path and text a string"))
             yield Row(number, image, text, _repeats(row.get(REPEATS)), others)
         except (ValueError, KeyError) as error:
             raise _unlike(file, number, like, error) from error
@@ -57,14 +63,14 @@ def read_pairs(file: Path, encoding: str | None = None) -> Iterator[tuple[int, s
         try:
             source, target, prompt = (row[name] for name in ("source", "target", "prompt"))
             if not all(isinstance(value, str) and value for value in (source, target, prompt)):
-                raise ValueError("all three must be text")
+                raise ValueError(_("all three must be text"))
         except (ValueError, KeyError) as error:
             raise _unlike(file, number, like, error) from error
         yield number, source, target, prompt
 
 
 def _objects(file: Path, encoding: str | None, like: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(read_text(file, otherwise=encoding, way=WAY).split("\n"), 1):
+    for number, line in enumerate(read_text(file, otherwise=encoding, way=way()).split("\n"), 1):
         if not line.strip():  # not splitlines: JSON may hold U+2028
             continue
         try:
@@ -72,33 +78,39 @@ def _objects(file: Path, encoding: str | None, like: str) -> Iterator[tuple[int,
         except ValueError as error:
             raise _unlike(file, number, like, error) from error
         if not isinstance(row, dict):
-            raise _unlike(file, number, like, ValueError("no object"))
+            raise _unlike(file, number, like, ValueError(_("no object")))
         yield number, row
 
 
 def _unlike(file: Path, line: int, like: str, error: Exception) -> DataError:
-    reason = f"no {error}" if isinstance(error, KeyError) else error
-    return DataError(f"{file} line {line}: not like {like} ({reason})")
+    reason = _("no {name}").format(name=error) if isinstance(error, KeyError) else error
+    return DataError("{file} line {line}: not like {like} ({reason})", file=file, line=line, like=like, reason=reason)
 
 
 def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
     """Rows of the columns file_name,text and, where juice wrote it, repeats."""
-    rows = csv.DictReader(io.StringIO(read_text(file, otherwise=encoding, way=WAY), newline=""))
+    rows = csv.DictReader(io.StringIO(read_text(file, otherwise=encoding, way=way()), newline=""))
     try:
         names = rows.fieldnames or ()
         if not {"file_name", "text"} <= set(names):
-            raise DataError(f"{file} line 1: needs the columns file_name,text; has {','.join(names)[:200]}")
+            raise DataError(
+                "{file} line 1: needs the columns file_name,text; has {names}", file=file, names=",".join(names)[:200]
+            )
         others = tuple(name for name in names if name not in ("file_name", "text", REPEATS))
         for row in rows:
             if not row["file_name"] or None in row:
-                raise DataError(f"{file} line {rows.line_num}: needs a file_name and a text; quote texts with commas")
+                raise DataError(
+                    "{file} line {line}: needs a file_name and a text; quote texts with commas",
+                    file=file,
+                    line=rows.line_num,
+                )
             try:
                 repeats = _repeats(row.get(REPEATS))
             except ValueError as error:
-                raise DataError(f"{file} line {rows.line_num}: {error}") from error
+                raise DataError("{file} line {line}: {error}", file=file, line=rows.line_num, error=error) from error
             yield Row(rows.line_num, row["file_name"], row["text"] or "", repeats, others)
     except csv.Error as error:
-        raise DataError(f"{file} line {rows.line_num}: not CSV ({error})") from error
+        raise DataError("{file} line {line}: not CSV ({error})", file=file, line=rows.line_num, error=error) from error
 
 
 def _repeats(value: Any) -> int:
@@ -106,7 +118,7 @@ def _repeats(value: Any) -> int:
     if value is None or value == "":
         return 1
     if isinstance(value, bool) or not re.fullmatch("[1-9][0-9]{0,2}", str(value)):
-        raise ValueError(f"repeats {str(value)[:40]!r} is no whole number from 1 to 999")
+        raise ValueError(_("repeats {value!r} is no whole number from 1 to 999").format(value=str(value)[:40]))
     return int(value)
 
 
