@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kolors_lab.comic.listing import ONE, TONGUES, read_list
+from kolors_lab.comic.listing import TONGUES, one, read_list
 from kolors_lab.comic.rows import Answer, named, quoted, said
 from kolors_lab.comic.words import (
     MARKUP,
@@ -25,8 +25,8 @@ from kolors_lab.comic.words import (
     number_of,
 )
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
-SHAPES = "a table (CSV or Markdown) with the columns scene,prompt,negative_prompt,seed, a numbered list, or JSON"
 LONGEST, LONGEST_LINE, MOST = 1 << 20, 50_000, 1000  # characters of a text and of a line, scenes
 THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)  # its opening tag may be missing
 FENCE = re.compile(r"^[ \t>]{0,9}(?:```|~~~).*$\n?", re.MULTILINE)
@@ -34,22 +34,37 @@ VALUE = re.compile(r'(?:[\[{]\s{0,99}){1,9}["“]')  # where a JSON object or li
 FULL_WIDTH = str.maketrans("｛｝｜", "{}|")
 
 
+def shapes() -> str:
+    """The shapes that a story may have."""
+    return _("a table (CSV or Markdown) with the columns scene,prompt,negative_prompt,seed, a numbered list, or JSON")
+
+
 def read_answer(text: str, name: str) -> Answer:
     """The rows of a story's text. DataError, naming the line, for what is not understood or too much."""
     if len(text) > LONGEST:
-        raise DataError(f"{name}: {len(text)} characters; a story has at most {LONGEST}")
+        raise DataError(
+            "{name}: {count} characters; a story has at most {most}", name=name, count=len(text), most=LONGEST
+        )
     text = _without_thoughts(text, name).translate(FULL_WIDTH)
     for n, line in enumerate(text.splitlines(), 1):
         if len(line) > LONGEST_LINE:
-            raise DataError(f"{name}: line {n}: {len(line)} characters; a line has at most {LONGEST_LINE}")
+            raise DataError(
+                "{name}: line {n}: {count} characters; a line has at most {most}",
+                name=name,
+                n=n,
+                count=len(line),
+                most=LONGEST_LINE,
+            )
     for reader in (_json, _markdown, _csv, _list):
         if (answer := reader(text, name)) is not None:
             if len(answer.rows) > MOST:
-                raise DataError(f"{name}: {len(answer.rows)} scenes; a story has at most {MOST}")
+                raise DataError(
+                    "{name}: {count} scenes; a story has at most {most}", name=name, count=len(answer.rows), most=MOST
+                )
             _check_alone(answer, name)
             _share(answer, text)
             return answer
-    raise DataError(f"{name}: no story found in it; give {SHAPES}")
+    raise DataError("{name}: no story found in it; give {shapes}", name=name, shapes=shapes())
 
 
 def _without_thoughts(text: str, name: str) -> str:
@@ -57,7 +72,9 @@ def _without_thoughts(text: str, name: str) -> str:
     for last in list(THOUGHT.finditer(text))[-1:]:
         text = "\n" * text.count("\n", 0, last.end()) + text[last.end() :]
     if re.search("<think(?:ing)?>", text, re.IGNORECASE):
-        raise DataError(f"{name}: the chat model was still thinking when its answer ended; ask for the answer again")
+        raise DataError(
+            "{name}: the chat model was still thinking when its answer ended; ask for the answer again", name=name
+        )
     return FENCE.sub(lambda fence: "\n" * fence[0].count("\n"), text)
 
 
@@ -69,9 +86,12 @@ def _check_alone(answer: Answer, name: str) -> None:
             other = table.rows[0][0]
         elif found := read_list(answer.rest, name):
             scenes = found[0]
-            other = f"line {scenes[0].line}" if scenes[0].labelled or len(scenes) > len(answer.rows) else None
+            more = scenes[0].labelled or len(scenes) > len(answer.rows)
+            other = _("line {n}").format(n=scenes[0].line) if more else None
     if other:
-        raise DataError(f"{name}: the scenes from {other} on stand beside others; {ONE}")
+        raise DataError(
+            "{name}: the scenes from {other} on stand beside others; {hint}", name=name, other=other, hint=one()
+        )
 
 
 def _share(answer: Answer, text: str) -> None:
@@ -84,7 +104,7 @@ def _share(answer: Answer, text: str) -> None:
             above = label[1] or next(
                 (clean(words.strip(MARKUP)) for words in lines[n + 1 :] if words.strip(MARKUP)), ""
             )
-    for _, row in answer.rows:
+    for _where, row in answer.rows:
         if above and not row.get("negative_prompt"):
             row["negative_prompt"] = above
 
@@ -101,21 +121,22 @@ def _json(text: str, name: str) -> Answer | None:
     try:
         stories = [place for value, place, _ in values if not _has_prompt(value) and _holds_scenes(value)]
         if len(stories) > 1:
-            lines = ", ".join(str(text.count("\n", 0, place) + 1) for place in stories[:9])
-            raise DataError(f"{name}: lists begin in lines {lines}; {ONE}")
+            places = ", ".join(str(text.count("\n", 0, place) + 1) for place in stories[:9])
+            raise DataError("{name}: lists begin in lines {places}; {hint}", name=name, places=places, hint=one())
         _collect(whole[0] if len(whole) == 1 else whole, scenes, answer)
     except RecursionError:
-        raise DataError(f"{name}: JSON nested too deeply to be a story") from None
+        raise DataError("{name}: JSON nested too deeply to be a story", name=name) from None
     if not scenes:
-        raise DataError(f"{name}: no prompt found in its JSON; each scene needs a prompt")
-    for _, start, end in reversed(values):
+        raise DataError("{name}: no prompt found in its JSON; each scene needs a prompt", name=name)
+    for _value, start, end in reversed(values):
         text = text[:start] + "\n" * text.count("\n", start, end) + text[end:]
     answer.rest = text
     answer.prose = [quoted(n, line) for n, line in enumerate(text.splitlines()) if line.strip(MARKUP)]
     for n, record in enumerate(scenes, 1):
-        row, unused = named(record, f"{name}: scene {n}", n)
-        answer.rows.append((f"scene {n}", row))
-        answer.unused += [f"scene {n} “{column}”" for column in unused]
+        scene = _("scene {n}").format(n=n)
+        row, unused = named(record, f"{name}: {scene}", n)
+        answer.rows.append((scene, row))
+        answer.unused += [f"{scene} “{column}”" for column in unused]
     return answer
 
 
@@ -126,9 +147,11 @@ def _values(text: str, name: str) -> Iterator[tuple[Any, int, int]]:
         try:
             value, place = decoder.raw_decode(text, start.start())
         except RecursionError:
-            raise DataError(f"{name}: JSON nested too deeply to be a story") from None
+            raise DataError("{name}: JSON nested too deeply to be a story", name=name) from None
         except ValueError as error:
-            raise DataError(f"{name}: not whole JSON ({error}); ask the chat model for it again") from error
+            raise DataError(
+                "{name}: not whole JSON ({error}); ask the chat model for it again", name=name, error=error
+            ) from error
         yield value, start.start(), place
 
 
@@ -136,7 +159,8 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in names if names.count(key) > 1)!r} stands twice in one object")
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ValueError(_("{key!r} stands twice in one object").format(key=twice))
     return found
 
 
@@ -203,14 +227,20 @@ def _markdown(text: str, name: str) -> Answer | None:
     first = [lines[rule + 1 : rule + 2] for rule in drawn]
     counted = [rule for rule, row in zip(drawn, first, strict=True) if row and number_of(_cells(row[0])[0]) == 1]
     if len(counted) > 1:  # a draft and a better one? Acts go on counting
-        raise DataError(f"{name}: tables begin in lines {', '.join(map(str, counted[:9]))}; {ONE}")
+        places = ", ".join(map(str, counted[:9]))
+        raise DataError("{name}: tables begin in lines {places}; {hint}", name=name, places=places, hint=one())
     for rule in drawn:
         header = _header(_cells(lines[rule - 1]), name, rule)
         for n in itertools.takewhile(lambda n: "|" in lines[n], range(rule + 1, len(lines))):
             cells = _cells(lines[n])
             if len(cells) > len(header):
-                hint = "write \\| for the character within a cell"
-                raise DataError(f"{name}: line {n + 1}: {len(cells)} cells instead of {len(header)}; {hint}")
+                raise DataError(
+                    "{name}: line {n}: {count} cells instead of {wanted}; write \\| for the character within a cell",
+                    name=name,
+                    n=n + 1,
+                    count=len(cells),
+                    wanted=len(header),
+                )
             _table_row(answer, dict(zip(header, cells, strict=False)), name, n + 1)
             used |= {rule - 1, rule, n}
     answer.prose += [quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
@@ -221,7 +251,12 @@ def _markdown(text: str, name: str) -> Answer | None:
 def _header(cells: list[str], name: str, line: int) -> list[str]:
     """The columns' names. DataError for one that stands there twice: only the last would be read."""
     if twice := [cell for cell, count in Counter(cells).items() if count > 1 and cell]:
-        raise DataError(f"{name}: line {line}: the column {twice[0]} stands there twice; leave one out")
+        raise DataError(
+            "{name}: line {line}: the column {column} stands there twice; leave one out",
+            name=name,
+            line=line,
+            column=twice[0],
+        )
     return cells
 
 
@@ -249,7 +284,9 @@ def _csv(text: str, name: str) -> Answer | None:
     header, mark = headers[above], marks[above]
     if "prompt" not in map(key_of, header):
         raise DataError(
-            f"{name}: line {above + 1}: no column prompt; the columns are scene,prompt,negative_prompt,seed"
+            "{name}: line {line}: no column prompt; the columns are scene,prompt,negative_prompt,seed",
+            name=name,
+            line=above + 1,
         )
     _header(header, name, above + 1)
     answer, reader = Answer([], *said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
@@ -257,19 +294,28 @@ def _csv(text: str, name: str) -> Answer | None:
         for cells in reader:
             line = above + 1 + reader.line_num
             if any(cell.strip() for cell in cells) and len(cells) != len(header):
-                hint = "put text with a comma in quotes"
-                raise DataError(f"{name}: line {line}: {len(cells)} columns instead of {len(header)}; {hint}")
+                raise DataError(
+                    "{name}: line {n}: {count} columns instead of {wanted}; put text with a comma in quotes",
+                    name=name,
+                    n=line,
+                    count=len(cells),
+                    wanted=len(header),
+                )
             if any(cell.strip() for cell in cells):
                 _table_row(answer, dict(zip(header, cells, strict=True)), name, line)
     except csv.Error as error:
-        raise DataError(f"{name}: line {above + 1 + reader.line_num}: no CSV ({error})") from error
+        raise DataError(
+            "{name}: line {line}: no CSV ({error})", name=name, line=above + 1 + reader.line_num, error=error
+        ) from error
     return answer
 
 
 def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:
-    row, unused = named(cells, f"{name}: line {line}", len(answer.rows) + 1)
-    answer.rows.append((f"line {line}", {"scene": ""} | row))
-    answer.unused += [text for column in unused if (text := f"column “{column}”") not in answer.unused]
+    where = _("line {n}").format(n=line)
+    row, unused = named(cells, f"{name}: {where}", len(answer.rows) + 1)
+    answer.rows.append((where, {"scene": ""} | row))
+    columns = [_("column “{column}”").format(column=column) for column in unused]
+    answer.unused += [column for column in columns if column not in answer.unused]
 
 
 # A list ---------------------------------------------------------------------------------------------------------------
@@ -283,7 +329,7 @@ def _list(text: str, name: str) -> Answer | None:
     answer = Answer([], *said(text.splitlines()[:above]))
     for scene in scenes:
         row = {"scene": ""} | scene.row if scene.labelled else scene.row
-        answer.rows.append((f"scene {scene.number}", row))
+        answer.rows.append((_("scene {n}").format(n=scene.number), row))
         answer.unused += scene.unused
     answer.prose += behind
     return answer

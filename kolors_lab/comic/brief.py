@@ -41,12 +41,20 @@ class BriefConfig:
 
     def __post_init__(self):
         if self.answer not in FORMS:
-            raise SettingError(f"answer = {self.answer!r}: must be one of {', '.join(FORMS)}")
+            raise SettingError(
+                "{field} = {value!r}: must be one of {names}", field="answer", value=self.answer, names=", ".join(FORMS)
+            )
         if not self.plot:
-            raise SettingError(f"scenes = {self.scenes!r}: must say what happens, with ；between the scenes")
+            raise SettingError(
+                "scenes = {scenes!r}: must say what happens, with ；between the scenes", scenes=self.scenes
+            )
         for field in ("style", "heroine", "clothes", "negative_prompt"):
             if not getattr(self, field).strip():
-                raise SettingError(f"{field} = {getattr(self, field)!r}: must not be empty; the prompts repeat it")
+                raise SettingError(
+                    "{field} = {value!r}: must not be empty; the prompts repeat it",
+                    field=field,
+                    value=getattr(self, field),
+                )
 
     @property
     def plot(self) -> list[str]:

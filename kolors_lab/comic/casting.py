@@ -123,7 +123,7 @@ def choose(out: str | Path, panel: int, seed: int) -> None:
     rows = read_cast(out)
     mine = [row for row in rows if row["panel"] == str(panel)]
     if not mine:
-        raise DataError(f"{Path(out) / CAST}: no line for panel {panel}; run the casting first")
+        raise DataError("{file}: no line for panel {panel}; run the casting first", file=Path(out) / CAST, panel=panel)
     mine[0]["seed"] = str(seed)
     write_cast(out, rows)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kolors_lab.comic.words import MARKUP, SHARED, SIMPLE, clean, joined, key_of, label_of, number_of
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
 N = r"(\d{1,3}|[一二三四五六七八九十]{1,3}|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
 N += r"(?:\s?(?:[/／]|of)\s?\d{1,3})?"  # 1/8, 1 of 8
@@ -33,7 +34,6 @@ TITLED = re.compile(r"^([^：:，,()（）|]{1,30}?)\s{0,5}(?:[：:]|—{1,3}|\s
 NAMED = re.compile(
     r"^[（(【《「]([^（(）)】》」:：]{1,30})[）)】》」]\s{0,5}(?:[：:—-]{1,3}\s{0,5}(\S.*))?$"
 )  # （上课）：古风，…
-ONE = "leave only the one whose scenes are to be drawn"
 ITEM = re.compile(r"^\s{0,20}[-*+•·]\s")
 RULE = re.compile(r"^[\s|:—_*=-]{3,}$")
 LONG = ("prompt", "negative_prompt")  # what may go on in the next line
@@ -54,6 +54,11 @@ class Listed:
     after: list[str] = field(default_factory=list)  # lines behind an empty one: an error, unless they end the answer
 
 
+def one() -> str:
+    """What to do where several lists or tables tell a story."""
+    return _("leave only the one whose scenes are to be drawn")
+
+
 def read_list(text: str, name: str) -> tuple[list[Listed], int, list[str]] | None:
     """The scenes of a numbered list, the number of lines before it, and the prose behind it; None where there is none.
 
@@ -69,7 +74,7 @@ def read_list(text: str, name: str) -> tuple[list[Listed], int, list[str]] | Non
     whole = [run for run in found if all(s.row.get("prompt") and (s.labelled or s.row.get("scene")) for s in run)]
     if len(whole) > 1 or (not whole and len(found) > 1):
         places = ", ".join(str(run[0].line) for run in found[:9])
-        raise DataError(f"{name}: lists begin in lines {places}; {ONE}")
+        raise DataError("{name}: lists begin in lines {places}; {hint}", name=name, places=places, hint=one())
     run = whole[0] if whole else found[0]
     _check_run(run, name)
     _leave_advice(run)
@@ -93,7 +98,7 @@ def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
     """The heads' lines in runs that count up from 1; a number out of turn is no head and goes."""
     runs: list[list[int]] = []
     last = 0
-    for n, (number, _) in list(heads.items()):
+    for n, (number, _rest) in list(heads.items()):
         if number == 1:
             runs.append([n])
         elif runs and last < number < last + 9:
@@ -195,10 +200,14 @@ def _take_label(scene: Listed, quoted: str, label: str, value: str, opened: str 
 def _check_run(run: Sequence[Listed], name: str) -> None:
     numbers = {scene.number for scene in run}
     if gap := sorted(set(range(1, max(numbers))) - numbers):
-        raise DataError(f"{name}: scene {', '.join(map(str, gap))} is missing; ask the chat model for it")
+        raise DataError(
+            "{name}: scene {numbers} is missing; ask the chat model for it", name=name, numbers=", ".join(map(str, gap))
+        )
     for scene in run:
         if wrong := scene.odd + scene.after * (scene is not run[-1]):
-            raise DataError(f"{name}: {wrong[0]} is neither prompt nor a known label; mend or remove the line")
+            raise DataError(
+                "{name}: {line} is neither prompt nor a known label; mend or remove the line", name=name, line=wrong[0]
+            )
 
 
 def _leave_advice(run: Sequence[Listed]) -> None:
@@ -218,4 +227,4 @@ def _leave_advice(run: Sequence[Listed]) -> None:
 
 def _quoted(lines: Sequence[str], n: int) -> str:
     line = " ".join(lines[n].split())
-    return f"line {n + 1} “{line[:40]}…”" if len(line) > 40 else f"line {n + 1} “{line}”"
+    return _("line {n} “{text}”").format(n=n + 1, text=f"{line[:40]}…" if len(line) > 40 else line)

@@ -70,7 +70,9 @@ class Look:
         options = {"consistency": group[0]["consistency"]} if "consistency" in group[0] else {}
         if marks := [one["control"] for one in group if "control" in one]:
             if lost := set(marks) - set(self.files):
-                raise DataError(f"control {min(lost)}: the panel was drawn after it and cannot be without; give it")
+                raise DataError(
+                    "control {control}: the panel was drawn after it and cannot be without; give it", control=min(lost)
+                )
             pictures = [self.files[mark] for mark in marks]
             options["control"] = find_control(pipe, replace(self.config, control=pictures[0]), pictures)
         return options

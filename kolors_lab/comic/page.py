@@ -73,7 +73,9 @@ PRINT = 3508 / LAYOUTS["grid"].width()  # the long side of A4 at 300 dpi
 def get_layout(name: str) -> Layout:
     """The layout of that name. SettingError names those there are."""
     if name not in LAYOUTS:
-        raise SettingError(f"layout = {name!r}: must be one of {', '.join(LAYOUTS)}")
+        raise SettingError(
+            "{field} = {value!r}: must be one of {names}", field="layout", value=name, names=", ".join(LAYOUTS)
+        )
     return LAYOUTS[name]
 
 
@@ -109,13 +111,23 @@ def make_page(
 
 def _opened(panels: Sequence[str | Path], captions: Sequence[str], file: str | Path) -> list[Image]:
     if len(panels) != len(captions) or not panels:
-        raise DataError(f"{file}: {len(panels)} panels and {len(captions)} captions; each panel needs one caption")
+        raise DataError(
+            "{file}: {panels} panels and {captions} captions; each panel needs one caption",
+            file=file,
+            panels=len(panels),
+            captions=len(captions),
+        )
     images = [open_image(Path(panel)) for panel in panels]
     first = images[0]
     for panel, image in zip(panels, images, strict=True):
         if abs(image.width * first.height - image.height * first.width) > max(first.size):  # more than rounding does
-            sizes = f"{image.width} x {image.height} px, the first panel {first.width} x {first.height}"
-            raise DataError(f"{panel}: {sizes}; panels of one page need one shape: draw it again in that of the others")
+            raise DataError(
+                "{panel}: {size} px, the first panel {first}; panels of one page need one shape: "
+                "draw it again in that of the others",
+                panel=panel,
+                size=f"{image.width} x {image.height}",
+                first=f"{first.width} x {first.height}",
+            )
     return images
 
 

@@ -119,7 +119,13 @@ def read_cast(out: str | Path) -> list[dict[str, str]]:
         for column in ("panel", "seed"):
             number = (row.get(column) or "").strip()
             if not (number.isascii() and number.isdigit() and len(number) < 20):
-                raise DataError(f"{file}: line {line}: {column} {number[:20]!r} is no whole number; mend or remove it")
+                raise DataError(
+                    "{file}: line {line}: {column} {number!r} is no whole number; mend or remove it",
+                    file=file,
+                    line=line,
+                    column=column,
+                    number=number[:20],
+                )
     return rows
 
 
@@ -218,7 +224,9 @@ def draw_files(
     """
     for file in files:
         if file.exists() and settings_of(file) is None:
-            raise DataError(f"{file}: it is not a picture of ours, so it stays; choose another folder with --out")
+            raise DataError(
+                "{file}: it is not a picture of ours, so it stays; choose another folder with --out", file=file
+            )
     done = total - len(files)
     for batch in _batches(files.items(), lambda settings: together or at_once(settings)):
         group = [settings | {"batch": len(batch)} for _, settings in batch]
@@ -286,7 +294,9 @@ def _stale(folder: Path, wanted: dict[Path, dict]) -> list[Path]:
     for file in (f for f in folder.glob("*.png") if f.stem.isdigit()):
         settings = settings_of(file)
         if settings is None:
-            raise DataError(f"{file}: it is not a panel of ours, so it stays; choose another folder with --out")
+            raise DataError(
+                "{file}: it is not a panel of ours, so it stays; choose another folder with --out", file=file
+            )
         if not same_picture(settings, wanted.get(file)):
             stale.append(file)
     return stale
@@ -298,7 +308,9 @@ def _pages(out: Path) -> list[Path]:
     ours = {png: settings_of(png) is not None, html: html.exists() and MADE_BY in html.read_text("utf-8", "replace")}
     for page, mine in ours.items():
         if page.exists() and not mine:
-            raise DataError(f"{page}: it is not a page of ours, so it stays; choose another folder with --out")
+            raise DataError(
+                "{page}: it is not a page of ours, so it stays; choose another folder with --out", page=page
+            )
     return list(ours)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kolors_lab.comic.words import AROUND, MARKUP, NAMES, is_numbering, key_of, label_of, only_counts
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
 Row = tuple[str, dict[str, Any]]  # where it stands, and its texts by column
 
@@ -42,7 +43,9 @@ def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
         elif name:
             row[name] = row.get(name) or text
         elif near := get_close_matches(column, NAMES, 1, 0.8):
-            raise DataError(f"{where}: a column is called {column}; is {near[0]} meant?")
+            raise DataError(
+                "{where}: a column is called {column}; is {near} meant?", where=where, column=column, near=near[0]
+            )
         elif text and not is_numbering(column):
             row[column.strip()] = text
     if isinstance(record, Mapping) and row.get("prompt"):
@@ -82,4 +85,4 @@ def said(lines: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:
 
 
 def quoted(n: int, line: str) -> str:
-    return f"line {n + 1} “{line.strip(AROUND)[:40]}”"
+    return _("line {n} “{text}”").format(n=n + 1, text=line.strip(AROUND)[:40])

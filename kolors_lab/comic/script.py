@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.comic.answers import SHAPES, read_answer
+from kolors_lab.comic.answers import read_answer, shapes
 from kolors_lab.comic.listing import LONG
 from kolors_lab.comic.rows import Answer, named
 from kolors_lab.comic.words import NAMES, key_of, label_of
 from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning, check_number
 from kolors_lab.core.files import read_text, write_table
+from kolors_lab.core.language import _
 from kolors_lab.sampling.ksampler import KSampler
 
 if TYPE_CHECKING:
@@ -77,7 +78,12 @@ class Script:
 def _fill(scene: StoryScene, n: int, parts: Mapping[str, str]) -> StoryScene:
     def said(match: re.Match) -> str:
         if match[1] not in parts:
-            raise DataError(f"scene {n}: nobody says what {match[0]} is; write a line {match[1]}：… above the scenes")
+            raise DataError(
+                "scene {n}: nobody says what {part} is; write a line {name}：… above the scenes",
+                n=n,
+                part=match[0],
+                name=match[1],
+            )
         return parts[match[1]]
 
     prompt, negative = (PART.sub(said, text) for text in (scene.prompt, scene.negative_prompt))
@@ -93,9 +99,10 @@ def read_story(
     """
     script = read_script(source, fixed, count)
     if script.unused:
-        more = f" and {len(script.unused) - 5} more" if len(script.unused) > 5 else ""
-        what = f"{', '.join(script.unused[:5])}{more}"
-        warnings.warn(KolorsLabWarning(f"story: not used: {what}; `kolors-lab story check` shows all"), stacklevel=2)
+        count = len(script.unused) - 5
+        what = ", ".join(script.unused[:5]) + (_(" and {count} more").format(count=count) if count > 0 else "")
+        warning = KolorsLabWarning("story: not used: {what}; `kolors-lab story check` shows all", what=what)
+        warnings.warn(warning, stacklevel=2)
     return script.filled()
 
 
@@ -109,17 +116,25 @@ def read_script(
     """
     name, answer = _answer(source)
     if not answer.rows:
-        raise DataError(f"{name}: it has no scenes; give {SHAPES}")
+        raise DataError("{name}: it has no scenes; give {shapes}", name=name, shapes=shapes())
     used = [set(PART.findall(f"{row.get('prompt')}{row.get('negative_prompt')}")) for _, row in answer.rows]
     needed = set().union(*used)
     for part in fixed or {}:
         if part not in needed:
-            raise DataError(f"{name}: no prompt holds {{{part}}}; write it where the words of {part} belong")
+            raise DataError(
+                "{name}: no prompt holds {{{part}}}; write it where the words of {part} belong", name=name, part=part
+            )
     said = {part: text for part, text in answer.said.items() if part in needed} | dict(fixed or {})
     scenes = tuple(_scene(row, n, f"{name}: {where}") for n, (where, row) in enumerate(answer.rows))
     if count and len(scenes) != count:
-        short = f"; missing: {', '.join(map(str, range(len(scenes) + 1, count + 1)))}" if len(scenes) < count else ""
-        raise DataError(f"{name}: {len(scenes)} scenes, {count} are wanted{short}; ask the chat model to mend that")
+        numbers = ", ".join(map(str, range(len(scenes) + 1, count + 1)))
+        raise DataError(
+            "{name}: {count} scenes, {wanted} are wanted{short}; ask the chat model to mend that",
+            name=name,
+            count=len(scenes),
+            wanted=count,
+            short=_("; missing: {numbers}").format(numbers=numbers) if numbers else "",
+        )
     own = tuple(
         {p: str(row[p]) for p in parts if row.get(p)} for parts, (_, row) in zip(used, answer.rows, strict=True)
     )
@@ -148,16 +163,17 @@ def _answer(source: Any) -> tuple[str, Answer]:
     if hasattr(source, "to_dict") or isinstance(source, list):
         records, answer = source.to_dict("records") if hasattr(source, "to_dict") else source, Answer([])
         for n, record in enumerate(records, 1):
-            row, unused = named(record, f"scene {n}", n)
-            answer.rows.append((f"scene {n}", row))
-            answer.unused += [f"scene {n} “{column}”" for column in unused]
+            scene = _("scene {n}").format(n=n)
+            row, unused = named(record, scene, n)
+            answer.rows.append((scene, row))
+            answer.unused += [f"{scene} “{column}”" for column in unused]
         return "story", answer
     text = str(source)
     if not text.strip():
-        raise DataError(f"story: it is empty; give {SHAPES}")
+        raise DataError("story: it is empty; give {shapes}", shapes=shapes())
     if "\n" in text or text.lstrip()[:1] in ("[", "{"):
         return "story", read_answer(text, "story")
-    return text, read_answer(read_text(text, f"no such story; give {SHAPES}"), text)
+    return text, read_answer(read_text(text, _("no such story; give {shapes}").format(shapes=shapes())), text)
 
 
 def _figure(text: str, kind: type) -> float:
@@ -170,35 +186,49 @@ def _figure(text: str, kind: type) -> float:
 
 def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
     texts = {name: "" if (value := row.get(name)) is None or value != value else str(value).strip() for name in NAMES}
-    for name, what in (("prompt", "say what the panel shows"), ("scene", "say what stands under the panel")):
-        if name not in row or (name == "prompt" and not texts[name]):
-            raise DataError(f"{where}: the {name} is missing; {what}")
-    if fault := _foreign(texts["prompt"]):
-        raise DataError(f"{where}: {fault}")
+    if "prompt" not in row or not texts["prompt"]:
+        raise DataError("{where}: the prompt is missing; say what the panel shows", where=where)
+    if "scene" not in row:
+        raise DataError("{where}: the scene is missing; say what stands under the panel", where=where)
+    _check_foreign(texts["prompt"], where)
     values: dict[str, Any] = {name: text or None for name, text in texts.items() if name in SETTINGS}
     for name, kind in NUMBERS.items():
         try:
             values[name] = _figure(texts[name], kind) if texts[name] else None
         except (ValueError, OverflowError):
-            raise DataError(f"{where}: {name} {texts[name][:40]!r} is no number") from None
+            raise DataError(
+                "{where}: {name} {value!r} is no number", where=where, name=name, value=texts[name][:40]
+            ) from None
     values["seed"] = n if values["seed"] is None else values["seed"]
     try:
         KSampler(**{name: value for name, value in values.items() if value is not None})
     except KolorsLabError as error:
-        raise DataError(f"{where}: {error}") from error
+        raise DataError("{where}: {error}", where=where, error=error) from error
     return StoryScene(texts["scene"], texts["prompt"], texts["negative_prompt"], **values)
 
 
-def _foreign(prompt: str) -> str | None:
-    """What is no part of a prompt: a label before it or within, and options of another program."""
+def _check_foreign(prompt: str, where: str) -> None:
+    """DataError for what is no part of a prompt: a label before it or within, and options of another program."""
     label = label_of(prompt)
     if label and key_of(label[0]):
-        return f"the prompt begins with the label “{label[0]}”; leave the label out of it"
+        raise DataError(
+            "{where}: the prompt begins with the label “{label}”; leave the label out of it",
+            where=where,
+            label=label[0],
+        )
     if inner := next((found[1] for found in INNER.finditer(prompt) if key_of(found[1]) in LONG), None):
-        return f"the prompt holds the label “{inner}”; what follows it goes into a line or column of its own"
+        raise DataError(
+            "{where}: the prompt holds the label “{label}”; what follows it goes into a line or column of its own",
+            where=where,
+            label=inner,
+        )
     if option := OPTION.search(prompt):
-        return f"“{option[0]}” is an option of another program; say what it says in a column: negative_prompt, width, …"
-    return None
+        raise DataError(
+            "{where}: “{option}” is an option of another program; "
+            "say what it says in a column: negative_prompt, width, …",
+            where=where,
+            option=option[0],
+        )
 
 
 @dataclass(frozen=True)
