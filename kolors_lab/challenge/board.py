@@ -91,7 +91,9 @@ def find_runs(folder: str | Path) -> list[Entry]:
     alone = [f.parent for f in root.rglob("metrics.jsonl") if not set(f.parents) & set(whole)]
     entries = [_entry(place, root) for place in sorted([*whole, *alone])]
     if not entries:
-        raise DataError(f"{folder}: no run in it; give the folder that holds yours, or run kolors-lab baseline")
+        raise DataError(
+            "{folder}: no run in it; give the folder that holds yours, or run kolors-lab baseline", folder=folder
+        )
     return sorted(entries, key=lambda e: (not e.scores, e.practice, -(e.score or 0), e.run))
 
 

@@ -126,10 +126,14 @@ def read_mark(folder: str | Path) -> dict:
         good = good and all(isinstance(mark, str) and not leads_out(path) for path, mark in files.items())
         good = good and (trigger is None or fits(trigger, {"word": str, "guessed": bool}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(_("{folder}: no submission here; {way}").format(folder=folder, way=way)) from error
+        raise DataError("{folder}: no submission here; {way}", folder=folder, way=way) from error
     if not good:
-        told = _("{folder}: its {mark} was changed by hand and says what it cannot; {way}")
-        raise DataError(told.format(folder=folder, mark=MARK, way=way))
+        raise DataError(
+            "{folder}: its {mark} was changed by hand and says what it cannot; {way}",
+            folder=folder,
+            mark=MARK,
+            way=way,
+        )
     return {"name": name, "score": score, "files": files, "trigger": trigger}
 
 
@@ -257,13 +261,17 @@ def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Re
     """
     mark, pictures = read_mark(config.folder), panel_files(config.folder)
     if not pictures:
-        told = _("{folder}: no panels images/1.png, … in it; give the folder of a submission")
-        raise DataError(told.format(folder=config.folder))
+        raise DataError(
+            "{folder}: no panels images/1.png, … in it; give the folder of a submission", folder=config.folder
+        )
     settings = [read_settings(file) for file in pictures]
     preset = get_preset(config.preset or settings[0]["model"])
     if settings[0].get("model_hash") not in (None, model_fingerprint(preset)):
-        told = _("{folder}: another model than {preset} drew its panels; name it with --preset")
-        raise DataError(told.format(folder=config.folder, preset=preset.name))
+        raise DataError(
+            "{folder}: another model than {preset} drew its panels; name it with --preset",
+            folder=config.folder,
+            preset=preset.name,
+        )
     drawn = (SimpleNamespace(**one) for panel in settings for one in with_anchor([panel]))
     pipe = pipe or load_for(preset, prompts_of(drawn))
     try:

@@ -101,7 +101,7 @@ class Run:
         self.config, self.progress = config, progress or (lambda stage: None)
         self.preset, self.out = get_preset(config.preset), Path(config.out)
         if self.out.exists() and not self.out.is_dir():
-            raise SettingError(f"out={config.out}: there is a file of this name; give a folder")
+            raise SettingError("out={out}: there is a file of this name; give a folder", out=config.out)
         self.story = story_file(config.story)
         self.scenes = read_story(self.story)  # a bad story is found before an hour of training, not after
         self.title = config.title or story_title(config.story)

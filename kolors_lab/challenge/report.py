@@ -88,9 +88,12 @@ def read_metrics(file: Path) -> list[dict]:
             except (ValueError, LookupError, TypeError, RecursionError):
                 lost.append(str(number))
     if not rows:
-        raise DataError(f"{file}: holds no whole line of measurements; move its folder away and train again")
+        raise DataError("{file}: holds no whole line of measurements; move its folder away and train again", file=file)
     if lost:
-        warnings.warn(KolorsLabWarning(f"{file}: line {', '.join(lost[:5])} is damaged and left out"), stacklevel=2)
+        warnings.warn(
+            KolorsLabWarning("{file}: line {lines} is damaged and left out", file=file, lines=", ".join(lost[:5])),
+            stacklevel=2,
+        )
     return rows
 
 

@@ -75,7 +75,9 @@ def choose_checkpoint(
     files = list({fingerprint(file): file for file in every}.values())  # the last checkpoint may be the LoRA itself
     if len(files) < 2:
         raise DataError(
-            f"{config.folder} holds {len(files)} LoRAs, nothing to choose from; train with checkpoint_every"
+            "{folder} holds {count} LoRAs, nothing to choose from; train with checkpoint_every",
+            folder=config.folder,
+            count=len(files),
         )
     preset = get_preset(config.preset)
     prompts = config.prompts or [scene.prompt for scene in read_story(story_file(None))]

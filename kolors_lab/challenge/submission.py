@@ -22,6 +22,7 @@ from kolors_lab.comic.page import make_html, make_page
 from kolors_lab.core.errors import DataError, ModelError, SettingError, printable
 from kolors_lab.core.files import fingerprints, replacing, write_json, write_table, writing
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.core.templates import render
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.alpha import table
@@ -59,8 +60,10 @@ class SubmitConfig:
                 continue
             if not isinstance(value, str) or not value.strip() or set(value) & WRONG or len(value) > 60:
                 raise SettingError(
-                    f"{field} = {value!r}: it becomes part of a file name; up to 60 characters, none of "
-                    f'/ \\ : * ? " < > | ` nor a line break'
+                    "{field} = {value!r}: it becomes part of a file name; up to 60 characters, none of "
+                    '/ \\ : * ? " < > | ` nor a line break',
+                    field=field,
+                    value=value,
                 )
 
     @property
@@ -82,13 +85,13 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     DataError if the run holds no LoRA or no panels, or if the folder in the way is not an earlier submission.
     """
     config = from_run(config)
-    lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), "train a LoRA first")
-    panels = _panels(_find(config.run, ("lora/panels", "panels"), "tell a story first"))
+    lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), _("train a LoRA first"))
+    panels = _panels(_find(config.run, ("lora/panels", "panels"), _("tell a story first")))
     _check_ours(config.folder)
     _check_zip(config.zip)
     settings = [read_settings(panel) for panel in panels]
     if not (config.preset or isinstance(settings[0].get("model"), str)):
-        raise DataError(f"{panels[0]} does not say which model drew it; name it with --preset")
+        raise DataError("{panel} does not say which model drew it; name it with --preset", panel=panels[0])
     part = config.folder.with_name(f".{config.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -157,13 +160,13 @@ def _find(run: str, places: tuple[str, ...], way: str) -> Path:
     for place in places:
         if (Path(run) / place).exists():
             return Path(run) / place
-    raise DataError(f"{run}: no {places[0]} in this run; {way}")
+    raise DataError("{run}: no {place} in this run; {way}", run=run, place=places[0], way=way)
 
 
 def _panels(folder: Path) -> list[Path]:
     panels = sorted((f for f in folder.glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
     if not panels:
-        raise DataError(f"{folder}: no panels 1.png, 2.png, … in it; tell a story first")
+        raise DataError("{folder}: no panels 1.png, 2.png, … in it; tell a story first", folder=folder)
     return panels
 
 
@@ -174,10 +177,16 @@ def _check_ours(folder: Path) -> None:
     try:
         files = read_mark(folder)["files"]
     except DataError:
-        raise DataError(f"{folder}: it holds other files, which stay; move it away or choose another folder") from None
+        raise DataError(
+            "{folder}: it holds other files, which stay; move it away or choose another folder", folder=folder
+        ) from None
     for name, mark in fingerprints(folder).items():
         if name != MARK and files.get(name) != mark:
-            raise DataError(f"{folder}: {name} was changed by hand, so it stays; move the folder away to make it anew")
+            raise DataError(
+                "{folder}: {name} was changed by hand, so it stays; move the folder away to make it anew",
+                folder=folder,
+                name=name,
+            )
 
 
 def _images(folder: Path, panels: list[Path], settings: list[dict], name: str, lora: Path) -> list[dict]:
@@ -237,7 +246,9 @@ def card(
     try:
         trained |= table(header.get("settings", "{}"))
     except ValueError as error:
-        raise ModelError(f"the LoRA's header says of its settings what is none ({error}); train it again") from error
+        raise ModelError(
+            "the LoRA's header says of its settings what is none ({error}); train it again", error=error
+        ) from error
     content = {
         "name": config.name,
         "title": config.title,
@@ -267,7 +278,9 @@ def _check_zip(file: Path) -> None:
     except (OSError, zipfile.BadZipFile):
         ours = False
     if not ours:
-        raise DataError(f"{file}: it is not a submission of ours, so it stays; move it away or choose another folder")
+        raise DataError(
+            "{file}: it is not a submission of ours, so it stays; move it away or choose another folder", file=file
+        )
 
 
 def _pack(folder: Path, file: Path, name: str) -> None:

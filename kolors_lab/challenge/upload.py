@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kolors_lab.challenge.check import MARK, missing, read_mark
 from kolors_lab.core.errors import DataError, SettingError, UploadError
+from kolors_lab.core.language import _
 from kolors_lab.models.hub import blanked, cache_dir, literal, quiet_client
 
 WELL_FORMED = re.compile(r"[\w.-]+/[\w.-]+")
@@ -39,7 +40,7 @@ class UploadConfig:
 
     def __post_init__(self):
         if self.repo is not None and not WELL_FORMED.fullmatch(self.repo):
-            raise SettingError(f"repo = {self.repo!r}: must be USER/NAME, as in xiaoming/kolors-idol")
+            raise SettingError("repo = {repo!r}: must be USER/NAME, as in xiaoming/kolors-idol", repo=self.repo)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def pack(folder: str | Path) -> Parcel:
     ours = sorted({*mark["files"], MARK})
     for path in ours:
         if not (folder / path).is_file() or not (folder / path).resolve().is_relative_to(folder.resolve()):
-            raise DataError(f"{folder / path} is gone or a link to elsewhere; run kolors-lab submit again")
+            raise DataError("{file} is gone or a link to elsewhere; run kolors-lab submit again", file=folder / path)
     here = {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
     files = [(path, (folder / path).stat().st_size) for path in ours]
     return Parcel(mark["name"], files, sorted(here - set(ours)), missing(folder))
@@ -86,8 +87,12 @@ def upload(config: UploadConfig, on_progress: Callable[[str], None] | None = Non
     if config.dry_run:
         return [*parcel.lines(config.repo), "dry run: nothing was sent"]
     if parcel.missing and not config.incomplete:
-        more = f" (and {len(parcel.missing) - 1} more)" if len(parcel.missing) > 1 else ""
-        raise DataError(f"not sent, something is missing: {parcel.missing[0]}{more}; --incomplete sends it anyway")
+        count = len(parcel.missing) - 1
+        raise DataError(
+            "not sent, something is missing: {first}{more}; --incomplete sends it anyway",
+            first=parcel.missing[0],
+            more=_(" (and {count} more)").format(count=count) if count else "",
+        )
     if not config.repo:
         raise SettingError("repo: say where to send it, --repo USER/NAME with your user name on ModelScope")
     with _explained(config.repo):
@@ -100,7 +105,7 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
 
     settings = HubConfig()
     if not settings.token:
-        raise UploadError(f"no token for ModelScope: {SIGN_IN}")
+        raise UploadError("no token for ModelScope: {way}", way=_sign_in())
     api = HubApi()
     if not api.repo_exists(repo, "model"):
         say(f"making the model {repo}")
@@ -125,8 +130,14 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
     return f"{settings.endpoint}/models/{repo}"
 
 
-SIGN_IN = "set MODELSCOPE_API_TOKEN to an access token of your account, or run `modelscope login`, then upload again"
-ON = "upload again: nothing is lost, and what has arrived is not sent twice"
+def _sign_in() -> str:
+    return _(
+        "set MODELSCOPE_API_TOKEN to an access token of your account, or run `modelscope login`, then upload again"
+    )
+
+
+def _on() -> str:
+    return _("upload again: nothing is lost, and what has arrived is not sent twice")
 
 
 def _tracker(repo: str) -> Path:
@@ -148,11 +159,13 @@ def _explained(repo: str) -> Iterator[None]:
         with quiet_client():
             yield
     except (AuthenticationError, PermissionDeniedError):
-        raise UploadError(f"ModelScope refuses your token for {repo}: {SIGN_IN}") from None
+        raise UploadError("ModelScope refuses your token for {repo}: {way}", repo=repo, way=_sign_in()) from None
     except OSError as error:  # requests' and the client's network errors are such
         if error.filename:  # a file of this machine
             raise
-        raise UploadError(f"the connection to ModelScope broke at {repo}; check the network and {ON}") from None
+        raise UploadError(
+            "the connection to ModelScope broke at {repo}; check the network and {way}", repo=repo, way=_on()
+        ) from None
     except HubError as error:
-        said = blanked((str(error).splitlines() or ["no reason given"])[0])
-        raise UploadError(f"ModelScope did not take {repo} ({said}); {ON}") from None
+        said = blanked((str(error).splitlines() or [_("no reason given")])[0])
+        raise UploadError("ModelScope did not take {repo} ({said}); {way}", repo=repo, said=said, way=_on()) from None
