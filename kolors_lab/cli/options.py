@@ -72,8 +72,9 @@ def find_command(argv: list[str]) -> tuple[str, list[str]]:
         return argv[0], []
     wanted = " ".join(argv[:2]) if members else argv[0]
     near = difflib.get_close_matches(wanted, members or COMMANDS, 1, 0)[0]
-    told = _("{wanted}: there is no such command; did you mean {near}? see kolors-lab --help")
-    raise SettingError(told.format(wanted=wanted, near=near))
+    raise SettingError(
+        "{wanted}: there is no such command; did you mean {near}? see kolors-lab --help", wanted=wanted, near=near
+    )
 
 
 def read_config(name: str, argv: list[str]) -> Any:
@@ -85,8 +86,13 @@ def read_config(name: str, argv: list[str]) -> Any:
         given = unknown[0].partition("=")[0]
         near = _nearest(given, flags)
         hint = _("did you mean {near}? ").format(near=near) if near else ""
-        told = _("{given}: {command} has no such option; {hint}see {program} --help")
-        raise SettingError(told.format(given=given, command=name, hint=hint, program=parser.prog))
+        raise SettingError(
+            "{given}: {command} has no such option; {hint}see {program} --help",
+            given=given,
+            command=name,
+            hint=hint,
+            program=parser.prog,
+        )
     return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in vars(options).items()})
 
 
@@ -115,7 +121,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, whose errors are ours."""
 
     def error(self, message: str) -> None:
-        raise SettingError(_("{message}; see {program} --help").format(message=message, program=self.prog))
+        raise SettingError("{message}; see {program} --help", message=message, program=self.prog)
 
 
 def make_parser(name: str) -> Parser:

@@ -40,7 +40,9 @@ class ControlsConfig(GenerateConfig):
 
     def __post_init__(self):
         if self.control or not self.control_net:
-            raise SettingError(f"control_net = {self.control_net}: a net is wanted, the controls come from the folder")
+            raise SettingError(
+                "control_net = {net}: a net is wanted, the controls come from the folder", net=self.control_net
+            )
         replace_control(self, self.folder)  # which checks the rest
 
 
@@ -64,7 +66,7 @@ def read_rows(folder: str | Path) -> list[Row]:
     target in one; pictures alone are controls. DataError for none, and for more than MOST."""
     place = Path(folder)
     if not place.is_dir():
-        raise DataError(f"the folder {folder} does not exist; give one with control pictures")
+        raise DataError("the folder {folder} does not exist; give one with control pictures", folder=folder)
     if any((place / name).is_file() for name in PAIRS):
         sources = read_sources(place)
         rows = [Row(sources[e.image], e.image, e.text) for e in read_examples(place)]
@@ -74,7 +76,12 @@ def read_rows(folder: str | Path) -> list[Row]:
         except DataError:  # no captions there
             rows = [Row(file, None, "") for file in sorted(place.iterdir()) if file.suffix.lower() in SUFFIXES]
     if not 0 < len(rows) <= MOST:
-        raise DataError(f"{folder}: holds {len(rows)} control pictures; a sheet has 1 to {MOST}")
+        raise DataError(
+            "{folder}: holds {count} control pictures; a sheet has 1 to {most}",
+            folder=folder,
+            count=len(rows),
+            most=MOST,
+        )
     return rows
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import AI_GENERATED
+from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import set_loras, unload_lora
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
@@ -102,7 +103,7 @@ def parse_axis(text: str) -> Axis:
     """`steps=1-9 (+2)` → Axis("steps", (1, 3, 5, 7, 9)). SettingError, naming the part that cannot be read."""
     field, sign, values = (part.strip() for part in text.partition("="))
     if field not in AXES or not sign or not values:
-        raise SettingError(f"axis {text!r}: must be like steps=5-20 (+5), of {', '.join(AXES)}")
+        raise SettingError("axis {text!r}: must be like steps=5-20 (+5), of {names}", text=text, names=", ".join(AXES))
     parts = [part.strip() for part in next(csv.reader([values], skipinitialspace=True))]
     if AXES[field] is str:
         named = [None if field == "lora" and part.lower() in ("", "none") else part for part in parts]
@@ -125,11 +126,22 @@ def _numbers(field: str, part: str) -> list[int] | list[float]:
         low, high = kind(low), kind(high)
         step = kind(step) if step else (1 if low <= high else -1)
         if not step or (high - low) / step < 0:
-            raise SettingError(f"axis {field}: {part!r} never comes from {low} to {high}; write 1-9 (+2) or 9-1 (-2)")
+            raise SettingError(
+                "axis {field}: {part!r} never comes from {low} to {high}; write 1-9 (+2) or 9-1 (-2)",
+                field=field,
+                part=part,
+                low=low,
+                high=high,
+            )
         return [round(low + step * i, 6) for i in range(min(int((high - low) / step + 1e-9), MOST) + 1)]
     except ValueError:
-        whole = "a whole number" if kind is int else "a number"
-        raise SettingError(f"axis {field}: {part!r} must be {whole} or a range: 1-5, 1-9 (+2), 1-10 [4]") from None
+        noun = _("a whole number") if kind is int else _("a number")
+        raise SettingError(
+            "axis {field}: {part!r} must be {noun} or a range: 1-5, 1-9 (+2), 1-10 [4]",
+            field=field,
+            part=part,
+            noun=noun,
+        ) from None
 
 
 def axes(config: GridConfig) -> list[Axis]:
@@ -139,10 +151,12 @@ def axes(config: GridConfig) -> list[Axis]:
     if not names:
         raise SettingError("x: it is empty; say what varies, as in x='steps=5-20 (+5)'")
     if doubled := {name for name in names if names.count(name) > 1 and name != "prompt"}:
-        raise SettingError(f"axes: {', '.join(doubled)} stands on two of them; each setting varies along one")
+        raise SettingError(
+            "axes: {names} stands on two of them; each setting varies along one", names=", ".join(doubled)
+        )
     count = len(given[0].values) * len(given[1].values) * len(given[2].values)
     if count > MOST:
-        raise SettingError(f"axes: they make {count} pictures, at most {MOST} go on a sheet")
+        raise SettingError("axes: they make {count} pictures, at most {most} go on a sheet", count=count, most=MOST)
     return given
 
 
@@ -173,7 +187,9 @@ def _change(cell: GenerateConfig, axis: Axis, value: Any) -> dict[str, Any]:
         return {axis.field: value} if axis.field else {}
     search = axis.values[0]
     if not search or search not in cell.prompt + cell.negative_prompt:
-        raise SettingError(f"axis prompt: {search!r}, which the others replace, does not stand in the prompt")
+        raise SettingError(
+            "axis prompt: {search!r}, which the others replace, does not stand in the prompt", search=search
+        )
     return {name: getattr(cell, name).replace(search, value) for name in ("prompt", "negative_prompt")}
 
 

@@ -71,7 +71,9 @@ def formula(
     The subject stands before the scene and may carry a `weight`, as (subject:1.2). Raises SettingError.
     """
     if style is not None and style not in STYLES:
-        raise SettingError(f"style = {style!r}: must be one of {', '.join(STYLES)}")
+        raise SettingError(
+            "{field} = {value!r}: must be one of {names}", field="style", value=style, names=", ".join(STYLES)
+        )
     if not subject.strip():
         raise SettingError("subject: it is empty; say who or what the picture shows")
     subject = subject.strip() if weight == 1 else f"({subject.strip()}:{weight:g})"
@@ -82,12 +84,14 @@ def formula(
 def negative(*lists: str, language: str = "zh") -> str:
     """A negative prompt of some of the lists in NEGATIVE, each word once; without a name the camp's own."""
     if unknown := [name for name in lists if name not in NEGATIVE]:
-        raise SettingError(f"negative {', '.join(unknown)}: must be of {', '.join(NEGATIVE)}")
+        raise SettingError("negative {lists}: must be of {names}", lists=", ".join(unknown), names=", ".join(NEGATIVE))
     words = [word for name in lists or ("camp",) for word in _in(language, NEGATIVE[name])]
     return LANGUAGES[language].join(dict.fromkeys(words))
 
 
 def _in(language: str, words: Words) -> list[str]:
     if language not in LANGUAGES:
-        raise SettingError(f"language = {language!r}: must be one of {', '.join(LANGUAGES)}")
+        raise SettingError(
+            "{field} = {value!r}: must be one of {names}", field="language", value=language, names=", ".join(LANGUAGES)
+        )
     return [pair[list(LANGUAGES).index(language)] for pair in words]

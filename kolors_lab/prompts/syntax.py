@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kolors_lab.core.errors import SettingError
+from kolors_lab.core.language import _
 
 SYNTAXES = ("webui", "comfyui", "compel", "plain")
 LIMIT = 10.0  # weights beyond ±10 leave nothing that the UNet has ever seen
@@ -28,38 +29,6 @@ BRACE, BAR = re.compile(r"(?<!\\)[{}]"), re.compile(r"(?<!\\)\|")
 WEIGHED = re.compile(r"(?:^|\|)\s*[\d.-]+\s*(?:::|\$\$)")  # {0.7::a|b}, {2$$a|b}
 LORA = re.compile(r"<lora:([^<>:]*)((?::[^<>:]*)*)>")
 ESCAPED = "()[]{}|+-\\"
-REFUSED = {  # what each syntax has beside weights and Kolors cannot do, and the way out
-    "webui": {
-        r"\bBREAK\b": "BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out",
-        r"\bAND\b": "AND joins two predictions of the model, which is not done here: write one prompt",
-        r"(?<!\\)\[[^\[\]]*(?:[:：]\s*[\d.．]+\s*|\|[^\[\]]*)\]": "words that change on the "
-        "way ([from:to:when], [a|b]) are not done here: write the prompt that you want from the first step on",
-    },
-    "compel": {},
-    "comfyui": {},
-}
-NOT_YET = {
-    r"<(?:lora|lyco|hypernet):": "a tag is no text: say as loras which "
-    "folder its file is in, or give the file as lora, and lora_strength",
-    r"<[a-z]\w{1,30}:[^<>\s]": "this tag of another program is not done here: take it out",
-    r"\)?\s*\.(?:blend|and|swap)\(": ".blend(), .and() and .swap() are not done here: write one prompt",
-    r"(?:^|(?<=[\s,，]))--[a-z]{2,12}(?=[\s=]|$)": "an option of Midjourney's is not read here: say it as "
-    "negative_prompt, width, height, …",
-    r"(?<=[^\s:])::\s?-?\d*\.?\d+(?=[\s,，]|$)": "word::2 puts no weight on a word here: write (word:1.3)",
-    r"(?m)^(?:Negative prompt:|Steps: \d+, )": "these are a picture's parameters: give prompt, negative_prompt and the "
-    "other settings apart, or the picture to `kolors-lab comfy run`",
-    r"(?<!\w)__[\w/*-]{1,60}__(?!\w)": "wildcards from files are not read here: write their words, {red|blue}",
-    r"\bembedding:\S": "embeddings are not found by name here: learn a word with `kolors-lab invert`, give it as word",
-    r"(?<!\\)\{": "choices like {a|b} are settled first: prompts.choose(text, seed)",
-}
-MARKED = {
-    r"(?<!\\)\)(?:\+{1,9}|-{1,9}|\d?\.\d+)(?=[\s,，.。]|$)": "marks behind a bracket are read with prompt_syntax "
-    "compel only",
-}
-WIDE = {
-    r"｛[^｛｝{}]*[｜|][^｛｝{}]*｝": "full-width braces choose nothing: write {a|b}",
-    r"（[^（）]*[:：]\s*[\d.]+\s*）": "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)",
-}
 
 
 @dataclass(frozen=True)
@@ -91,34 +60,84 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
     plain: no weights at all.
     """
     if syntax not in SYNTAXES:
-        raise SettingError(f"prompt_syntax = {syntax!r}: must be one of {', '.join(SYNTAXES)}")
+        raise SettingError(
+            "{field} = {value!r}: must be one of {names}",
+            field="prompt_syntax",
+            value=syntax,
+            names=", ".join(SYNTAXES),
+        )
     _check_length(text)
     if syntax == "plain":
         return [Span(text)] if text else []
-    for pattern, reason in (REFUSED[syntax] | NOT_YET | WIDE | ({} if syntax == "compel" else MARKED)).items():
+    for pattern, reason in _refused(syntax).items():
         if found := re.search(pattern, text):
             raise _error(text, found.start(), reason)
     pieces = _compel(text) if syntax == "compel" else _brackets(text, syntax)
     spans: list[Span] = []
     for piece in (piece for piece in pieces if piece.text):
         if not -LIMIT <= piece.weight <= LIMIT:
-            raise _error(text, piece.at, f"its weight {piece.weight:g} must be from {-LIMIT:g} to {LIMIT:g}")
+            reason = _("its weight {weight:g} must be from {low:g} to {high:g}")
+            raise _error(text, piece.at, reason.format(weight=piece.weight, low=-LIMIT, high=LIMIT))
         weight = round(piece.weight, 6)  # [(x)] is 1, not 1.0000000000000002
         joined = spans.pop().text if spans and spans[-1].weight == weight else ""
         spans.append(Span(joined + piece.text, weight))
     return spans
 
 
+def _refused(syntax: str) -> dict[str, str]:
+    """What a syntax has beside weights and Kolors cannot do, and the way out."""
+    webui = {
+        r"\bBREAK\b": _("BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out"),
+        r"\bAND\b": _("AND joins two predictions of the model, which is not done here: write one prompt"),
+        r"(?<!\\)\[[^\[\]]*(?:[:：]\s*[\d.．]+\s*|\|[^\[\]]*)\]": _(
+            "words that change on the way ([from:to:when], [a|b]) are not done here: "
+            "write the prompt that you want from the first step on"
+        ),
+    }
+    not_yet = {
+        r"<(?:lora|lyco|hypernet):": _(
+            "a tag is no text: say as loras which folder its file is in, or give the file as lora, and lora_strength"
+        ),
+        r"<[a-z]\w{1,30}:[^<>\s]": _("this tag of another program is not done here: take it out"),
+        r"\)?\s*\.(?:blend|and|swap)\(": _(".blend(), .and() and .swap() are not done here: write one prompt"),
+        r"(?:^|(?<=[\s,，]))--[a-z]{2,12}(?=[\s=]|$)": _(
+            "an option of Midjourney's is not read here: say it as negative_prompt, width, height, …"
+        ),
+        r"(?<=[^\s:])::\s?-?\d*\.?\d+(?=[\s,，]|$)": _("word::2 puts no weight on a word here: write (word:1.3)"),
+        r"(?m)^(?:Negative prompt:|Steps: \d+, )": _(
+            "these are a picture's parameters: give prompt, negative_prompt and the other settings apart, "
+            "or the picture to `kolors-lab comfy run`"
+        ),
+        r"(?<!\w)__[\w/*-]{1,60}__(?!\w)": _("wildcards from files are not read here: write their words, {red|blue}"),
+        r"\bembedding:\S": _(
+            "embeddings are not found by name here: learn a word with `kolors-lab invert`, give it as word"
+        ),
+        r"(?<!\\)\{": _("choices like {a|b} are settled first: prompts.choose(text, seed)"),
+        r"｛[^｛｝{}]*[｜|][^｛｝{}]*｝": _("full-width braces choose nothing: write {a|b}"),
+        r"（[^（）]*[:：]\s*[\d.]+\s*）": _("full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"),
+    }
+    marked = {
+        r"(?<!\\)\)(?:\+{1,9}|-{1,9}|\d?\.\d+)(?=[\s,，.。]|$)": _(
+            "marks behind a bracket are read with prompt_syntax compel only"
+        )
+    }
+    return (webui if syntax == "webui" else {}) | not_yet | ({} if syntax == "compel" else marked)
+
+
 def _check_length(text: str) -> None:
     if len(text) > LONGEST:
         raise SettingError(
-            f"prompt: {len(text)} characters, at most {LONGEST} are read; the model itself takes 256 tokens"
+            "prompt: {count} characters, at most {most} are read; the model itself takes 256 tokens",
+            count=len(text),
+            most=LONGEST,
         )
 
 
 def _error(text: str, at: int, reason: str) -> SettingError:
     before, here = text[max(0, at - 8) : at], text[at : at + 12]
-    return SettingError(f"prompt, character {at + 1}: {reason} (here: “{before}▸{here}”)")
+    return SettingError(
+        "prompt, character {at}: {reason} (here: “{before}▸{here}”)", at=at + 1, reason=reason, before=before, here=here
+    )
 
 
 def _brackets(text: str, syntax: str) -> list[_Piece]:
@@ -181,7 +200,8 @@ def _compel(text: str) -> list[_Piece]:
 
 def _open(text: str, char: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]]) -> None:
     if len(opened) == DEEPEST:
-        raise _error(text, at, f"more than {DEEPEST} brackets within each other; write a weight, as (少女:1.3)")
+        reason = _("more than {most} brackets within each other; write a weight, as (少女:1.3)")
+        raise _error(text, at, reason.format(most=DEEPEST))
     opened.append((char, at, len(pieces)))
 
 
@@ -199,20 +219,23 @@ def _number(text: str, at: int, number: str) -> float:
     try:
         return float(number.replace("．", "."))
     except ValueError:
-        raise _error(text, at, f"{number[:20]} is no number; write it like (少女:1.3)") from None
+        reason = _("{number} is no number; write it like (少女:1.3)")
+        raise _error(text, at, reason.format(number=number[:20])) from None
 
 
 def _opening(text: str, at: int, opened: list[tuple[str, int, int]]) -> int:
     """The first piece inside the bracket that the one at `at` closes."""
     if not opened or opened[-1][0] != {")": "(", "]": "["}[text[at]]:
-        raise _error(text, at, f"this {text[at]} closes nothing; take it out, or write \\{text[at]} for the character")
+        reason = _("this {char} closes nothing; take it out, or write \\{char} for the character")
+        raise _error(text, at, reason.format(char=text[at]))
     return opened.pop()[2]
 
 
 def _all_closed(text: str, opened: list[tuple[str, int, int]]) -> None:
     if opened:
-        char, at, _ = opened[-1]
-        raise _error(text, at, f"this {char} is never closed; close it, or write \\{char} for the character itself")
+        char, at, _piece = opened[-1]
+        reason = _("this {char} is never closed; close it, or write \\{char} for the character itself")
+        raise _error(text, at, reason.format(char=char))
 
 
 # Before a prompt is read ----------------------------------------------------------------------------------------------
@@ -231,18 +254,20 @@ def choose(text: str, seed: int) -> str:
         done = brace.end()
         if brace[0] == "{":
             if len(opened) == DEEPEST:
-                raise _error(text, brace.start(), f"more than {DEEPEST} braces within each other")
+                raise _error(text, brace.start(), _("more than {most} braces within each other").format(most=DEEPEST))
             opened.append(brace.start())
             levels.append("")
         else:
             at = opened.pop() if opened else brace.start()
             if len(levels) == 1 or len(words := BAR.split(inside := levels.pop())) == 1:
-                raise _error(text, at, "a brace alone chooses nothing; write {a|b}, the words without it, or \\{ \\}")
+                reason = _("a brace alone chooses nothing; write {a|b}, the words without it, or \\{ \\}")
+                raise _error(text, at, reason)
             if WEIGHED.search(inside):
-                raise _error(text, at + 1, "only plain choices are made here: write {a|b}")
+                raise _error(text, at + 1, _("only plain choices are made here: write {a|b}"))
             levels[-1] += lot.choice(words)
     if opened:
-        raise _error(text, opened[-1], "this { is never closed; write {a|b} or \\{")
+        reason = _("this {brace} is never closed; write {{a|b}} or \\{brace}")
+        raise _error(text, opened[-1], reason.format(brace="{"))
     return levels[0] + text[done:]
 
 
@@ -256,11 +281,12 @@ def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
     for tag in LORA.finditer(text):
         name, number = tag[1].strip(), tag[2].rpartition(":")[2].strip()
         if not name or re.search(r"[/\\]|^\.", name):
-            raise _error(text, tag.start(), "a LoRA tag holds a file's name, without folders: <lora:name:0.8>")
+            raise _error(text, tag.start(), _("a LoRA tag holds a file's name, without folders: <lora:name:0.8>"))
         try:
             loras.append((name, float(number) if tag[2] else 1.0))
         except ValueError:
-            raise _error(text, tag.start(), f"{number!r} is no strength; write <lora:{name}:0.8>") from None
+            reason = _("{number!r} is no strength; write <lora:{name}:0.8>").format(number=number, name=name)
+            raise _error(text, tag.start(), reason) from None
     if broken := re.search(r"<lora\b", rest := LORA.sub("", text)):
-        raise _error(rest, broken.start(), "this LoRA tag is not whole; write <lora:name:0.8>")
+        raise _error(rest, broken.start(), _("this LoRA tag is not whole; write <lora:name:0.8>"))
     return re.sub(r"[ \t]{2,}", " ", rest).strip(" ,，") if loras else text, loras
