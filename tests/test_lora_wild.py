@@ -84,6 +84,35 @@ def test_a_plain_header_says_alpha_too(file, name):
         read_lora(simple(file, {name: "much"}))
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ({"ss_network_dim": "16"}, "the header says rank 16, the tensors have 2, 3: the tensors count"),
+        ({"ss_network_dim": "3"}, None),  # kohya's convolutions have a rank of their own
+        ({"ss_network_dim": "Dynamic"}, None),
+        ({"lora_adapter_metadata": '{"unet.r": 16}'}, "the header says rank 16, the tensors have 2, 3: "),
+        ({"lora_adapter_metadata": '{"unet.r": 2}'}, "the header says rank 2, the tensors have 3: "),
+        ({"lora_adapter_metadata": '{"unet.r": 2, "unet.rank_pattern": {"conv1": 3}}'}, None),
+    ],
+)
+def test_a_rank_that_the_tensors_do_not_have_is_told(file, header, told):
+    conv = {f"{CONV}.lora_A.weight": torch.ones(3, 5, 3, 3), f"{CONV}.lora_B.weight": torch.ones(6, 3, 1, 1)}
+    lora = open_lora(simple(file, header, **conv))
+    assert [layer.rank for layer in lora.lora.layers.values()] in ([2, 3], [3, 2])
+    notes = [note for note in lora.notes if "the tensors count" in note]
+    assert [note.startswith(told or "") for note in notes] == [True] * bool(told)
+    assert bool(told) == any("the tensors count" in line for line in lora_show(LoraShowConfig(str(file))))
+
+
+def test_a_rank_beside_peft_s_file_that_the_tensors_do_not_have_is_told(tmp_path):
+    folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 16, "lora_alpha": 4}), encoding="utf-8")
+    with pytest.warns(
+        KolorsLabWarning, match=r"adapter_config\.json says rank 16, the tensors have 4: the tensors count"
+    ):
+        read_lora(folder)
+
+
 @pytest.mark.parametrize("name", ["modelspec.architecture", "ss_base_model_version"])
 def test_a_lora_that_says_it_was_made_for_another_model_is_named(file, name):
     """Kolors' UNet has SDXL's layers, so their LoRAs fit, and draw otherwise."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError
+from kolors_lab.core.language import _
 from kolors_lab.lora.formats import Layer, Lora, adapter_config, diffusers_tensors, read_lora, write_lora
 from kolors_lab.models.presets import ATTENTION
 
@@ -71,7 +72,8 @@ def add_lora(
         try:
             unet.add_adapter(config, adapter_name=ADAPTER)
         except ValueError as error:
-            raise ModelError(f"target_modules = {','.join(target_modules)}: no such layers ({error})") from error
+            names = ",".join(target_modules)
+            raise ModelError("target_modules = {names}: no such layers ({error})", names=names, error=error) from error
     cast_training_params(unet, torch.float32)
     if start is not None:
         _start_from(unet, start)
@@ -85,15 +87,22 @@ def _start_from(unet: UNet2DConditionModel, start: str | Path | Lora) -> None:
     for name, layer in lora.layers.items():
         here = modules.get(name)
         if ADAPTER not in getattr(here, "lora_A", ()):
-            raise ModelError(f"{what} has the layer {name}, which target_modules does not name")
+            raise ModelError("{what} has the layer {name}, which target_modules does not name", what=what, name=name)
         down, up = here.lora_A[ADAPTER].weight, here.lora_B[ADAPTER].weight
         magnitude = here.lora_magnitude_vector[ADAPTER].weight if here.use_dora[ADAPTER] else None
-        if (magnitude is None) != (layer.magnitude is None):
-            raise ModelError(f"{what} is {'no' if layer.magnitude is None else 'a'} DoRA; set use_dora likewise")
-        if layer.rank > len(down):
-            raise ModelError(f"{what} has rank {layer.rank}, more than {len(down)}; raise rank, or lower its own first")
+        if magnitude is not None and layer.magnitude is None:
+            raise ModelError("{what} is no DoRA; set use_dora likewise", what=what)
+        if magnitude is None and layer.magnitude is not None:
+            raise ModelError("{what} is a DoRA; set use_dora likewise", what=what)
+        if layer.rank > (most := len(down)):
+            raise ModelError(
+                "{what} has rank {rank}, more than {most}; raise rank, or lower its own first",
+                what=what,
+                rank=layer.rank,
+                most=most,
+            )
         if layer.down.shape[1:] != down.shape[1:] or len(layer.up) != len(up):
-            raise ModelError(f"{what} was made for another model: {name} has other shapes there")
+            raise ModelError("{what} was made for another model: {name} has other shapes there", what=what, name=name)
         with torch.no_grad():
             down[: layer.rank] = layer.down  # the rows after these stay random, and up's columns zero: they can learn
             up[:, : layer.rank] = layer.up * (layer.alpha / layer.rank / here.scaling[ADAPTER])
@@ -185,7 +194,7 @@ def _put_on(pipe: KolorsPipeline, loras: list[tuple[Lora, str]], strengths: list
 
 def _opened(lora: str | Path | Lora) -> tuple[Lora, str]:
     """The LoRA and how to speak of it."""
-    return (lora, "the LoRA") if isinstance(lora, Lora) else (read_lora(lora), f"LoRA {lora}")
+    return (lora, _("the LoRA")) if isinstance(lora, Lora) else (read_lora(lora), f"LoRA {lora}")
 
 
 def _load(pipe: KolorsPipeline, name: str, lora: Lora, what: str) -> None:
@@ -202,25 +211,36 @@ def _load(pipe: KolorsPipeline, name: str, lora: Lora, what: str) -> None:
             _pipeline=pipe,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{what} cannot be loaded ({error})") from error
+        raise ModelError("{what} cannot be loaded ({error})", what=what, error=error) from error
 
 
 def _compare(what: str, lora: Lora, unet: UNet2DConditionModel) -> None:
     """Raise ModelError at the first layer of the LoRA that has none of fitting shape in the UNet."""
     modules = dict(unet.named_modules())
-    other = f"{what} was made for another model"
     for name, layer in lora.layers.items():
         module = modules.get(name)
         weight = getattr(getattr(module, "base_layer", module), "weight", None)
         if weight is None or weight.ndim < 2:
-            raise ModelError(f"{other}: layer {name}, {tuple(layer.down.shape)} there, no such layer here")
+            raise ModelError(
+                "{what} was made for another model: layer {name}, {there} there, no such layer here",
+                what=what,
+                name=name,
+                there=tuple(layer.down.shape),
+            )
         # a convolution's kernel is the down part's; the up part is 1 x 1
         for side, there, here in (
             ("down", layer.down, (layer.rank, *weight.shape[1:])),
             ("up", layer.up, (weight.shape[0], layer.rank, *(1,) * (weight.ndim - 2))),
         ):
             if tuple(there.shape) != here:
-                raise ModelError(f"{other}: layer {name}, {side}: {tuple(there.shape)} there, {here} here")
+                raise ModelError(
+                    "{what} was made for another model: layer {name}, {side}: {there} there, {here} here",
+                    what=what,
+                    name=name,
+                    side=side,
+                    there=tuple(there.shape),
+                    here=here,
+                )
 
 
 def unload_lora(pipe: KolorsPipeline) -> None:

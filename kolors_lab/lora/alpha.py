@@ -16,6 +16,7 @@ from typing import Any
 
 from kolors_lab.core.errors import ModelError
 from kolors_lab.core.files import parse_json
+from kolors_lab.core.language import _
 
 ADAPTER_KEY = "lora_adapter_metadata"  # where diffusers looks for rank and alpha
 ADAPTER_FILE = "adapter_config.json"
@@ -39,7 +40,8 @@ class Said:
         self.rslora = bool(settings.get("use_rslora"))
         if str(settings.get("init_lora_weights")).lower().startswith(OTHER_BASE):
             way = settings["init_lora_weights"]
-            raise ValueError(f"init_lora_weights = {way}: it belongs to another base; save it anew with peft's own way")
+            told = _("init_lora_weights = {way}: it belongs to another base; save it anew with peft's own way")
+            raise ValueError(told.format(way=way))
 
     def alpha_of(self, name: str, rank: int) -> float | None:
         """peft's rule: a pattern for the layer, else the one for all. rsLoRA's scale is taken in."""
@@ -65,13 +67,15 @@ class Patterns:
         for place, (pattern, value) in enumerate(table.items()):
             text = pattern.removesuffix("$").replace("\\.", ".")
             if not re.fullmatch(r"\^?[\w.*-]{1,1000}", text) or text.count("*") != text.count(".*"):
-                raise ValueError(f"the pattern {pattern[:80]!r} is more than a layer's name with .*")
+                raise ValueError(
+                    _("the pattern {text!r} is more than a layer's name with .*").format(text=pattern[:80])
+                )
             if ".*" in text:
                 self.wild.append((place, text.replace(".*", "*"), number(value)))
             else:
                 self.plain.setdefault(text, (place, number(value)))
         if len(self.wild) > WILD:
-            raise ValueError(f"{len(self.wild)} patterns with .*, more than {WILD}")
+            raise ValueError(_("{count} patterns with .*, more than {most}").format(count=len(self.wild), most=WILD))
 
     def get(self, name: str) -> float | None:
         parts = name.split(".")
@@ -87,7 +91,9 @@ class Patterns:
 def number(value: Any) -> float:
     """A finite number of a size that alpha and rank can have; ValueError for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:  # NaN never is
-        raise ValueError(f"{str(value)[:40]!r} is no number from -{LARGEST:g} to {LARGEST:g}")
+        raise ValueError(
+            _("{text!r} is no number from -{most:g} to {most:g}").format(text=str(value)[:40], most=LARGEST)
+        )
     return float(value)
 
 
@@ -105,18 +111,21 @@ def said_of(file: Path, header: dict[str, str], form: str) -> Said:
         where = ADAPTER_FILE
         if form == "peft" and beside.is_file():
             if beside.stat().st_size > LONGEST:
-                raise ValueError(f"more than {LONGEST:,} bytes")
+                raise ValueError(_("more than {most:,} bytes").format(most=LONGEST))
             return Said(table(beside.read_text(encoding="utf-8")))
         where = next((key for key in PLAIN if header.get(key, "None") != "None"), "")
         return Said({"alpha": float(header[where])} if where else {})
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise ModelError(f"LoRA {file} has a damaged header: {where} ({str(error)[:300]})") from error
+        why = str(error)[:300]
+        raise ModelError(
+            "LoRA {file} has a damaged header: {where} ({why})", file=file, where=where, why=why
+        ) from error
 
 
 def table(text: str) -> dict[str, Any]:
     """A JSON object; ValueError for any other text, one that is too long or nested too deep."""
     if len(text) > LONGEST:
-        raise ValueError(f"more than {LONGEST:,} characters")
+        raise ValueError(_("more than {most:,} characters").format(most=LONGEST))
     if not isinstance(found := parse_json(text), dict):
-        raise ValueError("no JSON object")
+        raise ValueError(_("no JSON object"))
     return found

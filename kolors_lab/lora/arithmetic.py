@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError, SettingError, check_number
-from kolors_lab.lora.formats import FORMATS, LIMIT, Layer, Lora, open_lora, read_lora, write_lora
+from kolors_lab.core.language import _
+from kolors_lab.lora.formats import LIMIT, Layer, Lora, check_format, open_lora, read_lora, write_lora
 from kolors_lab.lora.weights import lora_file
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _stack(name: str, parts: Sequence[tuple[Layer, float]]) -> Layer:
     if any(layer.magnitude is not None for layer, _ in parts):
         raise ModelError("a DoRA cannot be mixed or change its rank: its effect depends on the base; use a plain LoRA")
     if len({(layer.down.shape[1:], len(layer.up)) for layer, _ in parts}) > 1:
-        raise ModelError(f"these LoRAs were made for two models: layer {name} differs in shape")
+        raise ModelError("these LoRAs were made for two models: layer {name} differs in shape", name=name)
     down = torch.cat([layer.down.float() for layer, _ in parts])
     up = torch.cat([layer.up.float() * (weight * layer.alpha / layer.rank) for layer, weight in parts], dim=1)
     return Layer(down, up, float(len(down)))
@@ -204,20 +205,19 @@ class LoraMixConfig:
         """Files and weights. A file's own name may hold = signs: the last one counts."""
         chain = []
         for text in self.parts:
-            file, _, weight = text.rpartition("=")
+            file, _sign, weight = text.rpartition("=")
             try:
                 chain.append((file, float(weight)))
             except ValueError:
                 file = ""
             if not file:
-                raise SettingError(f"parts = {text!r}: must be FILE=WEIGHT, such as style.safetensors=0.7")
-            check_number(f"the weight of {file}", chain[-1][1], -100, 100)
+                raise SettingError("parts = {text!r}: must be FILE=WEIGHT, such as style.safetensors=0.7", text=text)
+            check_number(_("the weight of {file}").format(file=file), chain[-1][1], -100, 100)
         return chain
 
 
 def _check(to: str, rank: int | None) -> None:
-    if to not in FORMATS:
-        raise SettingError(f"to = {to!r}: must be one of {', '.join(FORMATS)}")
+    check_format(to)
     if rank is not None:
         check_number("rank", rank, 1, 1024, whole=True)
 

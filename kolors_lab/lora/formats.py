@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kolors_lab.core.errors import KolorsLabWarning, ModelError, SettingError, check_number
 from kolors_lab.core.files import replacing
-from kolors_lab.lora.alpha import ADAPTER_KEY, LARGEST, Said, number, said_of
+from kolors_lab.core.language import _
+from kolors_lab.lora.alpha import ADAPTER_FILE, ADAPTER_KEY, LARGEST, Said, number, said_of
 from kolors_lab.lora.layer_names import TEXT_ENCODER, layer_name
 from kolors_lab.lora.lycoris import plain
 from kolors_lab.lora.weights import lora_file, open_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import torch
 
@@ -46,11 +47,6 @@ LYCORIS = (
 )
 LYCORIS += ("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2")
 PARTS |= {part: part for part in LYCORIS}
-OTHER = {  # adapters that no LoRA can stand for, by a part of theirs
-    r"oft_|\.rescale$": "OFT turns the base's own weights, so no LoRA does the same without that base",
-    r"\.on_input$|\.ia3_": "IA3 scales the base's own outputs, so no LoRA does the same without that base",
-    r"\.diff(_b)?$|\.[wb]_norm$|lora_bias|lora_B\.bias$": "whole weights or biases are no LoRA",
-}
 ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
 KEY = re.compile(rf"(?P<name>.+?)[._](?P<part>{ENDS})(\.default)?(\.weight)?")
 LIMIT = 256  # rank up to which LoHa and LoKr are written out in full
@@ -87,7 +83,8 @@ class Lora(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A LoRA, its file's format and kind, and what a user should know: what is left out, guessed or approximated."""
+    """A LoRA, its file's format and kind, and what a user should know: what is left out, guessed or approximated,
+    and a rank that is not as said."""
 
     form: str
     lora: Lora
@@ -98,19 +95,21 @@ class Opened(NamedTuple):
 def read_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -> Lora:
     """Read and check a LoRA of any of the formats; `alpha` takes the place of what the file says.
 
-    Warns (KolorsLabWarning) of what is left out, guessed or approximated; `rank` bounds what LoHa and LoKr are written
-    out to. Raises ModelError for a pickle that holds more than weights (it is never run), a file that is not whole, NaN
-    or infinite values, parts that do not fit each other, and where alpha is neither said, given nor to be guessed.
+    Warns (KolorsLabWarning) of what is left out, guessed or approximated and of a rank that is not as said; `rank`
+    bounds what LoHa and LoKr are written out to. Raises ModelError for a pickle that holds more than weights (it is
+    never run), a file that is not whole, NaN or infinite values, parts that do not fit each other, and where alpha is
+    neither said, given nor to be guessed.
     """
     opened = open_lora(file, alpha, rank)
     layers = opened.lora.layers
     if any(layer.alpha is None for layer in layers.values()):
         raise ModelError(
-            f"LoRA {file} does not say its alpha, as DiffSynth's never do: convert it first with "
-            f"`kolors-lab lora convert FILE TARGET --alpha X` (the camp trains with 4, and 2 draws at half strength)"
+            "LoRA {file} does not say its alpha, as DiffSynth's never do: convert it first with "
+            "`kolors-lab lora convert FILE TARGET --alpha X` (the camp trains with 4, and 2 draws at half strength)",
+            file=file,
         )
     for note in opened.notes:
-        warnings.warn(KolorsLabWarning(f"LoRA {file}: {note}"), stacklevel=2)
+        warnings.warn(KolorsLabWarning("LoRA {file}: {note}", file=file, note=note), stacklevel=2)
     config = adapter_config(Lora(layers, {}))
     return Lora(layers, opened.lora.header | {"rank": str(config["r"]), "alpha": str(config["lora_alpha"])})
 
@@ -122,7 +121,7 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     file = lora_file(file)
     with open_weights(file) as (names, read, header):
         if not names:
-            raise ModelError(f"LoRA {file} holds no weights")
+            raise ModelError("LoRA {file} holds no weights", file=file)
         form = next((form for start, form in FORMS.items() if re.match(start, names[0])), "diffusers")
         keys, texts = _sort(file, names)
         found = {name: {part: _tensor(file, key, read(key)) for part, key in of.items()} for name, of in keys.items()}
@@ -137,14 +136,24 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
         layers[name], lost = layer, max(lost, share)
         written += layer.down.nbytes + layer.up.nbytes
         if written > max(ROOM * rank, file.stat().st_size):
-            raise ModelError(f"LoRA {file} writes out to more than {written / 1e9:.1f} GB, larger than any of Kolors")
+            raise ModelError(
+                "LoRA {file} writes out to more than {size:.1f} GB, larger than any of Kolors",
+                file=file,
+                size=written / 1e9,
+            )
     lora = Lora(layers, {key: value for key, value in header.items() if not OWN.fullmatch(key)})
     ends = {part[:5] for parts in found.values() for part in parts}
     kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
-    notes = _notes(texts, guessed, lost, kind, rank)
+    ranks = {name: layers[name].rank for name, parts in found.items() if "down" in parts}
+    beside = form == "peft" and ADAPTER_KEY not in header
+    notes = [
+        *_notes(texts, guessed, lost, kind, rank),
+        *_other_rank(ADAPTER_FILE if beside else _("the header"), header, said, ranks),
+    ]
     base = next((header[key] for key in BASE if header.get(key)), "kolors")
     if "kolors" not in base.lower():  # Kolors' UNet has SDXL's layers, so their LoRAs can be put on it
-        notes.append(f"its header says that it was made for {base[:60]}, not for Kolors, whose weights are others")
+        told = _("its header says that it was made for {base}, not for Kolors, whose weights are others")
+        notes.append(told.format(base=base[:60]))
     return Opened(form, lora, notes, kind)
 
 
@@ -152,21 +161,39 @@ def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: in
     """What was left out, guessed or approximated, a sentence each."""
     notes = []
     if texts:
-        notes.append(
-            f"{len(texts)} weights of a text encoder are left out ({texts[0][:60]}, …): only the UNet is changed here, "
+        told = _(
+            "{count} weights of a text encoder are left out ({name}, …): only the UNet is changed here, "
             "and a LoRA with CLIP's text encoders was made for another model than Kolors"
         )
+        notes.append(told.format(count=len(texts), name=texts[0][:60]))
     if guessed:
-        notes.append(
-            f"alpha is said nowhere and guessed to be the rank ({', '.join(map(str, sorted(guessed)))}), as diffusers "
+        told = _(
+            "alpha is said nowhere and guessed to be the rank ({ranks}), as diffusers "
             "and ComfyUI do; another is given by `kolors-lab lora convert FILE TARGET --alpha X`"
         )
+        notes.append(told.format(ranks=_listed(guessed)))
     if lost:
-        notes.append(
-            f"{kind} at rank {rank} is an approximation: it loses up to {lost:.1%} of a layer's change; "
+        told = _(
+            "{kind} at rank {rank} is an approximation: it loses up to {lost:.1%} of a layer's change; "
             "`kolors-lab lora convert FILE TARGET --rank N` writes it at a higher one"
         )
+        notes.append(told.format(kind=kind, rank=rank, lost=lost))
     return notes
+
+
+def _other_rank(place: str, header: dict[str, str], said: Said, ranks: dict[str, int]) -> list[str]:
+    """A note where plain layers have not the rank that is said of them. kohya's need only be that of some layers."""
+    odd = [name for name, rank in ranks.items() if said.rank_of(name) not in (None, rank)]
+    claimed, dim = {said.rank_of(name) for name in odd}, header.get("ss_network_dim", "")
+    if not odd and re.fullmatch("[0-9]{1,6}", dim) and int(dim) not in ranks.values():
+        odd, claimed = list(ranks), {int(dim)}
+    told = _("{place} says rank {said}, the tensors have {found}: the tensors count")
+    found = {ranks[name] for name in odd}
+    return [told.format(place=place, said=_listed(claimed), found=_listed(found))] if odd else []
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:g}" for number in sorted(numbers))
 
 
 BASE = ("modelspec.architecture", "ss_base_model_version")  # what a header says of the model it was made for
@@ -190,36 +217,56 @@ def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], 
         elif name is None:
             unknown.append(key)
         elif found.setdefault(name, {}).setdefault(PARTS[match["part"]], key) != key:
-            raise ModelError(f"LoRA {file}: {key} is the second of two for {name}; the file mixes formats")
+            raise ModelError(
+                "LoRA {file}: {key} is the second of two for {name}; the file mixes formats",
+                file=file,
+                key=key,
+                name=name,
+            )
     if unknown:
-        key, more = unknown[0][:200], f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        why = next((why for part, why in OTHER.items() if re.search(part, key)), None)
-        raise ModelError(
-            f"LoRA {file}: {key}{more}: "
-            + (why or "in no format known here for Kolors' UNet (diffusers, peft, kohya/ComfyUI, LyCORIS, DiffSynth)")
-        )
+        key, others = unknown[0][:200], len(unknown) - 1
+        more = _(" and {count} more").format(count=others) if others else ""
+        raise ModelError("LoRA {file}: {key}{more}: {why}", file=file, key=key, more=more, why=_why_none(key))
     if not found:
         raise ModelError(
-            f"LoRA {file} holds {len(texts)} weights of a text encoder only; Kolors' LoRAs change the UNet"
+            "LoRA {file} holds {count} weights of a text encoder only; Kolors' LoRAs change the UNet",
+            file=file,
+            count=len(texts),
         )
     return found, texts
+
+
+def _why_none(key: str) -> str:
+    """Why no LoRA comes of a file with a tensor of this name."""
+    if re.search(r"oft_|\.rescale$", key):
+        return _("OFT turns the base's own weights, so no LoRA does the same without that base")
+    if re.search(r"\.on_input$|\.ia3_", key):
+        return _("IA3 scales the base's own outputs, so no LoRA does the same without that base")
+    if re.search(r"\.diff(_b)?$|\.[wb]_norm$|lora_bias|lora_B\.bias$", key):
+        return _("whole weights or biases are no LoRA")
+    return _("in no format known here for Kolors' UNet (diffusers, peft, kohya/ComfyUI, LyCORIS, DiffSynth)")
 
 
 def _tensor(file: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
     """The tensor, if it holds finite numbers. ModelError."""
     number_like = tensor.is_floating_point() or key.endswith("alpha")
     if not number_like or tensor.is_complex() or not tensor.float().isfinite().all():
-        raise ModelError(f"LoRA {file}: {key} holds NaN, infinite values or no numbers; train it again")
+        raise ModelError(
+            "LoRA {file}: {key} holds NaN, infinite values or no numbers; train it again", file=file, key=key
+        )
     return tensor
 
 
 def _own_alpha(file: Path, name: str, alpha: torch.Tensor) -> float:
     if alpha.numel() != 1:
-        raise ModelError(f"LoRA {file}: {name} has an alpha of shape {tuple(alpha.shape)}, not a number")
+        shape = tuple(alpha.shape)
+        raise ModelError(
+            "LoRA {file}: {name} has an alpha of shape {shape}, not a number", file=file, name=name, shape=shape
+        )
     try:
         return number(alpha.item())
     except ValueError as error:
-        raise ModelError(f"LoRA {file}: the alpha of {name}: {error}") from error
+        raise ModelError("LoRA {file}: the alpha of {name}: {error}", file=file, name=name, error=error) from error
 
 
 def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Said, limit: int) -> tuple[Layer, float]:
@@ -229,16 +276,21 @@ def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Sai
         common = said.alpha_of(name, 1) if alpha is None else alpha
         try:
             if have - set(LYCORIS):
-                raise ValueError(f"{', '.join(sorted(have))} together")
+                raise ValueError(_("{parts} together").format(parts=", ".join(sorted(have))))
             down, up, lost = plain(name, parts, common, said.rank_of(name), limit)
         except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: torch's, for shapes that do not fit
-            raise ModelError(f"LoRA {file}: {name} is not whole or does not fit together ({error})") from error
+            raise ModelError(
+                "LoRA {file}: {name} is not whole or does not fit together ({error})", file=file, name=name, error=error
+            ) from error
         layer = Layer(_tensor(file, name, down), _tensor(file, name, up), float(len(down)))
     elif {"down", "up"} <= have:
         layer, lost = _plain_layer(file, name, parts), 0.0
         layer = layer._replace(alpha=said.alpha_of(name, layer.rank) if alpha is None else alpha)
     else:
-        raise ModelError(f"LoRA {file}: {name} has only {', '.join(parts)}; the file is not whole")
+        there = ", ".join(parts)
+        raise ModelError(
+            "LoRA {file}: {name} has only {there}; the file is not whole", file=file, name=name, there=there
+        )
     return layer._replace(magnitude=_magnitude(file, name, parts, layer)), lost
 
 
@@ -252,8 +304,10 @@ def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:
         fits = mid.ndim == 4 == down.ndim and mid.shape[:2] == (len(down), len(down))
         down = torch.einsum("rskl,si->rikl", mid, down.flatten(1)) if fits else down
     if not fits:
-        shapes = " and ".join(str(tuple(part.shape)) for key, part in parts.items() if key in ("down", "up", "mid"))
-        raise ModelError(f"LoRA {file}: {name} has shapes {shapes}, of unequal rank")
+        shapes = _(" and ").join(str(tuple(part.shape)) for key, part in parts.items() if key in ("down", "up", "mid"))
+        raise ModelError(
+            "LoRA {file}: {name} has shapes {shapes}, of unequal rank", file=file, name=name, shapes=shapes
+        )
     return Layer(down, up, None)
 
 
@@ -264,9 +318,17 @@ def _magnitude(file: Path, name: str, parts: Tensors, layer: Layer) -> torch.Ten
         return None
     out, conv = len(layer.up), layer.down.ndim == 4
     if "dora_scale" in parts and lengths.shape[:1] != (out,):
-        raise ModelError(f"LoRA {file}: {name} is a DoRA over inputs, which peft and diffusers do not have")
+        raise ModelError(
+            "LoRA {file}: {name} is a DoRA over inputs, which peft and diffusers do not have", file=file, name=name
+        )
     if lengths.numel() != out:
-        raise ModelError(f"LoRA {file}: {name} has {lengths.numel()} lengths of a DoRA for {out} rows")
+        raise ModelError(
+            "LoRA {file}: {name} has {count} lengths of a DoRA for {rows} rows",
+            file=file,
+            name=name,
+            count=lengths.numel(),
+            rows=out,
+        )
     return lengths.reshape((1, out, 1, 1) if conv else (out,))
 
 
@@ -275,10 +337,9 @@ def write_lora(lora: Lora, file: str | Path, to: str = "diffusers") -> Path:
 
     Raises SettingError for another name and for a DoRA to ComfyUI, which scales it by other lengths than peft does.
     """
-    if to not in FORMATS:
-        raise SettingError(f"to = {to!r}: must be one of {', '.join(FORMATS)}")
+    check_format(to)
     if Path(file).suffix != ".safetensors":
-        raise SettingError(f"LoRA {file}: the name must end in .safetensors")
+        raise SettingError("LoRA {file}: the name must end in .safetensors", file=file)
     if to == "comfyui" and lora.dora:
         raise SettingError("to = 'comfyui': this LoRA is a DoRA, which ComfyUI draws otherwise; train a plain LoRA")
     config = adapter_config(lora)
@@ -292,7 +353,7 @@ def write_lora(lora: Lora, file: str | Path, to: str = "diffusers") -> Path:
 
 def adapter_config(lora: Lora) -> dict:
     """peft's settings for this LoRA: those of most layers, and patterns for the others. No more than old peft knows."""
-    (rank, alpha), _ = Counter((layer.rank, layer.alpha) for layer in lora.layers.values()).most_common(1)[0]
+    rank, alpha = Counter((layer.rank, layer.alpha) for layer in lora.layers.values()).most_common(1)[0][0]
     config = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(lora.layers)}
     config["rank_pattern"] = {name: layer.rank for name, layer in lora.layers.items() if layer.rank != rank}
     config["alpha_pattern"] = {name: layer.alpha for name, layer in lora.layers.items() if layer.alpha != alpha}
@@ -322,6 +383,13 @@ def kohya_tensors(lora: Lora) -> dict[str, torch.Tensor]:
 
 
 FORMATS = {"diffusers": diffusers_tensors, "comfyui": kohya_tensors}
+
+
+def check_format(to: str) -> None:
+    """Raise SettingError unless a LoRA can be written for `to`."""
+    if to not in FORMATS:
+        names = ", ".join(FORMATS)
+        raise SettingError("{name} = {value!r}: must be one of {names}", name="to", value=to, names=names)
 
 
 def serialize(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> bytes:

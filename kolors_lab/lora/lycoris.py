@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from kolors_lab.core.language import _
 from kolors_lab.lora.layer_names import kernel
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def _loha(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tens
 
     (a1, b1), (a2, b2) = (_factors(parts, f"hada_w{n}", f"hada_t{n}") for n in (1, 2))
     if a1.shape != a2.shape or b1.shape != b2.shape:
-        raise ValueError(f"halves of shapes {tuple(a1.shape)}, {tuple(a2.shape)}, {tuple(b1.shape)}, {tuple(b2.shape)}")
+        shapes = ", ".join(str(tuple(half.shape)) for half in (a1, a2, b1, b2))
+        raise ValueError(_("halves of shapes {shapes}").format(shapes=shapes))
     (out, rank), into = a1.shape, b1.flatten(1).shape[1]
     _bounded(out, into)
     b1, b2 = b1.flatten(1), b2.flatten(1)
@@ -75,7 +77,7 @@ def _lokr(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tens
     w1, dim1 = _whole(parts, "lokr_w1", "lokr_t1")
     w2, dim2 = _whole(parts, "lokr_w2", "lokr_t2")
     if w1.ndim != 2:
-        raise ValueError(f"a first factor of shape {tuple(w1.shape)}")
+        raise ValueError(_("a first factor of shape {shape}").format(shape=tuple(w1.shape)))
     _bounded(w1.shape[0] * w2.shape[0], w1.shape[1] * w2.flatten(1).shape[1])
     u1, s1, v1 = torch.linalg.svd(w1, full_matrices=False)
     u2, s2, v2 = torch.linalg.svd(w2.flatten(1), full_matrices=False)
@@ -98,7 +100,7 @@ def _factors(parts: Parts, side: str, core: str) -> tuple[torch.Tensor, torch.Te
     if core in parts:
         a, b = a.T, torch.einsum("ijkl,jr->irkl", parts[core], b)
     if a.ndim != 2 or a.shape[1] != b.shape[0]:
-        raise ValueError(f"parts of shapes {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(_("parts of shapes {one} and {other}").format(one=tuple(a.shape), other=tuple(b.shape)))
     return a, b
 
 
@@ -134,10 +136,10 @@ def _shape(name: str, core: torch.Tensor | None, into: int) -> tuple[int, ...]:
     size = tuple(core.shape[2:]) if core is not None else kernel(name)
     area = math.prod(size)
     if into % area:
-        raise ValueError(f"{into} numbers a row, which is no kernel of {size}")
+        raise ValueError(_("{count} numbers a row, which is no kernel of {size}").format(count=into, size=size))
     return (into // area, *size)
 
 
 def _bounded(out: int, into: int) -> None:
     if not 0 < out * into <= MOST:
-        raise ValueError(f"a layer of {out:,} x {into:,}, larger than any of Kolors")
+        raise ValueError(_("a layer of {out:,} x {into:,}, larger than any of Kolors").format(out=out, into=into))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kolors_lab.core.errors import SettingError
+from kolors_lab.core.language import _
 from kolors_lab.prompts.syntax import extract_loras
 
 
@@ -15,7 +16,7 @@ def find_tags(text: str, folder: str | Path | None) -> tuple[str, list[tuple[Pat
     """
     text, tags = extract_loras(text)
     if tags and folder is None:
-        raise SettingError(f"<lora:{tags[0][0]}>: say as loras which folder the file is in")
+        raise SettingError("<lora:{name}>: say as loras which folder the file is in", name=tags[0][0])
     return text, [(find_lora(name, folder), strength) for name, strength in tags]
 
 
@@ -24,10 +25,13 @@ def find_lora(name: str, folder: str | Path) -> Path:
     files = lora_files(folder)
     found = [file for file in files if file.stem == name]
     if not found:
-        has = ", ".join(dict.fromkeys(file.stem for file in files)) or "none"
-        raise SettingError(f"<lora:{name}>: no such file in {folder}, which has {has}")
+        has = ", ".join(dict.fromkeys(file.stem for file in files)) or _("none")
+        raise SettingError(
+            "<lora:{name}>: no such file in {folder}, which has {has}", name=name, folder=folder, has=has
+        )
     if len(found) > 1:
-        raise SettingError(f"<lora:{name}>: which of {', '.join(map(str, found))}? Give one as lora, or rename it")
+        files = ", ".join(map(str, found))
+        raise SettingError("<lora:{name}>: which of {files}? Give one as lora, or rename it", name=name, files=files)
     return found[0]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kolors_lab.core.errors import ModelError
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +34,11 @@ def lora_file(path: str | Path) -> Path:
         if found:
             return found[0]
         if path.is_dir():
-            raise ModelError(f"LoRA {path} is a folder without {' or '.join(IN_FOLDER)}; give a .safetensors file")
-    raise ModelError(f"LoRA {path} does not exist; give a .safetensors file, or peft's folder")
+            files = _(" or ").join(IN_FOLDER)
+            raise ModelError(
+                "LoRA {path} is a folder without {files}; give a .safetensors file", path=path, files=files
+            )
+    raise ModelError("LoRA {path} does not exist; give a .safetensors file, or peft's folder", path=path)
 
 
 @contextlib.contextmanager
@@ -50,7 +54,8 @@ def open_weights(file: Path) -> Iterator[Weights]:
         with safe_open(file, framework="pt") as source:
             yield Weights(list(source.keys()), source.get_tensor, source.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"LoRA {file} is damaged or no safetensors file ({str(error)[:200]})") from error
+        why = str(error)[:200]
+        raise ModelError("LoRA {file} is damaged or no safetensors file ({why})", file=file, why=why) from error
 
 
 def _unpickle(file: Path) -> dict[str, torch.Tensor]:
@@ -58,22 +63,28 @@ def _unpickle(file: Path) -> dict[str, torch.Tensor]:
     import torch
 
     if torch.__version__ < (2, 6):  # that reader could be tricked: CVE-2025-32434
-        raise ModelError(f"LoRA {file} is a pickle, safe to open from torch 2.6 on; give a .safetensors file")
+        raise ModelError("LoRA {file} is a pickle, safe to open from torch 2.6 on; give a .safetensors file", file=file)
     _check_archive(file)
     try:
         tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader itself stumbles in many ways over what is no list of tensors
         raise ModelError(
-            f"LoRA {file} is a pickle that is damaged or holds more than weights, which could run code; "
-            "nothing of it was run: give a .safetensors file"
+            "LoRA {file} is a pickle that is damaged or holds more than weights, which could run code; "
+            "nothing of it was run: give a .safetensors file",
+            file=file,
         ) from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):  # Lightning's checkpoints
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise ModelError(f"LoRA {file} is no table of weights; give a .safetensors file")
+        raise ModelError("LoRA {file} is no table of weights; give a .safetensors file", file=file)
     claimed, there = sum(tensor.nbytes for tensor in tensors.values()), file.stat().st_size
     if claimed > there:  # a number repeated by a stride of 0 takes no room there, and gigabytes here
-        raise ModelError(f"LoRA {file} claims {claimed:,} bytes of weights and has {there:,}; give a .safetensors file")
+        raise ModelError(
+            "LoRA {file} claims {claimed:,} bytes of weights and has {there:,}; give a .safetensors file",
+            file=file,
+            claimed=claimed,
+            there=there,
+        )
     return {str(key): value for key, value in tensors.items()}
 
 
@@ -85,4 +96,8 @@ def _check_archive(file: Path) -> None:
     except (OSError, ValueError, zipfile.BadZipFile):  # torch's older form, or damaged: torch says so
         return
     if unpacked > file.stat().st_size:
-        raise ModelError(f"LoRA {file} would unpack to {unpacked:,} bytes; no torch wrote it: give a .safetensors file")
+        raise ModelError(
+            "LoRA {file} would unpack to {size:,} bytes; no torch wrote it: give a .safetensors file",
+            file=file,
+            size=unpacked,
+        )
