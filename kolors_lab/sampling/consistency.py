@@ -46,7 +46,10 @@ class Shared:
         from torch.nn.functional import scaled_dot_product_attention
 
         if len(hidden_states) % self.panels:
-            raise ModelError(f"{len(hidden_states)} pictures reach the attention, no multiple of {self.panels}")
+            count = len(hidden_states)
+            raise ModelError(
+                "{count} pictures reach the attention, no multiple of {panels}", count=count, panels=self.panels
+            )
         heads, tokens = attn.heads, hidden_states.shape[1]
         query, key, value = (
             part(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (attn.to_q, attn.to_k, attn.to_v)

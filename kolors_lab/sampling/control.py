@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_name, check_number
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.models.device import device_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class ControlConfig:
         check_number("control_end", self.control_end, self.control_start, 1)
         if (self.control is None) != (self.control_net is None):
             raise SettingError(
-                f"control = {self.control}, control_net = {self.control_net}: a picture and a net go together"
+                "control = {control}, control_net = {net}: a picture and a net go together",
+                control=self.control,
+                net=self.control_net,
             )
 
 
@@ -92,12 +95,14 @@ KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {  # a new kind is one 
 }
 
 
-def control_picture(image: Image.Image, kind: str, width: int, height: int, what: str = "the control") -> Image.Image:
+def control_picture(image: Image.Image, kind: str, width: int, height: int, what: str = "") -> Image.Image:
     """What the net is shown, width x height px, RGB. SettingError for another shape: cutting would move things."""
     if abs(image.width * height - image.height * width) > 0.02 * image.width * height:
         raise SettingError(
-            f"{what} has {image.width} x {image.height} px, the picture {width} x {height}: "
-            "give width and height of its shape, or cut it"
+            "{what} has {size} px, the picture {wanted}: give width and height of its shape, or cut it",
+            what=what or _("the control"),
+            size=f"{image.width} x {image.height}",
+            wanted=f"{width} x {height}",
         )
     return KINDS[kind](image.convert("RGB").resize((width, height)))
 
@@ -150,14 +155,22 @@ def load_control_net(folder: str | Path, unet: UNet2DConditionModel) -> ControlN
     for name in ("block_out_channels", "cross_attention_dim", "encoder_hid_dim", "layers_per_block"):
         there, here = config.get(name), unet.config.get(name)
         if _plain(there) != _plain(here):
-            raise ModelError(f"control_net {folder} was made for another model: {name} is {there} there, {here} here")
+            raise ModelError(
+                "control_net {folder} was made for another model: {name} is {there} there, {here} here",
+                folder=folder,
+                name=name,
+                there=there,
+                here=here,
+            )
     half = not (path / "diffusion_pytorch_model.safetensors").exists()  # Kwai's lie under the name of the variant
     options = {"torch_dtype": unet.dtype, "use_safetensors": True, "local_files_only": True}
     try:
         with quietly():
             net = ControlNetModel.from_pretrained(path, variant="fp16" if half else None, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"control_net {folder} cannot be loaded ({error}); fetch it again") from error
+        raise ModelError(
+            "control_net {folder} cannot be loaded ({error}); fetch it again", folder=folder, error=error
+        ) from error
     return net.requires_grad_(False).eval()
 
 
@@ -166,9 +179,13 @@ def _net_config(path: Path) -> dict[str, Any]:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         kind = config["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"control_net {path}: holds no ControlNet, its config.json cannot be read") from error
+        raise ModelError(
+            "control_net {path}: holds no ControlNet, its config.json cannot be read", path=path
+        ) from error
     if kind not in CLASSES:
-        raise ModelError(f"control_net {path}: holds a {kind}, must be a {CLASSES[0]}")
+        raise ModelError(
+            "control_net {path}: holds a {kind}, must be a {wanted}", path=path, kind=kind, wanted=CLASSES[0]
+        )
     return config
 
 
@@ -271,6 +288,8 @@ def control_of_panel(config: ControlConfig, number: int) -> ControlConfig:
     found = sorted(file for file in Path(config.control).iterdir() if file.stem == str(number))
     if not found:
         raise DataError(
-            f"control = {config.control}: holds no {number}.png for panel {number}; draw one for each panel"
+            "control = {control}: holds no {number}.png for panel {number}; draw one for each panel",
+            control=config.control,
+            number=number,
         )
     return replace(config, control=str(found[0]))

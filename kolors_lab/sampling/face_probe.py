@@ -51,14 +51,19 @@ def is_probe(folder: str | Path) -> bool:
 def load_probe(folder: str | Path) -> torch.nn.Module:
     """The probe of a folder in fp32. ModelError if it holds none."""
     if not is_probe(folder):
-        raise ModelError(f"finder {folder}: holds no face probe; labels {', '.join(LABELS)} are expected")
+        labels = ", ".join(LABELS)
+        raise ModelError(
+            "finder {folder}: holds no face probe; labels {labels} are expected", folder=folder, labels=labels
+        )
     from transformers import AutoModelForImageClassification
 
     try:
         with quietly():
             model = AutoModelForImageClassification.from_pretrained(folder).float().eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"finder {folder}: no face probe can be loaded from it ({error})") from error
+        raise ModelError(
+            "finder {folder}: no face probe can be loaded from it ({error})", folder=folder, error=error
+        ) from error
     return model
 
 

@@ -46,7 +46,9 @@ def _own(preset: Preset, kind: str) -> str:
     if preset.practice and kind == "face" and probe.is_dir():
         return str(probe)
     if kind != "face":
-        raise SettingError(f"find = {kind}: nothing here finds one; give a box, or a model that does as finder")
+        raise SettingError(
+            "find = {kind}: nothing here finds one; give a box, or a model that does as finder", kind=kind
+        )
     import cv2
 
     return cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
@@ -74,7 +76,7 @@ def _cascade(file: str) -> Any:
     except (cv2.error, SystemError):
         empty = True
     if empty:
-        raise ModelError(f"finder {file}: holds no cascade of OpenCV")
+        raise ModelError("finder {file}: holds no cascade of OpenCV", file=file)
     return cascade
 
 
@@ -84,7 +86,7 @@ def _by_model(image: Image.Image, name: str, kind: str) -> list[Box]:
     model, processor = _model(name)
     sought = {number for number, label in model.config.id2label.items() if kind in str(label).lower()}
     if not sought:
-        raise ModelError(f"finder {name}: none of its labels names a {kind}")
+        raise ModelError("finder {name}: none of its labels names a {kind}", name=name, kind=kind)
     with torch.no_grad():
         output = model(**processor(images=image.convert("RGB"), return_tensors="pt"))
     (found,) = processor.post_process_object_detection(output, SURE, target_sizes=[image.size[::-1]])
@@ -103,7 +105,9 @@ def _model(name: str) -> tuple[Any, Any]:
             model = AutoModelForObjectDetection.from_pretrained(folder).float().eval()
             return model, AutoImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"finder {name}: no object-detection model can be loaded from it ({error})") from error
+        raise ModelError(
+            "finder {name}: no object-detection model can be loaded from it ({error})", name=name, error=error
+        ) from error
 
 
 def _within(box: list[float], size: tuple[int, int]) -> Box:

@@ -71,7 +71,11 @@ class Area:
         part = ImageOps.fit(image.convert("RGB"), (width, height))
         cut = ImageOps.fit(found, (width, height), Image.Resampling.NEAREST)
         if not cut.getbbox():
-            raise SettingError(f"the mask's white lies outside of the middle {width} x {height} px that are drawn")
+            raise SettingError(
+                "the mask's white lies outside of the middle {width} x {height} px that are drawn",
+                width=width,
+                height=height,
+            )
         return Area(part, cut, fill, grow)
 
     @property
@@ -136,8 +140,13 @@ def find_area(
     if mask is None and not inpainting:
         return None
     if mask is None or image is None:
-        only = "this model draws parts of pictures only: " if inpainting else ""
-        raise SettingError(f"{'mask' if mask is None else 'image'} = None: {only}give both, the picture and its mask")
+        missing = "mask" if mask is None else "image"
+        if inpainting:
+            raise SettingError(
+                "{missing} = None: this model draws parts of pictures only: give both, the picture and its mask",
+                missing=missing,
+            )
+        raise SettingError("{missing} = None: give both, the picture and its mask", missing=missing)
     return Area.cut(image, mask, size.width, size.height, fill, grow)
 
 

@@ -71,7 +71,13 @@ class KSampler:
             value = getattr(self, field)
             if value is not None and value % 8:
                 near = value // 8 * 8
-                raise SettingError(f"{field} = {value}: must be a multiple of 8, such as {near} or {near + 8}")
+                raise SettingError(
+                    "{field} = {value}: must be a multiple of 8, such as {low} or {high}",
+                    field=field,
+                    value=value,
+                    low=near,
+                    high=near + 8,
+                )
 
     def resolve(self: Self, preset: Preset) -> Self:
         """The same with the preset's values where it says None."""

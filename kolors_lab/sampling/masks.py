@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,11 +24,18 @@ def parse_box(text: str, size: tuple[int, int] | None = None) -> Box:
     try:
         x, y, w, h = (int(part) for part in text.split(","))
     except ValueError:
-        raise SettingError(f"box = {text!r}: must be x,y,w,h in px, four whole numbers such as 40,10,48,48") from None
+        raise SettingError(
+            "box = {text!r}: must be x,y,w,h in px, four whole numbers such as 40,10,48,48", text=text
+        ) from None
     if w < 1 or h < 1:
-        raise SettingError(f"box = {text!r}: width and height must be at least 1")
+        raise SettingError("box = {text!r}: width and height must be at least 1", text=text)
     if size and (x < 0 or y < 0 or x + w > size[0] or y + h > size[1]):
-        raise SettingError(f"box = {text!r}: lies outside of the picture, which has {size[0]} x {size[1]} px")
+        raise SettingError(
+            "box = {text!r}: lies outside of the picture, which has {width} x {height} px",
+            text=text,
+            width=size[0],
+            height=size[1],
+        )
     return x, y, w, h
 
 
@@ -48,21 +56,28 @@ def read_mask(mask: str | Path | Image.Image, size: tuple[int, int]) -> Image.Im
     SettingError for another size, a box outside, and a mask that is all black or all white; DataError for a file that
     is no picture.
     """
-    what, shape, colon, box = "the mask", *str(mask).partition(":")
+    what, shape, colon, box = _("the mask"), *str(mask).partition(":")
     if isinstance(mask, str) and colon and shape in SHAPES:
         what, image = f"mask = {mask!r}", draw_mask(shape, parse_box(box, size), size)
     elif isinstance(mask, (str, Path)):
-        what, image = f"mask {mask}", open_image(mask)
+        what, image = _("mask {file}").format(file=mask), open_image(mask)
     else:
         image = mask
     image = image.convert("L").point(lambda value: 255 * (value > 127))
     if image.size != size:
-        found = " x ".join(map(str, image.size))
-        raise SettingError(f"{what} has {found} px, the picture {size[0]} x {size[1]}: both must be of one size")
+        found, wanted = (" x ".join(map(str, one)) for one in (image.size, size))
+        raise SettingError(
+            "{what} has {found} px, the picture {wanted}: both must be of one size",
+            what=what,
+            found=found,
+            wanted=wanted,
+        )
     if image.getextrema() == (0, 0):
-        raise SettingError(f"{what} is all black: nothing would be drawn; what is to be drawn anew is white")
+        raise SettingError("{what} is all black: nothing would be drawn; what is to be drawn anew is white", what=what)
     if image.getextrema() == (255, 255):
-        raise SettingError(f"{what} is all white: everything would be drawn anew; leave the mask out for that")
+        raise SettingError(
+            "{what} is all white: everything would be drawn anew; leave the mask out for that", what=what
+        )
     return image
 
 
@@ -95,5 +110,9 @@ def file_beside(image: Path, folder: str | Path) -> Path:
     """The picture of the same stem in another folder, such as a mask or a control. DataError where there is none."""
     found = sorted(file for file in Path(folder).glob(f"{image.stem}.*") if file.suffix.lower() != ".txt")
     if not found:
-        raise DataError(f"{folder}: holds nothing of the name of {image.name}; each picture needs its own there")
+        raise DataError(
+            "{folder}: holds nothing of the name of {name}; each picture needs its own there",
+            folder=folder,
+            name=image.name,
+        )
     return found[0]

@@ -25,7 +25,9 @@ SAMPLER_LABELS = {  # the web UI's, where it has the sampler
 def check_png(file: str | Path) -> None:
     """Raise SettingError unless the name ends in .png, the format that keeps the settings."""
     if Path(file).suffix.lower() != ".png":
-        raise SettingError(f"out = {str(file)!r}: must end in .png, which keeps the settings inside the picture")
+        raise SettingError(
+            "out = {file!r}: must end in .png, which keeps the settings inside the picture", file=str(file)
+        )
 
 
 def write_picture(image: Image.Image, file: str | Path, settings: dict, chunks: dict[str, str] | None = None) -> Path:
@@ -65,9 +67,9 @@ def read_settings(file: str | Path) -> dict:
     try:
         settings = parse_json((picture_texts(Path(file), ("kolors_lab",)) or {})["kolors_lab"])
     except FileNotFoundError as error:
-        raise DataError(f"{file} does not exist") from error
+        raise DataError("{file} does not exist", file=file) from error
     except (OSError, ValueError, KeyError, DataError) as error:
-        raise DataError(f"{file} carries no settings of kolors_lab; only PNGs made here do") from error
+        raise DataError("{file} carries no settings of kolors_lab; only PNGs made here do", file=file) from error
     if not isinstance(settings, dict):
-        raise DataError(f"{file} carries damaged settings")
+        raise DataError("{file} carries damaged settings", file=file)
     return settings

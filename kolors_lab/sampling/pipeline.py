@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_name, check_number
+from kolors_lab.core.language import _
 from kolors_lab.lora.weights import lora_file
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import add_parts, check_bits, load_parts, load_pipeline, need_quantization, place
@@ -78,7 +79,7 @@ class GenerateConfig(MaskConfig, ControlConfig, KSampler):
         for part in (KSampler, ControlConfig, MaskConfig):
             part.__post_init__(self)
         if self.mask and (self.image is None or self.hires != 1):
-            raise SettingError(f"mask = {self.mask}: needs an image that it is laid on, and hires = 1")
+            raise SettingError("mask = {mask}: needs an image that it is laid on, and hires = 1", mask=self.mask)
         check_name("prompt_syntax", self.prompt_syntax, SYNTAXES)
         check_number("lora_strength", self.lora_strength, -10, 10)
         check_number("hires", self.hires, 1, 4)
@@ -231,14 +232,20 @@ def _second_pass(settings: Sequence[KSampler], hires: float, denoise: float) -> 
     return [[replace(one, denoise=denoise, **size) for one, size in zip(settings, sizes, strict=True)]]
 
 
-def _alike(settings: Sequence[KSampler], *counts: int) -> KSampler:
+def _alike(settings: Sequence[KSampler], prompts: int, negatives: int) -> KSampler:
     """The first of settings that can be drawn at once. SettingError names the field in which they differ."""
-    if not settings or {*counts} != {len(settings)}:
-        raise SettingError(f"{len(settings)} settings for {' and '.join(map(str, counts))} prompts: one for each")
+    if not settings or {prompts, negatives} != {len(settings)}:
+        raise SettingError(
+            "{count} settings for {prompts} and {negatives} prompts: one for each",
+            count=len(settings),
+            prompts=prompts,
+            negatives=negatives,
+        )
     for field in KNOBS - {"seed", "cfg", "control_after_generate"}:
         values = {getattr(one, field) for one in settings}
         if len(values) > 1:
-            raise SettingError(f"{field} = {', '.join(map(str, values))}: pictures drawn at once must have the same")
+            found = ", ".join(map(str, values))
+            raise SettingError("{field} = {found}: pictures drawn at once must have the same", field=field, found=found)
     return settings[0]
 
 
@@ -284,7 +291,7 @@ def _observer(
         if on_step:
             on_step(done, total)
         if stop and stop.is_set():
-            raise Stopped(f"stopped after step {done} of {total}")
+            raise Stopped("stopped after step {done} of {total}", done=done, total=total)
 
     return callback
 
@@ -374,15 +381,15 @@ def picture_settings(config: GenerateConfig, preset: Preset) -> dict:
     if config.lora:
         settings |= {"lora": file_mark("LoRA", lora_file(config.lora)), "lora_strength": config.lora_strength}
     if config.word:
-        settings |= {"word": file_mark("word", config.word)}
+        settings |= {"word": file_mark(_("word"), config.word)}
     if config.image:
-        settings |= {"image": file_mark("picture", config.image)}
+        settings |= {"image": file_mark(_("picture"), config.image)}
     if config.mask:
-        mask = file_mark("mask", config.mask) if Path(config.mask).is_file() else config.mask
+        mask = file_mark(_("mask"), config.mask) if Path(config.mask).is_file() else config.mask
         settings |= {"mask": mask, "mask_fill": config.mask_fill, "mask_grow": config.mask_grow}
     if config.control:
         names = (field.name for field in fields(ControlConfig) if field.name not in ("control", "control_net"))
-        settings |= {"control": file_mark("control", config.control), "control_net": Path(config.control_net).name}
+        settings |= {"control": file_mark(_("control"), config.control), "control_net": Path(config.control_net).name}
         settings |= {name: getattr(config, name) for name in names}
     if config.hires > 1:
         settings |= {"hires": config.hires, "hires_denoise": config.hires_denoise}
@@ -396,4 +403,6 @@ def file_mark(what: str, file: str | Path) -> str:
     try:
         return f"{Path(file).name}:{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
     except OSError as error:
-        raise DataError(f"{what} {file} cannot be read: {error.strerror}") from error
+        raise DataError(
+            "{what} {file} cannot be read: {reason}", what=what, file=file, reason=error.strerror
+        ) from error

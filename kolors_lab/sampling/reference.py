@@ -76,12 +76,14 @@ def reference(
             pipe.load_ip_adapter(str(path), subfolder="", weight_name=weight_name, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         _unload(pipe)
-        raise ModelError(f"the IP-Adapter in {folder} cannot be put on this model ({error})") from error
+        raise ModelError(
+            "the IP-Adapter in {folder} cannot be put on this model ({error})", folder=folder, error=error
+        ) from error
     try:
         pipe.set_ip_adapter_scale(strength)
         device = device_of(pipe)
         if pipe.image_encoder is None:
-            raise ModelError(f"the IP-Adapter in {folder} has no image_encoder folder beside its weights")
+            raise ModelError("the IP-Adapter in {folder} has no image_encoder folder beside its weights", folder=folder)
         pipe.image_encoder.to(device)
         seen = pipe.prepare_ip_adapter_image_embeds([picture.convert("RGB")], None, device, 1, True)
         yield Reference(tuple(seen))

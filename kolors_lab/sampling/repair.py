@@ -99,9 +99,14 @@ def repair(
             say(f"{file}: no {config.find} found; give its box, such as box 40,10,48,48")
     if not work:
         names = ", ".join(config.pictures[:3]) + (" …" if len(config.pictures) > 3 else "")
-        raise DataError(f"{names}: no {config.find} found, nothing is changed; give a box, such as box 40,10,48,48")
+        raise DataError(
+            "{names}: no {kind} found, nothing is changed; give a box, such as box 40,10,48,48",
+            names=names,
+            kind=config.find,
+        )
     if len(models := {preset.name: preset for *_, preset, _ in work}) > 1:
-        raise SettingError(f"preset: these pictures were drawn by {', '.join(models)}; repair those of one at a time")
+        names = ", ".join(models)
+        raise SettingError("preset: these pictures were drawn by {names}; repair those of one at a time", names=names)
     pipe, written = pipe or load_pipeline(next(iter(models.values()))), []
     for done, (file, image, settings, preset, boxes) in enumerate(work):
         chain = [(config.lora, settings.get("lora_strength", 1.0))] if config.lora else []
@@ -149,7 +154,10 @@ def _around(box: Box, size: tuple[int, int]) -> tuple[int, int, int]:
     side = min(round(ROOM * max(w, h)), *size)
     if side < max(w, h):
         raise SettingError(
-            f"box = {x},{y},{w},{h}: no square around it lies in {size[0]} x {size[1]} px; make it smaller"
+            "box = {box}: no square around it lies in {width} x {height} px; make it smaller",
+            box=f"{x},{y},{w},{h}",
+            width=size[0],
+            height=size[1],
         )
     left, top = (x + w / 2 - side / 2, y + h / 2 - side / 2)
     return (*(min(max(round(at), 0), limit - side) for at, limit in zip((left, top), size, strict=True)), side)
@@ -162,11 +170,12 @@ def _settings(file: Path, config: RepairConfig) -> dict[str, Any]:
     except DataError:
         settings = {}
     if not settings.get("prompt") and not config.prompt:
-        raise SettingError(f"{file} carries no prompt; say as prompt what the place shows")
+        raise SettingError("{file} carries no prompt; say as prompt what the place shows", file=file)
     if not settings.get("model") and not config.preset:
-        raise SettingError(f"{file} does not say which model drew it; name one as preset")
+        raise SettingError("{file} does not say which model drew it; name one as preset", file=file)
     if "lora" in settings and not config.lora:
-        raise SettingError(f"{file} was drawn with the LoRA {settings['lora'].split(':')[0]}; give the file as lora")
+        name = settings["lora"].split(":")[0]
+        raise SettingError("{file} was drawn with the LoRA {name}; give the file as lora", file=file, name=name)
     given = {"prompt": config.prompt, "seed": config.seed, "lora_strength": config.lora_strength}
     return settings | {name: value for name, value in given.items() if value is not None}
 
@@ -180,7 +189,7 @@ def _write(
     except DataError:
         own, target = {}, file.with_name(f"{file.stem}.repaired.png")
         if target.exists():
-            raise DataError(f"{target} is there already; move it away first") from None
+            raise DataError("{file} is there already; move it away first", file=target) from None
     else:
         target, before = file, file.with_name(f"{file.stem}.before.png")
         if not before.exists():

@@ -41,7 +41,8 @@ def encode_prompt(
     plain = "".join(span.text for span in spans)
     weights = token_weights(pipe.tokenizer, spans)
     if lost := _lost(pipe.tokenizer, plain):
-        warnings.warn(PromptCut(f"{name}: only 256 tokens fit; not read: “{_short(lost)}”"), stacklevel=2)
+        told = PromptCut("{name}: only 256 tokens fit; not read: “{lost}”", name=name, lost=_short(lost))
+        warnings.warn(told, stacklevel=2)
     with torch.no_grad():
         embeds, pooled = run_text_encoder(pipe, [plain])
         if any(weight != 1 for weight in weights):
@@ -140,7 +141,7 @@ def encode_text(pipe: KolorsPipeline, text: str, syntax: str = "webui") -> tuple
         return found[1]
     if encoder is None:
         raise ModelError(
-            f"the text encoder was taken off before this prompt was encoded: “{text[:20]}…”; load it again"
+            "the text encoder was taken off before this prompt was encoded: “{start}…”; load it again", start=text[:20]
         )
     known.pop((text, syntax), None)
     while len(known) >= KEPT_TEXTS:

@@ -24,7 +24,7 @@ def embedding_of(pipe: KolorsPipeline, word: str) -> torch.Tensor:
 
     ids = pipe.tokenizer.convert_tokens_to_ids(pipe.tokenizer.tokenize(word))
     if not ids:
-        raise SettingError(f"initial_word = {word!r}: the tokenizer finds no token in it; give a word")
+        raise SettingError("initial_word = {word!r}: the tokenizer finds no token in it; give a word", word=word)
     table = pipe.text_encoder.get_input_embeddings()
     with torch.no_grad():
         device = next(table.parameters()).device
@@ -92,11 +92,20 @@ def load_word(pipe: KolorsPipeline, file: str | Path) -> str:
         with safe_open(file, framework="pt") as source:
             header, vector = source.metadata() or {}, source.get_tensor("embedding")
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} is damaged or no word learned by textual inversion ({error})") from error
+        raise ModelError(
+            "{file} is damaged or no word learned by textual inversion ({error})", file=file, error=error
+        ) from error
     hidden = pipe.text_encoder.config.hidden_size
     if header.get("format") != FORMAT or not header.get("word") or not vector.isfinite().all():
-        raise ModelError(f"{file} holds no word learned by textual inversion; make one with `kolors-lab invert`")
+        raise ModelError(
+            "{file} holds no word learned by textual inversion; make one with `kolors-lab invert`", file=file
+        )
     if vector.shape != (hidden,):
-        raise ModelError(f"{file} was made for another model: {tuple(vector.shape)} there, ({hidden},) here")
+        raise ModelError(
+            "{file} was made for another model: {there} there, {here} here",
+            file=file,
+            there=tuple(vector.shape),
+            here=(hidden,),
+        )
     add_word(pipe, header["word"], vector)
     return header["word"]
