@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import FetchError, SettingError
 from kolors_lab.core.files import data_dir, replacing
+from kolors_lab.core.language import _
 from kolors_lab.models.hub import (
     INDEXES,
     blanked,
@@ -57,7 +58,8 @@ class FetchConfig:
 
     def __post_init__(self):
         if self.what not in KINDS:
-            raise SettingError(f"what = {self.what!r}: must be one of {', '.join(KINDS)}")
+            names = ", ".join(KINDS)
+            raise SettingError("{name} = {value!r}: must be one of {names}", name="what", value=self.what, names=names)
 
 
 def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:
@@ -102,7 +104,9 @@ def _fetch_first(repos: tuple[str, ...], fetch_one: Callable[[str, Say], Path], 
                 return fetch_one(repo, say)
         except NotExistError:
             say(f"{repo} is not on ModelScope" + (", trying the next known id" if repo != repos[-1] else ""))
-    raise FetchError(f"ModelScope knows none of {', '.join(repos)}: fetch one by hand and give --preset FOLDER")
+    raise FetchError(
+        "ModelScope knows none of {names}: fetch one by hand and give --preset FOLDER", names=", ".join(repos)
+    )
 
 
 def _fetch_model(repo: str, say: Say) -> Path:
@@ -110,7 +114,9 @@ def _fetch_model(repo: str, say: Say) -> Path:
     if not any(path in INDEXES for path in wanted) or not any(
         path.endswith((".safetensors", ".bin")) for path in wanted
     ):
-        raise FetchError(f"{repo} lists {len(files)} files and no model among them: there is nothing to fetch")
+        raise FetchError(
+            "{repo} lists {count} files and no model among them: there is nothing to fetch", repo=repo, count=len(files)
+        )
     _check_room(repo, "model", [file for file in files if file.path in wanted], 1, say)
     indexes = [path for path in wanted if path in INDEXES]
     _download(repo, "model", [path for path in wanted if path not in indexes])  # weights at least: never an empty list
@@ -123,7 +129,7 @@ def _fetch_set(repo: str, say: Say) -> Path:
         say(f"nothing to fetch: {repo} is in {folder}")
         return folder
     if not (files := _listing(repo, "dataset")):
-        raise FetchError(f"{repo} lists no files: there is nothing to fetch")
+        raise FetchError("{repo} lists no files: there is nothing to fetch", repo=repo)
     _check_room(repo, "dataset", files, 3, say)  # as fetched, as Arrow files, as pictures
     _write_raw(_load_set(repo, _download(repo, "dataset", [file.path for file in files])), folder)
     say(f"{repo}: written to {folder}")
@@ -139,7 +145,8 @@ def _listing(repo: str, kind: str) -> list[FileInfo]:
         files = [file for file in HubApi(endpoint=endpoint).list_repo_files(repo, kind) if file.type != "tree"]
         check_names(repo, [file.path for file in files])
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:  # a listing of another shape
-        raise FetchError(f"{repo}: the list of its files cannot be understood ({type(error).__name__})") from None
+        kind = type(error).__name__
+        raise FetchError("{repo}: the list of its files cannot be understood ({kind})", repo=repo, kind=kind) from None
     return files
 
 
@@ -195,8 +202,12 @@ def _check_room(repo: str, kind: str, files: list[FileInfo], copies: int, say: S
     say(f"{repo}: {_gb(total)} in {len(files)} files, {_gb(left)} still to come; {_gb(free)} free in {cache}")
     if left * copies > free:
         raise FetchError(
-            f"{repo} needs {_gb(left * copies)} on the disk of {cache} and {_gb(free)} are free: "
-            "make room or set MODELSCOPE_CACHE to a folder on a larger disk"
+            "{repo} needs {need} on the disk of {cache} and {free} are free: "
+            "make room or set MODELSCOPE_CACHE to a folder on a larger disk",
+            repo=repo,
+            need=_gb(left * copies),
+            cache=cache,
+            free=_gb(free),
         )
 
 
@@ -227,19 +238,25 @@ def _reason(repo: str, error: Exception, by_hand: Path) -> str:
 
     name, cause = next(iter(getattr(error, "failed_files", {}).items()), (repo, error))
     if isinstance(cause, (AuthenticationError, PermissionDeniedError)):
-        return (
-            f"ModelScope refuses {repo}: set MODELSCOPE_API_TOKEN to the access token of an account that may read it, "
+        told = _(
+            "ModelScope refuses {repo}: set MODELSCOPE_API_TOKEN to the access token of an account that may read it, "
             "or run `modelscope login`, then fetch again"
         )
+        return told.format(repo=repo)
     if isinstance(cause, FileIntegrityError):
-        return f"{name} of {repo} arrives damaged (size or SHA-256 is wrong) and was removed: fetch again later"
+        told = _("{name} of {repo} arrives damaged (size or SHA-256 is wrong) and was removed: fetch again later")
+        return told.format(name=name, repo=repo)
     if getattr(cause, "errno", None) == errno.ENOSPC:
-        return f"the disk of {cache_dir()} is full: make room or set MODELSCOPE_CACHE, then fetch again to go on"
+        told = _("the disk of {cache} is full: make room or set MODELSCOPE_CACHE, then fetch again to go on")
+        return told.format(cache=cache_dir())
     if isinstance(cause, OSError) and cause.filename:
-        return f"{cause.filename} cannot be written ({cause.strerror}): set MODELSCOPE_CACHE to a folder of yours"
+        told = _("{file} cannot be written ({reason}): set MODELSCOPE_CACHE to a folder of yours")
+        return told.format(file=cause.filename, reason=cause.strerror)
     if isinstance(cause, OSError):
-        return (
-            f"no connection to ModelScope for {name}: check the network and fetch again, it goes on where it stopped; "
-            f"without a network copy the folder of {repo} to {by_hand}"
+        told = _(
+            "no connection to ModelScope for {name}: check the network and fetch again, it goes on where it stopped; "
+            "without a network copy the folder of {repo} to {folder}"
         )
-    return f"cannot get {name} from ModelScope: {(str(cause).splitlines() or [type(cause).__name__])[0]}"
+        return told.format(name=name, repo=repo, folder=by_hand)
+    reason = (str(cause).splitlines() or [type(cause).__name__])[0]
+    return _("cannot get {name} from ModelScope: {reason}").format(name=name, reason=reason)

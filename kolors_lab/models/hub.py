@@ -59,7 +59,11 @@ def check_names(repo: str, paths: Iterable[str]) -> None:
     """FetchError if a listed name leads out of the folder it is to lie in."""
     for path in paths:
         if leads_out(path):
-            raise FetchError(f"{repo} lists a file {path[:200]!r}, which leads out of its folder: nothing is fetched")
+            raise FetchError(
+                "{repo} lists a file {path!r}, which leads out of its folder: nothing is fetched",
+                repo=repo,
+                path=path[:200],
+            )
 
 
 def literal(path: str) -> str:

@@ -61,4 +61,4 @@ def _tensors(file: Path) -> Iterator[str]:
                 digest = hashlib.sha256(ends + stream.read(min(SAMPLE, end - begin))).hexdigest()
                 yield f"{file.parent.name} {name} {tensor['dtype']} {tensor['shape']} {digest}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{file} cannot be loaded ({error}); fetch it again") from error
+        raise ModelError("{file} cannot be loaded ({error}); fetch it again", file=file, error=error) from error

@@ -63,7 +63,9 @@ def load_parts(
         with quietly():
             pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits, absent)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the pipeline in {folder} cannot be loaded ({error}); fetch it again") from error
+        raise ModelError(
+            "the pipeline in {folder} cannot be loaded ({error}); fetch it again", folder=folder, error=error
+        ) from error
     for part in _parts(pipe):
         part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for
     pipe.set_progress_bar_config(disable=True)
@@ -121,7 +123,7 @@ def _from_pretrained(
 def check_bits(field: str, bits: int | None) -> None:
     """Raise SettingError unless weights can be kept in so many bits."""
     if bits not in (None, 4, 8):
-        raise SettingError(f"{field} = {bits!r}: must be 4, 8 or none")
+        raise SettingError("{field} = {bits!r}: must be 4, 8 or none", field=field, bits=bits)
 
 
 def need_quantization(field: str, bits: int | None) -> None:
@@ -131,10 +133,15 @@ def need_quantization(field: str, bits: int | None) -> None:
 
     cuda = pick_device().type == "cuda"
     if bits and not cuda and (bits, field) != (8, "text_encoder_bits"):
-        raise ModelError(f"{field} = {bits}: needs a CUDA GPU; there is none here that works")
+        raise ModelError("{field} = {bits}: needs a CUDA GPU; there is none here that works", field=field, bits=bits)
     package = "bitsandbytes" if cuda else "torchao"
     if bits and find_spec(package) is None:
-        raise ModelError(f"{field} = {bits}: needs the package {package}; install it: pip install {package}")
+        raise ModelError(
+            "{field} = {bits}: needs the package {package}; install it: pip install {package}",
+            field=field,
+            bits=bits,
+            package=package,
+        )
 
 
 def quantization(bits: int, dtype: torch.dtype, package: str) -> Any:

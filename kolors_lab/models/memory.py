@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError
+from kolors_lab.core.language import _
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.presets import GIB, pipeline_path
 
@@ -79,7 +80,7 @@ def _cgroups(root: Path) -> list[Path]:
         return []
     folders = []
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _number, controllers, path = line.split(":", 2)
         base = root / "memory" if "memory" in controllers.split(",") else root
         inner = base / path.lstrip("/")
         folders += [inner, *(parent for parent in inner.parents if parent.is_relative_to(base))]
@@ -126,7 +127,7 @@ def tensor_shapes(folder: Path, part: str = "*") -> dict[str, tuple[int, ...]]:
                 for key in tensors.keys():  # noqa: SIM118
                     shapes[f"{file.parent.name}/{key}"] = tuple(tensors.get_slice(key).get_shape())
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} cannot be loaded ({error}); fetch it again") from error
+            raise ModelError("{file} cannot be loaded ({error}); fetch it again", file=file, error=error) from error
     return shapes
 
 
@@ -185,7 +186,8 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
         pictures = (counts["unet"] + counts["vae"]) * dtype.itemsize + working
         encoder = int(counts["text_encoder"] * (bits / 8 if bits else dtype.itemsize))
         ways.append(Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures}))
-    return first_that_fits(ways, f"{preset.model} at {size} px", lambda way, free: _way_out(way, size, free))
+    what = _("{model} at {size} px").format(model=preset.model, size=size)
+    return first_that_fits(ways, what, lambda way, free: _way_out(way, size, free))
 
 
 def first_that_fits(ways: Iterable[Plan], what: str, way_out: Callable[[Plan, int], str]) -> Plan:
@@ -196,8 +198,11 @@ def first_that_fits(ways: Iterable[Plan], what: str, way_out: Callable[[Plan, in
         if way.peak <= free:
             return way
     raise ModelError(
-        f"{what} needs {way.peak / GIB:.1f} GiB of main memory at the least, {free / GIB:.1f} GiB are free: "
-        f"{way_out(way, free) or 'close other programs, or take a machine or container with more'}"
+        "{what} needs {need:.1f} GiB of main memory at the least, {free:.1f} GiB are free: {way}",
+        what=what,
+        need=way.peak / GIB,
+        free=free / GIB,
+        way=way_out(way, free) or _("close other programs, or take a machine or container with more"),
     )
 
 
@@ -208,7 +213,7 @@ def _way_out(least: Plan, size: int, free: int) -> str:
         spared = working - working * smaller**2 // size**2
         stages = least.stages | {"pictures": least.stages["pictures"] - spared}
         if smaller < size and LIBRARIES + max(stages.values()) <= free:
-            return f"{smaller} px would fit (--width {smaller} --height {smaller})"
+            return _("{size} px would fit (--width {size} --height {size})").format(size=smaller)
     return ""
 
 

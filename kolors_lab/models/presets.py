@@ -59,7 +59,7 @@ class Preset:
     def __post_init__(self):
         check_number("size", self.size, 8, whole=True)
         if self.size % 8:
-            raise SettingError(f"size = {self.size}: must be a multiple of 8")
+            raise SettingError("size = {size}: must be a multiple of 8", size=self.size)
         for field in ("steps", "train_steps", "batch_size", "min_size"):
             check_number(field, getattr(self, field), 1, whole=True)
         for field in ("cfg", "learning_rate", "min_sharpness", "min_ratio"):
@@ -123,14 +123,16 @@ def get_preset(name: str) -> Preset:
         return PRESETS[name]()
     folder = Path(name)
     if not (folder / "model_index.json").is_file():
-        raise SettingError(f"preset = {name!r}: must be tiny, kolors or a folder that holds a KolorsPipeline")
+        raise SettingError("preset = {name!r}: must be tiny, kolors or a folder that holds a KolorsPipeline", name=name)
     try:
         pipeline = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
         size = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))["sample_size"] * 8
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SettingError(f"preset = {name!r}: its configuration cannot be read ({error!r})") from error
+        raise SettingError(
+            "preset = {name!r}: its configuration cannot be read ({error!r})", name=name, error=error
+        ) from error
     if pipeline != "KolorsPipeline":
-        raise SettingError(f"preset = {name!r}: holds a {pipeline}, must be a KolorsPipeline")
+        raise SettingError("preset = {name!r}: holds a {kind}, must be a KolorsPipeline", name=name, kind=pipeline)
     base = _nearest(size)
     return replace(
         base, name=folder.resolve().name, model=str(folder), model_fallbacks=(), vae=None, size=size, min_size=size
@@ -154,12 +156,15 @@ def local_path(id_or_folder: str, part: str = "model") -> Path:
     """
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
-    missing = f"{id_or_folder} is not on this machine: run `kolors-lab fetch {part}` for this preset, or give a folder"
     if Path(id_or_folder).is_absolute() or id_or_folder.count("/") != 1:
-        raise FetchError(f"the folder {missing.split(' is ')[0]} does not exist")
+        raise FetchError("the folder {folder} does not exist", folder=id_or_folder)
     if folder := find(id_or_folder):
         return folder
-    raise FetchError(missing)
+    raise FetchError(
+        "{repo} is not on this machine: run `kolors-lab fetch {part}` for this preset, or give a folder",
+        repo=id_or_folder,
+        part=part,
+    )
 
 
 def pipeline_path(preset: Preset) -> Path:
