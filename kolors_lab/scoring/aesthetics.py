@@ -24,6 +24,7 @@ from kolors_lab.core.stats import interval
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
+from kolors_lab.models.processes import start_processes
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.scoring.clip import coherence, load_eyes
 from kolors_lab.scoring.likeness import Series, heroine_boxes, series
@@ -162,7 +163,9 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
             processor = CLIPImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder}: no aesthetics predictor can be loaded from it: {reason}") from error
+        raise ModelError(
+            "{folder}: no aesthetics predictor can be loaded from it: {reason}", folder=folder, reason=reason
+        ) from error
     return Scorer(model, processor, device)
 
 
@@ -183,7 +186,9 @@ def _prepare(scorer: Scorer, image: Image.Image) -> torch.Tensor:
 def check_shape(image: Image.Image) -> None:
     """Raise DataError for a picture so narrow that its short side cannot be brought to the model's in memory."""
     if max(image.size) > NARROWEST * min(image.size):
-        raise DataError(f"a picture of {image.width} x {image.height} px is too narrow to be scored")
+        raise DataError(
+            "a picture of {width} x {height} px is too narrow to be scored", width=image.width, height=image.height
+        )
 
 
 def _forward(scorer: Scorer, pixels: Sequence[torch.Tensor]) -> list[float]:
@@ -204,12 +209,14 @@ def score_folder(
 
     The pictures of a batch are read in as many threads as torch computes in, then go through the model together;
     reading the next batch meanwhile was slower on two cores. In memory are one batch, at the model's own small size,
-    and a full picture for each thread. DataError if the folder is missing or holds no picture.
+    and a full picture for each thread. Several processes share the batches out. DataError if the folder is missing or holds no picture.
     """
     import torch
+    from accelerate.utils import gather_object
 
-    everything = sorted(_files(folder))
-    files, scores, left_out = [], [], []
+    everything, processes = sorted(_files(folder)), start_processes()
+    batches = [everything[start : start + BATCH] for start in range(0, len(everything), BATCH)]
+    scored, left_out = [], []
     scorer = scorer or (load_scorer(preset) if everything else None)
 
     def read(file: Path) -> torch.Tensor | DataError:
@@ -218,26 +225,30 @@ def score_folder(
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as readers:
-        for start in range(0, len(everything), BATCH):
-            batch = everything[start : start + BATCH]
+    with ThreadPoolExecutor(torch.get_num_threads()) as readers, processes.split_between_processes(batches) as mine:
+        for batch in mine:
             found = list(zip(batch, readers.map(read, batch), strict=True))
             good = {file.name: pixels for file, pixels in found if not isinstance(pixels, DataError)}
             left_out += [(file.name, str(error)) for file, error in found if isinstance(error, DataError)]
-            files += good
-            scores += _forward(scorer, list(good.values())) if good else []
+            scored += zip(good, _forward(scorer, list(good.values())) if good else [], strict=True)
             if on_step:
-                on_step(len(files) + len(left_out), len(everything))
-    if not files:
-        first = "; ".join(f"{len(left_out)} other files, e.g. {name}: {why}" for name, why in left_out[:1])
-        raise DataError(f"{folder}: no picture in it to score ({first or 'empty'}); is it the right folder?")
-    return ScoreResult(files, scores, left_out, preset.practice)
+                on_step(len(scored) + len(left_out), len(everything))
+    scored, left_out = gather_object(scored), gather_object(left_out)
+    if not scored:
+        found = _("empty")
+        for name, why in left_out[:1]:
+            found = _("{count} other files, e.g. {name}: {why}").format(count=len(left_out), name=name, why=why)
+        raise DataError(
+            "{folder}: no picture in it to score ({found}); is it the right folder?", folder=folder, found=found
+        )
+    files, scores = zip(*scored, strict=True)
+    return ScoreResult(list(files), list(scores), left_out, preset.practice)
 
 
 def _files(folder: str | Path) -> list[Path]:
     """The folder's files in the order in which the system lists them. DataError if there is no such folder."""
     if not Path(folder).is_dir():
-        raise DataError(f"{folder}: no such folder; give the folder that holds the pictures to score")
+        raise DataError("{folder}: no such folder; give the folder that holds the pictures to score", folder=folder)
     return [file for file in Path(folder).iterdir() if file.is_file()]
 
 
@@ -251,7 +262,7 @@ def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = N
 
     files, scores = _files(folder), []
     if not files:
-        raise DataError(f"{folder}: no picture in it to score; is it the right folder?")
+        raise DataError("{folder}: no picture in it to score; is it the right folder?", folder=folder)
     scorer = scorer or load_scorer(preset)
     for file in files:
         try:
@@ -259,9 +270,11 @@ def score_official(preset: Preset, folder: str | Path, scorer: Scorer | None = N
             check_shape(image)  # before the processor makes it as tall as the model sees
             inputs = scorer.processor(images=image, return_tensors="pt")
         except DataError as error:
-            raise DataError(f"{file}: {error}") from error
+            raise DataError("{file}: {error}", file=file, error=error) from error
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{file}: the challenge's own function stops at this file; take it out") from error
+            raise DataError(
+                "{file}: the challenge's own function stops at this file; take it out", file=file
+            ) from error
         with torch.no_grad():
             scores.append(scorer.model(**inputs.to(scorer.device)).logits.tolist()[0][0])
     return ScoreResult([file.name for file in files], scores, [], preset.practice)

@@ -67,7 +67,9 @@ class Eyes:
         DataError if there are not as many texts as pictures.
         """
         if len(images) != len(texts):
-            raise DataError(f"{len(images)} pictures and {len(texts)} texts; each picture needs its text")
+            raise DataError(
+                "{count} pictures and {texts} texts; each picture needs its text", count=len(images), texts=len(texts)
+            )
         return (self.see(images) * self.read(texts)).sum(-1).tolist() if images else []
 
     def likeness(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -102,7 +104,9 @@ def load_eyes(preset: Preset, device: torch.device | None = None) -> Eyes:
             tokenizer = BertTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{folder}: no Chinese-CLIP can be loaded from it: {reason}") from error
+        raise ModelError(
+            "{folder}: no Chinese-CLIP can be loaded from it: {reason}", folder=folder, reason=reason
+        ) from error
     return Eyes(model, processor, tokenizer, device)
 
 
@@ -113,7 +117,9 @@ def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32
     preset without a classifier: only the picture world of "tiny" has one.
     """
     if not preset.classifier:
-        raise SettingError(f"preset={preset.name}: it has no classifier; only the tiny preset's picture world has one")
+        raise SettingError(
+            "preset={name}: it has no classifier; only the tiny preset's picture world has one", name=preset.name
+        )
     import torch
     from transformers import AutoModelForImageClassification
 

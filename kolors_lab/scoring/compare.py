@@ -79,11 +79,23 @@ def compare_folders(preset: Preset, folder: str | Path, other: str | Path, score
     scorer = scorer or load_scorer(preset)
     first, second = (score_folder(preset, place, scorer) for place in (folder, other))
     if odd := sorted(set(first.files) ^ set(second.files)):
-        raise DataError(f"{odd[0]} is in only one of {folder} and {other}; pairs need files of the same names")
+        raise DataError(
+            "{name} is in only one of {folder} and {other}; pairs need files of the same names",
+            name=odd[0],
+            folder=folder,
+            other=other,
+        )
     for name in first.files:
         here, there = (carried(Path(place) / name).get("seed") for place in (folder, other))
         if None not in (here, there) and here != there:
-            raise DataError(f"{name}: seed {here} in {folder}, {there} in {other}; a pair is drawn from one seed")
+            raise DataError(
+                "{name}: seed {here} in {folder}, {there} in {other}; a pair is drawn from one seed",
+                name=name,
+                here=here,
+                folder=folder,
+                there=there,
+                other=other,
+            )
     return Comparison(first.files, first.scores, second.scores, preset.practice)
 
 

@@ -85,10 +85,13 @@ class TaggingConfig(CaptionsConfig):
         check_number("sure", self.sure, 0, 1)
         check_number("each", self.each, 1, 10, whole=True)
         if self.words and self.tagger:
-            raise SettingError(f"tagger = {self.tagger}: writes sentences of its own; leave words out, or the tagger")
+            raise SettingError(
+                "tagger = {tagger}: writes sentences of its own; leave words out, or the tagger", tagger=self.tagger
+            )
         given = [name for name in ("words", "tagger") if getattr(self, name)] + ["accept"] * self.accept
         if given and not self.tag:
-            raise SettingError(f"{given[0]} = {getattr(self, given[0])}: is for proposing captions; add tag")
+            name, value = given[0], getattr(self, given[0])
+            raise SettingError("{name} = {value}: is for proposing captions; add tag", name=name, value=value)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Tagged:
         """Write the table as CSV of `file_name,text`. DataError where captions lie already: they are yours."""
         file = Path(file)
         if file.exists():
-            raise DataError(f"{file} is there already and may hold your own captions; move it away first")
+            raise DataError("{file} is there already and may hold your own captions; move it away first", file=file)
         write_table(file, ("file_name", "text"), self.rows)
         return replace(self, file=file)
 
@@ -145,7 +148,7 @@ def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None
     place, pictures = _pictures(config.folder)
     name = READ if config.accept else TABLE
     if (place / name).exists():
-        raise DataError(f"{place / name} is there already and may hold your own captions; move it away first")
+        raise DataError("{file} is there already and may hold your own captions; move it away first", file=place / name)
     groups = None if config.tagger else word_groups(config)
     propose = writer(config.tagger, config.each) if config.tagger else tagger(config, groups)
     rows = []
@@ -165,9 +168,11 @@ def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
         told = [place / name for name in METADATA if (place / name).exists()]
         told += [file.with_suffix(".txt") for file in pictures if file.with_suffix(".txt").exists()]
         if told:
-            raise DataError(f"{told[0]}: the pictures have captions already; move them away to have others proposed")
+            raise DataError(
+                "{file}: the pictures have captions already; move them away to have others proposed", file=told[0]
+            )
         return place, [file for file in pictures if not file.name.startswith(".")]
-    raise DataError(f"{folder}: no pictures in it nor in its train folder")
+    raise DataError("{folder}: no pictures in it nor in its train folder", folder=folder)
 
 
 def word_groups(config: TaggingConfig) -> list[list[str]]:
@@ -177,7 +182,9 @@ def word_groups(config: TaggingConfig) -> list[list[str]]:
     try:
         lines = Path(config.words).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"words {config.words}: cannot be read as UTF-8 text ({error})") from error
+        raise DataError(
+            "words {file}: cannot be read as UTF-8 text ({error})", file=config.words, error=error
+        ) from error
     return split_words(lines, config.words)
 
 
@@ -189,11 +196,16 @@ def split_words(lines: Sequence[str], name: str) -> list[list[str]]:
             continue
         group = [word.strip() for word in line.replace("、", ",").replace("，", ",").split(",") if word.strip()]
         if len(group) < 2:
-            raise DataError(f"{name} line {number}: {line!r} has nothing to choose from; add what else it may be, "
-                            f"such as {line.strip()}、-别的")  # fmt: skip
+            raise DataError(
+                "{name} line {number}: {line!r} has nothing to choose from; add what else it may be, such as {example}",
+                name=name,
+                number=number,
+                line=line,
+                example=f"{line.strip()}、-别的",
+            )
         groups.append(group)
     if not groups:
-        raise DataError(f"words {name}: is empty; write a group of alternatives on each line")
+        raise DataError("words {name}: is empty; write a group of alternatives on each line", name=name)
     return groups
 
 
@@ -241,7 +253,9 @@ def writer(name: str, each: int = 1) -> Callable[[Image.Image], list[str]]:
             model = AutoModelForImageTextToText.from_pretrained(folder).float().eval()
             processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"tagger {name}: no image-to-text model can be loaded from it ({error})") from error
+        raise ModelError(
+            "tagger {name}: no image-to-text model can be loaded from it ({error})", name=name, error=error
+        ) from error
 
     def propose(image: Image.Image) -> list[str]:
         inputs = processor(images=image.convert("RGB"), return_tensors="pt")
