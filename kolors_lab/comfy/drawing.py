@@ -40,7 +40,7 @@ def draw(graph: dict[str, dict]) -> Figure:
     Raises DataError for a graph of more nodes than a figure can show.
     """
     if len(graph) > DRAWN:
-        raise DataError(f"{len(graph)} nodes are more than a picture can show ({DRAWN} at most)")
+        raise DataError("{count} nodes are more than a picture can show ({most} at most)", count=len(graph), most=DRAWN)
     from matplotlib.figure import Figure
 
     wide, line = 2.1, 0.15  # inches from column to column, from line to line

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kolors_lab.comfy.graph import Graph, bounded, is_link, is_required, short
+from kolors_lab.comfy.graph import Graph, bounded, called, is_link, is_required, short
 from kolors_lab.comfy.groups import as_subgraphs, values_within
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import MAX_TEXT, Node
 from kolors_lab.comfy.texts import is_dynamic, without_comments
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 from kolors_lab.sampling.ksampler import CONTROLS
 
 OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` (API), `properties` (UI)
@@ -56,7 +57,9 @@ class _Scope:
         self.nodes = {str(node["id"]): node for node in data["nodes"]}
         if len(self.nodes) < len(data["nodes"]):
             twice = Counter(str(node["id"]) for node in data["nodes"]).most_common(1)[0][0]
-            raise DataError(f"node {prefix}{twice}: two nodes have this id; save the workflow again in ComfyUI")
+            raise DataError(
+                "node {id}: two nodes have this id; save the workflow again in ComfyUI", id=f"{prefix}{twice}"
+            )
         self.links = dict(_link(link) for link in data.get("links") or ())
         self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
         slots = (host or {}).get("inputs") or ()
@@ -116,10 +119,12 @@ class Editor:
         while waiting:
             scope = waiting.pop()
             count += len(scope.nodes)
-            if count > MAX_NODES or scope.depth > MAX_DEPTH:
-                deep = scope.depth > MAX_DEPTH
-                what = f"subgraphs nest deeper than {MAX_DEPTH}" if deep else f"more than {MAX_NODES} nodes"
-                raise DataError(f"{what}: no workflow that can run; take it apart")
+            if scope.depth > MAX_DEPTH:
+                raise DataError(
+                    "subgraphs nest deeper than {most}: no workflow that can run; take it apart", most=MAX_DEPTH
+                )
+            if count > MAX_NODES:
+                raise DataError("more than {most} nodes: no workflow that can run; take it apart", most=MAX_NODES)
             for key, node in scope.nodes.items():
                 if node["type"] in self.definitions and node.get("mode", 0) not in (MUTED, BYPASSED):
                     inner = _Scope(self.definitions[node["type"]], f"{scope.prefix}{key}:", scope, node)
@@ -149,7 +154,8 @@ class Editor:
             names = self._promoted(host["type"])
             values = dict(zip(names, given, strict=False))
             if rest := [value for value in given[len(names) :] if value is not None and value not in CONTROLS]:
-                self.notes.append(f"node {scope.prefix}{key} (subgraph): not used, for no such input: {short(rest)}")
+                at = called(f"{scope.prefix}{key}", _("subgraph"))
+                self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(rest)))
         values |= host.get("widgets_values_named") or {}
         values |= scope.values.get(key, {})
         for name, value in values.items():
@@ -164,7 +170,7 @@ class Editor:
             self.promoted[kind] = [
                 name
                 for name, fed in self._fed(kind).items()
-                if any(slot.get("widget") or slot["name"] in self._promoted(inner) for _, slot, inner in fed)
+                if any(slot.get("widget") or slot["name"] in self._promoted(inner) for _owner, slot, inner in fed)
             ]
         return self.promoted[kind]
 
@@ -213,13 +219,15 @@ class Editor:
                     gone[other] = gone[key]
                     waiting.append(other)
         self.notes += [
-            f"node {key} ({short(graph[key]['class_type'])}) does not run: it needs {muted}, which is muted"
+            _("{at} does not run: it needs {muted}, which is muted").format(
+                at=called(key, short(graph[key]["class_type"])), muted=muted
+            )
             for key, muted in gone.items()
         ]
         return set(gone)
 
     def _node(self, scope: _Scope, key: str, node: dict) -> dict[str, Any]:
-        at = f"node {scope.prefix}{key} ({short(node['type'])})"
+        at = called(f"{scope.prefix}{key}", short(node["type"]))
         inputs = self._values(scope, key, node, at)
         for slot in node.get("inputs") or ():
             source = None if slot.get("link") is None else self._source(scope, slot["link"], at)
@@ -242,7 +250,8 @@ class Editor:
             values, rest = _in_order(known, list(given))
             named = node.get("widgets_values_named") or {}
             if rest := [value for value in rest if value not in UPLOAD and value not in named.values()]:
-                self.notes.append(f"{at}: not used, since it has no such widget: {short(rest)}")
+                told = _("{at}: not used, since it has no such widget: {values}")
+                self.notes.append(told.format(at=at, values=short(rest)))
         else:
             values = _by_slots(node, list(given))
         named = node.get("widgets_values_named") or {}
@@ -252,7 +261,8 @@ class Editor:
             if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(node["type"], name):
                 values[name] = without_comments(text)
                 if values[name] != text:
-                    self.notes.append(f"{at}: comments are taken out of {name}, as ComfyUI does")
+                    told = _("{at}: comments are taken out of {name}, as ComfyUI does")
+                    self.notes.append(told.format(at=at, name=name))
         return values
 
     # Links --------------------------------------------------------------------------------------------------------
@@ -268,7 +278,7 @@ class Editor:
                 found = self.known[place]
                 break
             if place in seen:
-                raise DataError(f"{at}: its link runs in a circle of reroutes; link it to a node that computes")
+                raise DataError("{at}: its link runs in a circle of reroutes; link it to a node that computes", at=at)
             seen.add(place)
             trail.append(place)
             step = self._step(scope, link, at)
@@ -285,11 +295,13 @@ class Editor:
         if key == INPUT and scope.parent:
             return scope.parent, scope.outside(slot)
         if key not in scope.nodes:
-            raise DataError(f"{at}: its link {link} comes from nowhere; link that input again in ComfyUI")
+            raise DataError(
+                "{at}: its link {link} comes from nowhere; link that input again in ComfyUI", at=at, link=link
+            )
         node = scope.nodes[key]
         kind, mode = node["type"], node.get("mode", 0)
         if mode == MUTED:
-            return _Found(_Muted(f"node {scope.prefix}{key} ({short(kind)})"))
+            return _Found(_Muted(called(f"{scope.prefix}{key}", short(kind))))
         if mode == BYPASSED:
             return scope, _passed(node, slot)
         if kind == "PrimitiveNode":
@@ -306,7 +318,8 @@ class Editor:
     def _kept(self, scope: _Scope, key: str, node: dict) -> _Found | tuple[_Scope, object]:
         if found := scope.setter(_first(node)):
             return found
-        self.notes.append(f"node {scope.prefix}{key} (GetNode): no SetNode keeps {short(_first(node))!r}")
+        at, name = called(f"{scope.prefix}{key}", "GetNode"), short(_first(node))
+        self.notes.append(_("{at}: no SetNode keeps {name!r}").format(at=at, name=name))
         return _Found(None)
 
 

@@ -95,7 +95,7 @@ class Workbench:
         try:
             return NODES[node["class_type"]].run(self, **inputs)
         except KolorsLabError as error:
-            raise type(error)(f"{name_of(job.graph, key)}: {error}") from error
+            raise type(error)("{at}: {why}", at=name_of(job.graph, key), why=error) from error
 
     def _reporter(
         self, total: int, on_step: Callable[[int, int], None] | None, on_preview: Callable[[Image.Image], None] | None

@@ -10,6 +10,7 @@ from pathlib import Path
 from kolors_lab.comfy.graph import Graph, escapes, is_link, name_of, rows, short
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.core.errors import DataError, ModelError
+from kolors_lab.core.language import _
 
 Files = dict[tuple[str, str], Path | None]  # by (node id, input); None: left out
 NO_LORA = ("None", "none", "")  # what a list of LoRAs has in a place that is free
@@ -57,17 +58,25 @@ def _lora(
     here = _inside(place.folder, path) or _inside(place.folder, safe)
     file = here or place.find(name, at) or place.find(safe.rpartition("/")[2], at)
     if file is None:
-        where = f"is not in {place.folder}" if place.folder else "is needed: say with --loras which folder it is in"
-        if not skip:
-            raise DataError(f"{at}: LoRA {short(name)} {where}; or leave it out with --missing_loras skip")
-        notes.append(f"{at}: LoRA {short(name)} is missing and left out")
-        return None
+        if skip:
+            notes.append(_("{at}: LoRA {name} is missing and left out").format(at=at, name=short(name)))
+            return None
+        if place.folder:
+            raise DataError(
+                "{at}: LoRA {name} is not in {folder}; or leave it out with --missing_loras skip",
+                at=at, name=short(name), folder=place.folder,
+            )  # fmt: skip
+        raise DataError(
+            "{at}: LoRA {name} is needed: say with --loras which folder it is in; or leave it out with "
+            "--missing_loras skip",
+            at=at, name=short(name),
+        )  # fmt: skip
     try:
         read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
     except ModelError as error:
-        raise ModelError(f"{at}: {error}") from error
+        raise ModelError("{at}: {why}", at=at, why=error) from error
     if file.name != name:
-        notes.append(f"{at}: {file.name} in place of {name}")
+        notes.append(_("{at}: {found} in place of {name}").format(at=at, found=file.name, name=name))
     return file
 
 
@@ -96,15 +105,20 @@ def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path
     for place in ("input", "output", "temp"):  # ComfyUI's folders
         name = name.removesuffix(f" [{place}]")
     if escapes(name):
-        raise DataError(f"{at}: image = {name!r} leads out of the folder of pictures; give a plain name")
+        raise DataError(
+            "{at}: image = {name!r} leads out of the folder of pictures; give a plain name", at=at, name=name
+        )
     file = _inside(folder, name.replace("\\", "/"))
     if file is None:
-        where = f"is not in {folder}" if folder else "is needed: say with --images which folder it is in"
-        raise DataError(f"{at}: picture {short(name)} {where}")
+        if folder:
+            raise DataError("{at}: picture {name} is not in {folder}", at=at, name=short(name), folder=folder)
+        raise DataError(
+            "{at}: picture {name} is needed: say with --images which folder it is in", at=at, name=short(name)
+        )
     try:
         open_image(file)
     except DataError as error:
-        raise DataError(f"{at}: {error}") from error
+        raise DataError("{at}: {why}", at=at, why=error) from error
     return file
 
 
@@ -112,11 +126,16 @@ def _net(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
     """The folder of a ControlNet: of the name that the node says, without suffix, or the one that is given itself."""
     at, path = name_of(graph, key), name.replace("\\", "/").removesuffix(".safetensors").removesuffix(".bin")
     if folder is None:
-        raise DataError(f"{at}: ControlNet {short(name)} is needed: say with --control_nets which folder it is in")
+        raise DataError(
+            "{at}: ControlNet {name} is needed: say with --control_nets which folder it is in", at=at, name=short(name)
+        )
     for place in (".", path, path.rpartition("/")[2]):
         if config := _inside(folder, f"{place}/config.json"):
             return config.parent
-    raise DataError(f"{at}: {folder} holds no ControlNet {short(name)}: a folder of that name with its config.json")
+    raise DataError(
+        "{at}: {folder} holds no ControlNet {name}: a folder of that name with its config.json",
+        at=at, folder=folder, name=short(name),
+    )  # fmt: skip
 
 
 def _inside(folder: str | Path | None, path: str) -> Path | None:
@@ -141,10 +160,14 @@ class _Folder:
         """The paths within the folder by the files' names. Raises DataError for more than MAX_FILES."""
         found: dict[str, list[Path]] = {}
         count = 0
-        for place, _, names in os.walk(self.folder or ""):
+        for place, _folders, names in os.walk(self.folder or ""):
             count += len(names)
             if count > MAX_FILES:
-                raise DataError(f"{self.folder}: more than {MAX_FILES} files; give the folder of the LoRAs alone")
+                raise DataError(
+                    "{folder}: more than {most} files; give the folder of the LoRAs alone",
+                    folder=self.folder,
+                    most=MAX_FILES,
+                )
             for name in names:
                 found.setdefault(name, []).append(Path(place, name).relative_to(self.folder))
         return found
@@ -157,6 +180,7 @@ class _Folder:
         if len(found) > 1:
             places = ", ".join(sorted(map(str, found))[:5])
             raise DataError(
-                f"{at}: LoRA {name} is there {len(found)} times: {places}; write the folder in the workflow"
-            )
+                "{at}: LoRA {name} is there {count} times: {places}; write the folder in the workflow",
+                at=at, name=name, count=len(found), places=places,
+            )  # fmt: skip
         return Path(self.folder, found[0]) if found else None

@@ -15,6 +15,7 @@ from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import Link
 from kolors_lab.comfy.texts import text_fault
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
 SHOWN = 12  # lines of one kind at most; the rest is counted
 MANY = 100  # faults of a workflow, after which no more are looked for
@@ -33,7 +34,16 @@ def is_link(value: object) -> bool:
 
 def name_of(graph: Mapping[str, dict], node: str) -> str:
     """`node 14 (KolorsSampler)`, as every message calls it."""
-    return f"node {short(node)} ({short(graph[node]['class_type'])})"
+    return called(short(node), short(graph[node]["class_type"]))
+
+
+def called(key: object, kind: object) -> str:
+    """A node by its id and type."""
+    return _("node {id} ({kind})").format(id=key, kind=kind)
+
+
+def _told(at: str, why: str) -> str:
+    return _("{at}: {why}").format(at=at, why=why)
 
 
 def is_required(class_type: str, name: str) -> bool:
@@ -72,7 +82,9 @@ def running_order(graph: Mapping[str, dict]) -> list[str]:
     except graphlib.CycleError as error:
         names = [name_of(graph, key) for key in error.args[1][::-1]]
         circle = " → ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 1], "…", names[-1]])
-        raise DataError(f"{circle}: a node cannot need its own result; take one of these links away") from error
+        raise DataError(
+            "{circle}: a node cannot need its own result; take one of these links away", circle=circle
+        ) from error
 
 
 def filled(graph: Mapping[str, dict]) -> Graph:
@@ -102,7 +114,8 @@ def _constant(graph: Mapping[str, dict], key: str) -> tuple:
     values = {name: widget.cast(node["inputs"].get(name, widget.default)) for name, widget in known.widgets.items()}
     for name, widget in known.widgets.items():
         if fault := widget.fault(values[name]):
-            raise DataError(f"{name_of(graph, key)}: {name} = {short(values[name])!r}: {fault}")
+            wrong = _told(f"{name} = {short(values[name])!r}", fault)
+            raise DataError("{at}: {why}", at=name_of(graph, key), why=wrong)
     return known.run(None, **values)
 
 
@@ -111,8 +124,11 @@ def _constant(graph: Mapping[str, dict], key: str) -> tuple:
 
 def check(graph: Mapping[str, dict]) -> None:
     """Raise DataError with the first of the `faults`, and how many more there are."""
-    if found := faults(graph):
-        raise DataError(found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
+    found = faults(graph)
+    if len(found) > 1:
+        raise DataError("{first} (and {count} more)", first=found[0], count=len(found) - 1)
+    if found:
+        raise DataError(found[0])
 
 
 def faults(graph: Mapping[str, dict]) -> list[str]:
@@ -125,10 +141,11 @@ def faults(graph: Mapping[str, dict]) -> list[str]:
     found: list[str] = []
     for at, key in enumerate(order):
         if len(found) > MANY:
-            return [*found, f"{len(order) - at} more nodes are not looked at before these are right"]
-        found += [f"{name_of(graph, key)}: {fault}" for fault in _node_faults(graph, key)]
+            left = _("{count} more nodes are not looked at before these are right").format(count=len(order) - at)
+            return [*found, left]
+        found += [_told(name_of(graph, key), fault) for fault in _node_faults(graph, key)]
     if not found and not any(is_picture(graph[key]) for key in order):
-        found = ["the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted"]
+        found = [_("the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted")]
     return found
 
 
@@ -140,18 +157,20 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
     found = link_faults(graph, key)
     for name, widget in known.widgets.items():
         value = inputs.get(name)
-        fault = "must be given" if value is None else widget.fault(value)
+        fault = _("must be given") if value is None else widget.fault(value)
         if is_link(value):
-            fault = f"comes from node {short(value[0])}; only a primitive can set it here: turn it back into a widget"
+            linked = _("comes from node {id}; only a primitive can set it here: turn it back into a widget")
+            fault = linked.format(id=short(value[0]))
         elif not fault and isinstance(value, str) and not widget.folder:
             fault = text_fault(class_type, name, value)
         if fault:
-            found.append(f"{name} = {short(value)!r}: {fault}")
+            found.append(_told(f"{name} = {short(value)!r}", fault))
     found += [
-        f"{name} = {short(value)!r}: {_row_fault(value)}" for name, value in rows(graph[key]) if _row_fault(value)
+        _told(f"{name} = {short(value)!r}", fault) for name, value in rows(graph[key]) if (fault := _row_fault(value))
     ]
     if escapes(str(inputs.get("filename_prefix", ""))):
-        found.append(f"filename_prefix = {inputs['filename_prefix']!r} leads out of the folder; give a plain name")
+        told = _("filename_prefix = {prefix!r} leads out of the folder; give a plain name")
+        found.append(told.format(prefix=inputs["filename_prefix"]))
     return found
 
 
@@ -164,7 +183,7 @@ def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _row_fault(value: Any) -> str | None:
     strength = value.get("strength") if isinstance(value, dict) else None
     whole = isinstance(strength, (int, float)) and -100 <= strength <= 100 and isinstance(value.get("lora"), str)
-    return None if whole else 'must be like {"on": true, "lora": "name.safetensors", "strength": 1.0}'
+    return None if whole else _('must be like {"on": true, "lora": "name.safetensors", "strength": 1.0}')
 
 
 def link_faults(graph: Mapping[str, dict], key: str) -> list[str]:
@@ -176,20 +195,26 @@ def link_faults(graph: Mapping[str, dict], key: str) -> list[str]:
 
 def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) -> str | None:
     if value is None:
-        return None if wanted.optional else f"its input {name} is not linked; it takes a {wanted.kind}"
+        told = _("its input {name} is not linked; it takes a {kind}").format(name=name, kind=wanted.kind)
+        return None if wanted.optional else told
     if not is_link(value):
-        return f"its input {name} = {short(value)!r} must be a link to a node, like ['3', 0]"
+        told = _("its input {name} = {value!r} must be a link to a node, like ['3', 0]")
+        return told.format(name=name, value=short(value))
     if value[0] not in graph:
-        return f"its input {name} comes from node {short(value[0])}, which is not in the workflow; link it again"
+        told = _("its input {name} comes from node {id}, which is not in the workflow; link it again")
+        return told.format(name=name, id=short(value[0]))
     source = graph[value[0]]["class_type"]
     outputs = NODES[source].outputs if source in NODES else None
     if outputs is None:
         return None  # that node is named itself
+    at = name_of(graph, value[0])
     if not 0 <= value[1] < len(outputs):
-        return f"its input {name} comes from output {value[1]} of {name_of(graph, value[0])}, which has {len(outputs)}"
+        told = _("its input {name} comes from output {slot} of {at}, which has {count}")
+        return told.format(name=name, slot=value[1], at=at, count=len(outputs))
     given = outputs[value[1]]
     fits = wanted.kind in (given, "*") or (given, wanted.kind) == ("CHATGLM3MODEL", "CLIP")
-    return None if fits else f"its input {name} takes a {wanted.kind}, but {name_of(graph, value[0])} gives a {given}"
+    told = _("its input {name} takes a {kind}, but {at} gives a {given}")
+    return None if fits else told.format(name=name, kind=wanted.kind, at=at, given=given)
 
 
 def escapes(path: str) -> bool:
@@ -221,15 +246,17 @@ def unused(graph: Mapping[str, dict]) -> list[str]:
 
 
 def _end(graph: Mapping[str, dict], key: str, alone: list[str]) -> str:
-    why = "no picture needs it" if graph[key]["class_type"] in NODES else "there is no such node here"
-    also = f", nor what only it needs: node {', '.join(map(short, alone[:SHOWN]))}" if alone else ""
-    more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
-    return f"{name_of(graph, key)} does not run: {why}{also}{more}"
+    why = _("no picture needs it") if graph[key]["class_type"] in NODES else _("there is no such node here")
+    ids, more = ", ".join(map(short, alone[:SHOWN])), len(alone) - SHOWN
+    told = _("{at} does not run: {why}, nor what only it needs: node {ids}") if alone else _("{at} does not run: {why}")
+    if more > 0:
+        told = _("{at} does not run: {why}, nor what only it needs: node {ids} and {more} more")
+    return told.format(at=name_of(graph, key), why=why, ids=ids, more=more)
 
 
 def _extras(graph: Mapping[str, dict], needed: set[str]) -> list[str]:
     return [
-        f"{name_of(graph, key)}: not used, since it has no such input: {', '.join(extra)}"
+        _("{at}: not used, since it has no such input: {names}").format(at=name_of(graph, key), names=", ".join(extra))
         for key, node in graph.items()
         if key in needed and (extra := unknown_inputs(node))
     ]
@@ -248,7 +275,8 @@ def unknown_inputs(node: Mapping[str, Any]) -> list[str]:
 
 def bounded(lines: list[str]) -> list[str]:
     """At most SHOWN lines; what more there is is counted."""
-    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more such lines"]
+    more = _("and {count} more such lines").format(count=len(lines) - SHOWN)
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], more]
 
 
 # As text --------------------------------------------------------------------------------------------------------------
@@ -263,7 +291,7 @@ def describe(graph: Mapping[str, dict]) -> list[str]:
         inputs = graph[key]["inputs"]
         values = [f"{short(name)}={short(value)}" for name, value in inputs.items() if not is_link(value)]
         links = [f"{short(name)} ← {short(value[0])}" for name, value in inputs.items() if is_link(value)]
-        idle = [] if key in needed else ["no picture needs it"]
+        idle = [] if key in needed else [_("no picture needs it")]
         about = "; ".join(part for part in (", ".join(values), ", ".join(links), *idle) if part)
         lines.append(f"{short(key):>4}  {short(graph[key]['class_type']):28}{about}".rstrip())
     return lines

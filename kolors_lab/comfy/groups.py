@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from kolors_lab.comfy.graph import called
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.core.errors import DataError
 from kolors_lab.sampling.ksampler import CONTROLS
-
-WAY_OUT = "in ComfyUI convert it to nodes and save again"
 
 
 def as_subgraphs(groups: dict[str, dict]) -> dict[str, dict]:
@@ -47,7 +46,11 @@ def values_within(definition: dict, host: dict) -> dict[str, dict[str, Any]]:
     """The values of a group node by inner node and widget. DataError where it does not have the slots of its group."""
     for side in ("inputs", "outputs"):
         if len(host.get(side) or ()) != len(definition[side]):
-            raise DataError(f"node {host['id']} ({host['type']}): its {side} are not those of its group; {WAY_OUT}")
+            raise DataError(
+                "{at}: its {side} are not those of its group; in ComfyUI convert it to nodes and save again",
+                at=called(host["id"], host["type"]),
+                side=side,
+            )
     given = list(host.get("widgets_values") or ())
     found: dict[str, dict[str, Any]] = {}
     for node in definition["nodes"]:
@@ -66,5 +69,9 @@ def _widgets(node: dict, host: dict) -> list[str]:
     if node["type"] in NODES:
         return list(NODES[node["type"]].widgets)
     if node.get("widgets_values"):
-        raise DataError(f"node {host['id']} ({host['type']}): it holds a {node['type']}, unknown here; {WAY_OUT}")
+        raise DataError(
+            "{at}: it holds a {kind}, unknown here; in ComfyUI convert it to nodes and save again",
+            at=called(host["id"], host["type"]),
+            kind=node["type"],
+        )
     return []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.language import _
 from kolors_lab.prompts.syntax import extract_loras
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import SAMPLER_LABELS
@@ -40,16 +41,24 @@ def foreign_settings(texts: dict[str, str], file: Path) -> tuple[dict[str, Any],
     if name is None:
         return None
     if len(texts[name]) > MAX_LENGTH:
-        raise DataError(f"{file}: {name} has {len(texts[name])} characters; {MAX_LENGTH} at most are read")
+        raise DataError(
+            "{file}: {name} has {count} characters; {most} at most are read",
+            file=file, name=name, count=len(texts[name]), most=MAX_LENGTH,
+        )  # fmt: skip
     try:
         settings, left = parse_infotext(texts[name]) if name == "parameters" else _invoke(json.loads(texts[name]))
         checked = {key: settings[key] for key in ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")}
         KSampler(**checked, width=settings["width"], height=settings["height"])
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise DataError(f"{file}: its {name} cannot be read ({error!r:.100})") from error
+        raise DataError(
+            "{file}: its {name} cannot be read ({error!r:.100})", file=file, name=name, error=error
+        ) from error
     except SettingError as error:
-        raise DataError(f"{file}: its {name} ask for what is not here: {error}") from error
-    return settings, (f"from {name}; not taken over: {', '.join(left)}",) if left else ()
+        raise DataError(
+            "{file}: its {name} ask for what is not here: {error}", file=file, name=name, error=error
+        ) from error
+    told = _("from {name}; not taken over: {left}").format(name=name, left=", ".join(left))
+    return settings, (told,) if left else ()
 
 
 def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -63,7 +72,7 @@ def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
         raise KeyError("Steps")
     values = {name: _unquoted(value) for name, value in ENTRY.findall(", ".join(lines[last:]))}
     words = "\n".join(lines[:last])
-    prompt, _, negative = words.partition(NEGATIVE)
+    prompt, _sign, negative = words.partition(NEGATIVE)
     prompt, loras = extract_loras(prompt.strip())
     width, height = (int(side) for side in values.pop("Size").lower().split("x"))
     sampler, schedule = find_sampler(values.pop("Sampler"), values.pop("Schedule type", values.pop("Scheduler", "")))
@@ -95,7 +104,7 @@ def find_sampler(label: str, schedule: str) -> tuple[str, str]:
     scheduler = SCHEDULES.get(schedule or "Automatic", schedule)
     if name is None or scheduler not in SCHEDULERS:
         wrong = f"Sampler {label}" if name is None else f"Schedule type {schedule}"
-        raise SettingError(f"{wrong}: there is none here; say another in ComfyUI or by hand")
+        raise SettingError("{wrong}: there is none here; say another in ComfyUI or by hand", wrong=wrong)
     return name, scheduler
 
 

@@ -25,6 +25,7 @@ from kolors_lab.comfy.texts import PROMPTS, file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
 from kolors_lab.core.errors import DataError, SettingError, check_name
 from kolors_lab.core.files import replacing, writing
+from kolors_lab.core.language import _
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
 from kolors_lab.sampling.metadata import write_picture
@@ -125,12 +126,14 @@ def fit(
         for name, widget in NODES[node["class_type"]].widgets.items()
         if widget.folder == "weights"
     )
-    notes += [f"weights: {', '.join(weights)} → those of {preset.name}"] if weights else []
+    told = _("weights: {names} → those of {preset}").format(names=", ".join(weights), preset=preset.name)
+    notes += [told] if weights else []
     notes += _fit_sizes(graph, preset.size)
     _settle_texts(graph)
     for key, node in graph.items():
         if left := unknown_tokens(graph, str(node["inputs"].get("filename_prefix", ""))):
-            notes.append(f"{name_of(graph, key)}: {', '.join(left)} in its filename_prefix stays as it is")
+            told = _("{at}: {tokens} in its filename_prefix stays as it is")
+            notes.append(told.format(at=name_of(graph, key), tokens=", ".join(left)))
     files, more = find_files(graph, loras, missing_loras == "skip", images, control_nets)
     return Job(graph, files, (*notes, *more))
 
@@ -157,7 +160,8 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
             least = 0 if not value or name.startswith("crop") else 64
             node["inputs"][name] = max(least, round(value * scale / 8) * 8)
     now = f"{sized[0]['width']} x {sized[0]['height']}"
-    return [f"sizes: all times {scale:.3g}, {width} x {height} → {now}, since the model's own size is {own} px"]
+    told = _("sizes: all times {scale:.3g}, {before} → {now}, since the model's own size is {own} px")
+    return [told.format(scale=scale, before=f"{width} x {height}", now=now, own=own)]
 
 
 def _settle_texts(graph: Graph) -> None:
@@ -175,7 +179,7 @@ def _settle_texts(graph: Graph) -> None:
                     text = node["inputs"][name] = choose(node["inputs"][name], seed)
                     parse(text, syntax)
                 except SettingError as error:
-                    raise DataError(f"{name_of(graph, key)}: {error}") from error
+                    raise DataError("{at}: {why}", at=name_of(graph, key), why=error) from error
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
@@ -184,7 +188,12 @@ def _settle_texts(graph: Graph) -> None:
 def comfy_show(config: ComfyShowConfig) -> list[str]:
     """The workflow in lines: its nodes, what does not run or is not used, and what would stop it. Raises DataError."""
     graph = read_workflow(config.file)
-    lines = [*describe(graph), *graph.notes, *unused(graph), *(f"cannot run here: {fault}" for fault in faults(graph))]
+    lines = [
+        *describe(graph),
+        *graph.notes,
+        *unused(graph),
+        *(_("cannot run here: {fault}").format(fault=fault) for fault in faults(graph)),
+    ]
     if config.out:
         figure = draw(graph)
         with replacing(config.out) as temporary:
@@ -209,7 +218,7 @@ def comfy_run(
     folders = (config.loras, config.missing_loras, config.images, config.control_nets)
     job = fit(read_workflow(config.file), preset, *folders)
     for note in job.notes:
-        (say or (lambda _: None))(note)
+        (say or (lambda _line: None))(note)
     with writing(config.out):  # said before the work, not after it
         Path(config.out).mkdir(parents=True, exist_ok=True)
     pipe = load_for(preset, prompts_of(job.graph), config.text_encoder_bits)
@@ -237,7 +246,7 @@ def run_workflow(
     check_name("missing_loras", missing_loras, ("refuse", "skip"))
     job = fit(read_workflow(file), preset_of(pipe), loras, missing_loras, images, control_nets)
     for note in job.notes:
-        (say or (lambda _: None))(note)
+        (say or (lambda _line: None))(note)
     return [picture for pictures in Workbench(pipe).run(job, on_step).values() for picture in pictures]
 
 

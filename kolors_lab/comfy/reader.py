@@ -21,6 +21,7 @@ from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.writer import STAND_IN, workflow_api
 from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 
 LIMIT = 20 * 2**20  # bytes; a workflow of a thousand nodes has one
 MAX_DEPTH = 100  # lists and objects within one another
@@ -36,16 +37,17 @@ def read_workflow(file: str | Path) -> Graph:
     Where one of a picture's two forms cannot be used the other one is. Raises DataError.
     """
     forms = read_forms(file)
-    broken: list[str] = []
+    broken: list[tuple[str, DataError]] = []
     for chunk in (chunk for chunk in CHUNKS if chunk in forms):
         try:
             graph = normalise(forms[chunk])
         except DataError as error:
-            broken.append(f"its {chunk} cannot be used: {error}")
+            broken.append((chunk, error))
             continue
-        graph.notes = (*broken, *forms.get("notes", ()), *graph.notes)
+        told = [_("its {chunk} cannot be used: {error}").format(chunk=name, error=error) for name, error in broken]
+        graph.notes = (*told, *forms.get("notes", ()), *graph.notes)
         return graph
-    raise DataError(f"{file}: {broken[0].partition(' cannot be used: ')[2]}")
+    raise DataError("{at}: {why}", at=file, why=broken[0][1])
 
 
 def read_forms(file: str | Path) -> dict[str, Any]:
@@ -57,15 +59,17 @@ def read_forms(file: str | Path) -> dict[str, Any]:
         if texts is None:
             return _json_form(file)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text; give a workflow's .json or a picture that carries one") from error
+        raise DataError(
+            "{file} is no text; give a workflow's .json or a picture that carries one", file=file
+        ) from error
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise DataError("{file} cannot be read: {why}", file=file, why=error.strerror or error) from error
     forms: dict[str, Any] = {}
     broken = []
     for chunk in (chunk for chunk in (*CHUNKS, OURS) if chunk in texts):
         try:
             if (form := _parse(texts[chunk], file)) in ({}, [], None):
-                raise DataError(f"{file}: its {chunk} is empty")
+                raise DataError("{file}: its {chunk} is empty", file=file, chunk=chunk)
             forms[chunk] = form
         except DataError as error:
             broken.append(error)
@@ -74,14 +78,21 @@ def read_forms(file: str | Path) -> dict[str, Any]:
     if not any(chunk in forms for chunk in CHUNKS):
         if broken:
             raise broken[0]
-        raise DataError(f"{file} carries no workflow; ComfyUI's pictures and ours do, unless a program stripped them")
-    notes = (*(f"a part cannot be used: {error}" for error in broken), *forms.pop("notes", ()))
+        raise DataError(
+            "{file} carries no workflow; ComfyUI's pictures and ours do, unless a program stripped them", file=file
+        )
+    notes = (*(_("a part cannot be used: {error}").format(error=error) for error in broken), *forms.pop("notes", ()))
     return forms | ({"notes": notes} if notes else {})
 
 
 def _json_form(file: Path) -> dict[str, Any]:
     if (size := file.stat().st_size) > LIMIT:
-        raise DataError(f"{file}: {size / 2**20:.0f} MB are no workflow; {LIMIT >> 20} MB at most are read")
+        raise DataError(
+            "{file}: {size:.0f} MB are no workflow; {most} MB at most are read",
+            file=file,
+            size=size / 2**20,
+            most=LIMIT >> 20,
+        )
     whole = _parse(file.read_text(encoding="utf-8-sig"), file)
     return {"workflow" if isinstance(whole, dict) and "nodes" in whole else "prompt": whole}
 
@@ -92,7 +103,7 @@ def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[
         try:
             return {"prompt": workflow_api(ours)}
         except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{file}: its settings make no workflow ({error!r})") from error
+            raise DataError("{file}: its settings make no workflow ({error!r})", file=file, error=error) from error
     if found := foreign_settings(texts, file):
         settings, notes = found
         return {"prompt": workflow_api(settings), "notes": notes}
@@ -101,16 +112,21 @@ def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[
 
 def _parse(text: str, file: Path) -> Any:
     if len(text) > LIMIT:
-        raise DataError(f"{file}: {len(text) >> 20} MB of text are no workflow; {LIMIT >> 20} MB at most are read")
+        raise DataError(
+            "{file}: {size} MB of text are no workflow; {most} MB at most are read",
+            file=file,
+            size=len(text) >> 20,
+            most=LIMIT >> 20,
+        )
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} holds no JSON ({error})") from error
+        raise DataError("{file} holds no JSON ({error})", file=file, error=error) from error
     waiting = [(data, 0)]
     while waiting:
         value, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise DataError(f"{file}: its JSON is nested deeper than {MAX_DEPTH}: no workflow")
+            raise DataError("{file}: its JSON is nested deeper than {most}: no workflow", file=file, most=MAX_DEPTH)
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(each, depth + 1) for each in inner]
     return data
@@ -132,7 +148,7 @@ def normalise(data: Any) -> Graph:
         else:
             raise DataError("holds no workflow: neither nodes and links, as the editor saves, nor a class_type each")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"the workflow is damaged ({error!r:.100}); save it again in ComfyUI") from error
+        raise DataError("the workflow is damaged ({error!r:.100}); save it again in ComfyUI", error=error) from error
     told = [line for key, node in graph.items() for line in _complete(node, name_of(graph, key))]
     graph.notes = (*graph.notes, *bounded(told))
     return graph
@@ -140,7 +156,7 @@ def normalise(data: Any) -> Graph:
 
 def _api_graph(data: dict) -> Graph:
     if len(data) > MAX_NODES:
-        raise DataError(f"more than {MAX_NODES} nodes: no workflow that can run; take it apart")
+        raise DataError("more than {most} nodes: no workflow that can run; take it apart", most=MAX_NODES)
     graph = Graph((str(key), _api_node(node)) for key, node in data.items() if node["class_type"] not in NOTES)
     graph.notes = tuple(getattr(data, "notes", ()))
     return graph
@@ -169,7 +185,7 @@ def _complete(node: dict[str, Any], at: str) -> Iterator[str]:
     for name, widget in (NODES[node["class_type"]].widgets if node["class_type"] in NODES else {}).items():
         value = widget.default if inputs.get(name) is None else inputs[name]
         if inputs.get(name) is None and value is not None and widget.kind in (int, float):
-            yield f"{at}: {name} is not given; taken is {value}"
+            yield _("{at}: {name} is not given; taken is {value}").format(at=at, name=name, value=value)
         if not is_link(value) and value is not None:
             inputs[name] = widget.cast(value)
     stand_in = STAND_IN.get(ours["scheduler"]) if isinstance(ours.get("scheduler"), str) else None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
 from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
 from kolors_lab.sampling.ksampler import MAX_SEED
 from kolors_lab.sampling.samplers import SAMPLERS
 from kolors_lab.sampling.schedules import SCHEDULERS
@@ -67,22 +68,23 @@ class Widget:
     def fault(self, value: object) -> str | None:
         """What is wrong with a value that was cast, or None."""
         if not isinstance(value, self.kind):
-            return {int: "must be a whole number", float: "must be a number", bool: "must be true or false"}.get(
-                self.kind, "must be text"
-            )
+            wanted = {int: _("must be a whole number"), float: _("must be a number"), bool: _("must be true or false")}
+            return wanted.get(self.kind, _("must be text"))
         if self.kind is str:
             return self._text_fault(value)
         if self.kind is bool or self.kind is dict:
             return None
         if not self.low <= value <= self.high:  # NaN never is
-            return f"must be from {self.low:g} to {self.high:g}"
-        return f"must be a multiple of {self.step}" if self.step > 1 and value % self.step else None
+            return _("must be from {low:g} to {high:g}").format(low=self.low, high=self.high)
+        wrong = self.step > 1 and value % self.step
+        return _("must be a multiple of {step}").format(step=self.step) if wrong else None
 
     def _text_fault(self, value: str) -> str | None:
         if len(value) > MAX_TEXT:
-            return f"has {len(value)} characters; {MAX_TEXT} at most are read"
+            return _("has {count} characters; {most} at most are read").format(count=len(value), most=MAX_TEXT)
         if self.choices and value not in self.choices:
-            return f"there is no such one here; the nearest is {nearest(value, self.choices)}"
+            near = nearest(value, self.choices)
+            return _("there is no such one here; the nearest is {near}").format(near=near)
         return None
 
 
@@ -170,8 +172,9 @@ def check_size(count: int, width: int, height: int) -> None:
     """Raise DataError where a node would make more, or larger, pictures than is sensible."""
     if not (8 <= width <= MAX_SIDE and 8 <= height <= MAX_SIDE and count * width * height <= MAX_PIXELS):
         raise DataError(
-            f"{count} x {width} x {height} px: at most {MAX_SIDE} px a side and {MAX_PIXELS >> 20} megapixels in all"
-        )
+            "{count} x {width} x {height} px: at most {side} px a side and {area} megapixels in all",
+            count=count, width=width, height=height, side=MAX_SIDE, area=MAX_PIXELS >> 20,
+        )  # fmt: skip
 
 
 # Kinds of inputs, each the type of a parameter ------------------------------------------------------------------------

@@ -23,7 +23,9 @@ def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict
     try:
         return _settings(filled(graph), output, index)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DataError(f"the settings cannot be told: a node on the way is not known here ({error!r})") from error
+        raise DataError(
+            "the settings cannot be told: a node on the way is not known here ({error!r})", error=error
+        ) from error
 
 
 def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:

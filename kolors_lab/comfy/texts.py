@@ -7,15 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from kolors_lab.comfy.nodes import NODES
+from kolors_lab.core.language import _
 
 PROMPTS = ("text", "prompt", "negative_prompt")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-REFUSED = (  # in any prompt, with what to do instead
-    (r"embedding:\s*[^\s,)(]+", "a word learned for another text encoder cannot be used with Kolors; take it out"),
-    (r"(?<!\\)\{\s*[\d.-]*\$\$", "{2$$a|b} is not done here; write the words that you want, or {a|b} for one of them"),
-    (r"(?<![\w:])[\d.]+::(?=[^{}]*\})", "{0.7::a|b} is not done here; write {a|b}, where each is as likely"),
-    (r"__[\w*/-]+__", "a wildcard's file is not read here; write the words themselves"),
-)
 TOKEN = re.compile(r"%([^%\n]{1,100})%")
 DATE = re.compile(r"yyyy|yy|d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}")
 
@@ -25,13 +20,26 @@ def without_comments(text: str) -> str:
     return COMMENT.sub("", text)
 
 
+def refused() -> dict[str, str]:
+    """What is not done in any prompt, by its pattern, and what to do instead."""
+    return {
+        r"embedding:\s*[^\s,)(]+": _("a word learned for another text encoder cannot be used with Kolors; take it out"),
+        r"(?<!\\)\{\s*[\d.-]*\$\$": _(
+            "{2$$a|b} is not done here; write the words that you want, or {a|b} for one of them"
+        ),
+        r"(?<![\w:])[\d.]+::(?=[^{}]*\})": _("{0.7::a|b} is not done here; write {a|b}, where each is as likely"),
+        r"__[\w*/-]+__": _("a wildcard's file is not read here; write the words themselves"),
+    }
+
+
 def text_fault(class_type: str, name: str, text: str) -> str | None:
     """What of a prompt is not done here, with its place; None for other texts."""
     if name not in PROMPTS or class_type not in NODES:
         return None
-    for pattern, why in REFUSED:
+    for pattern, why in refused().items():
         if found := re.search(pattern, text):
-            return f"character {found.start() + 1}, {found[0]}: {why}"
+            told = _("character {place}, {found}: {why}")
+            return told.format(place=found.start() + 1, found=found[0], why=why)
     return None
 
 

@@ -100,11 +100,13 @@ def check_whole(graph: Graph) -> None:
         raise DataError("the workflow holds no nodes: there is nothing to export")
     for key, node in graph.items():
         if found := link_faults(graph, key):
-            raise DataError(f"{name_of(graph, key)}: {found[0]}; ComfyUI would not run it")
+            raise DataError("{at}: {fault}; ComfyUI would not run it", at=name_of(graph, key), fault=found[0])
         if unnamed := [name for name in node["inputs"] if name.startswith("value ")]:
             raise DataError(
-                f"{name_of(graph, key)}: it is not known here which inputs its {len(unnamed)} values are for; export "
-                "the API form in ComfyUI itself"
+                "{at}: it is not known here which inputs its {count} values are for; export the API form in ComfyUI "
+                "itself",
+                at=name_of(graph, key),
+                count=len(unnamed),
             )
 
 
@@ -117,7 +119,9 @@ def to_ui(graph: Graph) -> dict[str, Any]:
     Raises DataError for nodes that are not known here: how the editor draws them is not either.
     """
     if unknown := [key for key, node in graph.items() if node["class_type"] not in NODES]:
-        raise DataError(f"{name_of(graph, unknown[0])}: its slots are not known here; export it with --format api")
+        raise DataError(
+            "{at}: its slots are not known here; export it with --format api", at=name_of(graph, unknown[0])
+        )
     numbers = {key: int(key) for key in graph if key.isdecimal()}
     free = max(numbers.values(), default=0)
     for key in graph:  # a node of a subgraph is called 12:3
