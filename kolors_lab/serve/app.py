@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds, label
 from kolors_lab.core.files import replacing, write_table
+from kolors_lab.core.language import _
 from kolors_lab.sampling.pipeline import GenerateConfig
 from kolors_lab.serve.server import check_door
 
@@ -80,12 +81,13 @@ def run_app(config: AppConfig, say: Callable[[str], None] = print) -> str:
     page = app(config)
     auth = ("kolors", config.key) if config.key else None
     try:
-        _, address, _ = page.launch(
+        _app, address, _shared = page.launch(
             server_name=config.host, server_port=config.port or None, auth=auth, quiet=True, prevent_thread_lock=True
         )
     except OSError as error:
-        raise SettingError(f"{config.host}:{config.port}: it is taken; choose another --port") from error
-    say(f"{address} ; Ctrl+C ends it")
+        address = f"{config.host}:{config.port}"
+        raise SettingError("{address}: it is taken; choose another --port", address=address) from error
+    say(_("{address} ; Ctrl+C ends it").format(address=address))
     page.block_thread()
     return address
 
@@ -95,7 +97,7 @@ def write_studio(folder: Path) -> Path:
     for name, text in FILES.items():
         file = folder / name
         if file.exists() and file.read_text(encoding="utf-8", errors="replace") != text:
-            raise DataError(f"{file} is there already, so it stays; choose another folder")
+            raise DataError("{file} is there already, so it stays; choose another folder", file=file)
     for name, text in FILES.items():
         with replacing(folder / name) as part:
             part.write_text(text, encoding="utf-8")

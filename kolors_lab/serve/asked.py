@@ -12,6 +12,7 @@ from kolors_lab.comfy.graph import short
 from kolors_lab.comfy.infotext import SCHEDULES, find_sampler
 from kolors_lab.core.errors import SettingError, check_number
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.sampling.pipeline import GenerateConfig
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Asked:
             return default
         value = float(value) if kind is float and type(value) is int else value
         if type(value) is not kind:
-            raise SettingError(f"{name} = {short(value)!r}: must be of type {kind.__name__}")
+            raise SettingError(
+                "{name} = {value!r}: must be of type {kind}", name=name, value=short(value), kind=kind.__name__
+            )
         return value
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
@@ -76,7 +79,8 @@ class Asked:
             known = NOTHING_ASKED.get(name)
             silent = value in (None, "", [], {}) or (known is not None and value in known)
             if not silent:
-                self.notes.append(f"{where}{short(name)} = {short(value)!r} is not used")
+                told = _("{name} = {value!r} is not used")
+                self.notes.append(told.format(name=f"{where}{short(name)}", value=short(value)))
         return self.notes
 
 
@@ -90,7 +94,7 @@ def configs_of(
     """
     asked = Asked(fields)
     if script := asked.take("script_name", str, ""):
-        raise SettingError(f"script_name = {script!r}: there are no scripts here")
+        raise SettingError("script_name = {script!r}: there are no scripts here", script=script)
     size = {side: asked.take(side, int, preset.size) for side in ("width", "height")}
     settings = {"preset": served.preset, "loras": served.loras, **size, **_sampling(asked)}
     seed, count = _seed(asked), asked.take("batch_size", int, 1) * asked.take("n_iter", int, 1)
@@ -132,7 +136,7 @@ def _start(asked: Asked, folder: Path, size: tuple[int, int]) -> dict[str, Any]:
     """The picture that is drawn over, and its mask."""
     images, mode = asked.take("init_images", list, []), asked.take("resize_mode", int, 0)
     if len(images) != 1:
-        raise SettingError(f"init_images has {len(images)} pictures: must have one")
+        raise SettingError("init_images has {count} pictures: must have one", count=len(images))
     image = picture_file(images[0], folder / "init.png", "init_images", mode, size)
     settings = {"image": image, "denoise": asked.number("denoising_strength", 0.75, 0, 1)}
     mask = asked.take("mask", str, "")
@@ -146,9 +150,9 @@ def _start(asked: Asked, folder: Path, size: tuple[int, int]) -> dict[str, Any]:
         ImageOps.invert(open_image(file)).save(file)
     fill = asked.take("inpainting_fill", int, 0)
     if fill not in FILLS:
-        raise SettingError(f"inpainting_fill = {fill}: must be 0, 1, 2 or 3")
+        raise SettingError("inpainting_fill = {fill}: must be 0, 1, 2 or 3", fill=fill)
     if fill != 1:
-        asked.notes.append(f"inpainting_fill = {fill}: the model sees grey under the mask")
+        asked.notes.append(_("inpainting_fill = {fill}: the model sees grey under the mask").format(fill=fill))
     return settings | {"mask": file, "mask_fill": FILLS[fill]}
 
 
@@ -157,15 +161,15 @@ def _control(asked: Asked, served: ServeConfig, folder: Path, size: tuple[int, i
     scripts = {name.lower(): value for name, value in asked.take("alwayson_scripts", dict, {}).items()}
     units = scripts.pop("controlnet", None) or {}
     if scripts:
-        raise SettingError(f"alwayson_scripts: {short(', '.join(scripts))}: there is only controlnet here")
+        raise SettingError("alwayson_scripts: {names}: there is only controlnet here", names=short(", ".join(scripts)))
     units = units.get("args", []) if isinstance(units, dict) else units
     if not isinstance(units, list) or not all(isinstance(unit, dict) for unit in units):
-        raise SettingError("alwayson_scripts: controlnet: args must be a list of units, [{…}]")
+        raise SettingError("alwayson_scripts: controlnet: args must be a list of units, {form}", form="[{…}]")
     acting = [unit for unit in units if unit.get("enabled", True)]
     if not acting:
         return {}
     if len(acting) > 1:
-        raise SettingError(f"alwayson_scripts: controlnet: {len(acting)} units; one may act here")
+        raise SettingError("alwayson_scripts: controlnet: {count} units; one may act here", count=len(acting))
     if not served.control_net:
         raise SettingError("alwayson_scripts: controlnet: there is none here; start the server with --control_net")
     return _unit(asked, acting[0], served.control_net, folder, size)
@@ -176,15 +180,20 @@ def _unit(asked: Asked, fields: dict, net: str, folder: Path, size: tuple[int, i
     unit.forget("enabled")
     name = unit.take("model", str, "").partition(" [")[0]
     if name and name != Path(net).name:
-        unit.notes.append(f"controlnet: model = {short(name)!r}: {Path(net).name}, the only one here, acts instead")
+        told = _("controlnet: model = {name!r}: {net}, the only one here, acts instead")
+        unit.notes.append(told.format(name=short(name), net=Path(net).name))
     module = unit.take("module", str, "none").lower()
     if module not in KINDS:
-        raise SettingError(f"controlnet: module = {short(module)!r}: there is none; must be one of {', '.join(KINDS)}")
+        raise SettingError(
+            "controlnet: module = {module!r}: there is none; must be one of {names}",
+            module=short(module),
+            names=", ".join(KINDS),
+        )
     image = unit.fields.pop("image", None) or unit.fields.pop("input_image", None)
     unit.forget("input_image")
     image, mask = (image.get("image"), image.get("mask")) if isinstance(image, dict) else (image, None)
     if mask:
-        unit.notes.append("controlnet: the mask of its image is not used")
+        unit.notes.append(_("controlnet: the mask of its image is not used"))
     file = picture_file(image, folder / "control.png", "controlnet: image", unit.fields.pop("resize_mode", 1), size)
     strength = unit.number("weight", 1, 0, 2)
     part = {
@@ -206,7 +215,12 @@ def picture_file(data: Any, file: Path, what: str, mode: Any, size: tuple[int, i
 
     mode = RESIZE.index(mode.lower()) if isinstance(mode, str) and mode.lower() in RESIZE else mode
     if type(mode) is not int or mode not in range(len(RESIZE)):
-        raise SettingError(f"{what}: resize_mode = {short(mode)!r}: must be 0, 1 or 2: {', '.join(RESIZE)}")
+        raise SettingError(
+            "{what}: resize_mode = {mode!r}: must be 0, 1 or 2: {names}",
+            what=what,
+            mode=short(mode),
+            names=", ".join(RESIZE),
+        )
     image = decode(data, file, what)
     ways = (image.resize, lambda size: ImageOps.fit(image, size), lambda size: ImageOps.pad(image, size))
     (image if image.size == size else ways[mode](size)).save(file)
@@ -216,11 +230,11 @@ def picture_file(data: Any, file: Path, what: str, mode: Any, size: tuple[int, i
 def decode(data: Any, file: Path, what: str) -> Image.Image:
     """A picture in base64, with or without `data:image/png;base64,` before it; it lies in `file` then."""
     if not isinstance(data, str) or not data:
-        raise SettingError(f"{what}: must be a picture in base64")
+        raise SettingError("{what}: must be a picture in base64", what=what)
     if data.startswith(("http:", "https:")):
-        raise SettingError(f"{what}: addresses are not fetched; send the picture in base64")
+        raise SettingError("{what}: addresses are not fetched; send the picture in base64", what=what)
     try:
         file.write_bytes(base64.b64decode(data.partition(";base64,")[2] if data.startswith("data:") else data))
     except (binascii.Error, ValueError) as error:
-        raise SettingError(f"{what}: is no base64 ({error})") from error
+        raise SettingError("{what}: is no base64 ({error})", what=what, error=error) from error
     return open_image(file)

@@ -17,12 +17,13 @@ from starlette.concurrency import run_in_threadpool
 
 from kolors_lab.comfy.executor import Job as Workflow
 from kolors_lab.comfy.executor import Workbench, fingerprints
-from kolors_lab.comfy.graph import escapes, faults, is_picture
+from kolors_lab.comfy.graph import escapes, faults, is_picture, name_of
 from kolors_lab.comfy.prepare import fit, save_pictures
 from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.core.language import _
 from kolors_lab.models.device import device_of
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import Stopped
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 WRONG, FULL = 400, 429  # HTTP status of a request that cannot be done, and of one too many
 REMEMBERED, REMEMBERED_BYTES = 200, 16 << 20  # runs in the history at the most, and their bytes together
 NO_PREVIEW = ("none", "default")
-NODE = re.compile(r"node (.+?) \((.+?)\): (.*)", re.DOTALL)
 USED = {"prompt", "client_id", "prompt_id", "extra_data", "partial_execution_targets"}
 
 
@@ -179,7 +179,7 @@ class Desk:
         """The answer to POST /prompt; what does not run of the workflow, or was changed, stands in its `notes`."""
         graph = asked.get("prompt")
         if not isinstance(graph, dict) or "nodes" in graph:
-            raise DataError("prompt: must be a workflow in the API form, {id: {class_type, inputs}}")
+            raise DataError("prompt: must be a workflow in the API form, {form}", form="{id: {class_type, inputs}}")
         extra, key, client = asked.get("extra_data") or {}, asked.get("prompt_id"), asked.get("client_id")
         if not isinstance(extra, dict) or not isinstance(key or "", str) or not isinstance(client or "", str):
             raise DataError("extra_data must be an object, prompt_id and client_id texts")
@@ -193,8 +193,8 @@ class Desk:
         about = [0, key, graph, extra | ({"client_id": client} if client else {}), ends]
         job = self.line.put(lambda job: self.run(job, workflow, client), about, key)
         about[0] = job.number
-        notes = [*workflow.notes, *(f"{name} is not used" for name in asked if name not in USED)]
-        notes += ["partial_execution_targets: all is run"] if asked.get("partial_execution_targets") else []
+        notes = [*workflow.notes, *(_("{name} is not used").format(name=name) for name in asked if name not in USED)]
+        notes += [_("partial_execution_targets: all is run")] if asked.get("partial_execution_targets") else []
         return {"prompt_id": key, "number": job.number, "node_errors": {}, "notes": notes}
 
     def run(self, job: Job, workflow: Workflow, client: str | None) -> None:
@@ -241,7 +241,7 @@ class Desk:
             job.on_step(step, total)
             tell("progress", value=step, max=total, node=at["node"])
             if job.stop.is_set():
-                raise Stopped(f"stopped after step {step} of {total}")
+                raise Stopped("stopped after step {step} of {total}", step=step, total=total)
 
         def on_preview(picture: Any) -> None:
             self.hub.send(preview_bytes(picture), client or "?")
@@ -260,10 +260,13 @@ class Desk:
 def node_errors(graph: dict, error: KolorsLabError) -> dict[str, Any]:
     """All that is wrong with a workflow, by node, as ComfyUI says it."""
     found: dict[str, Any] = {}
+    names = {name_of(graph, key): key for key in graph}
     for line in faults(graph) or [str(error)]:
-        if match := NODE.fullmatch(line):
-            one = found.setdefault(match[1], {"errors": [], "dependent_outputs": [], "class_type": match[2]})
-            one["errors"].append({"type": "value_not_valid", "message": match[3], "details": "", "extra_info": {}})
+        if sign := next((sign for sign in re.finditer("[:：] ?", line) if line[: sign.start()] in names), None):
+            key = names[line[: sign.start()]]
+            about = {"errors": [], "dependent_outputs": [], "class_type": graph[key]["class_type"]}
+            told = {"type": "value_not_valid", "message": line[sign.end() :], "details": "", "extra_info": {}}
+            found.setdefault(key, about)["errors"].append(told)
     return found
 
 
@@ -274,7 +277,7 @@ def _type(workflow: Workflow, key: str | None) -> str | None:
 def _keys(asked: dict, there: list[str]) -> list[str]:
     """Which entries a request takes out of a list: all of them (`clear`), or those it names (`delete`)."""
     if more := set(asked) - {"clear", "delete"}:
-        raise SettingError(f"{', '.join(sorted(more))[:80]}: must be clear or delete")
+        raise SettingError("{names}: must be clear or delete", names=", ".join(sorted(more))[:80])
     named = asked.get("delete") or []
     if not isinstance(named, list):
         raise SettingError("delete: must be a list of ids")
@@ -287,7 +290,11 @@ def _place(folder: Path, subfolder: str, name: str) -> Path:
     if escapes(name) or escapes(subfolder) or not file.resolve().is_relative_to(folder.resolve()):
         raise SettingError("filename and subfolder must stay within the folder")
     if Path(name).name != name.strip() or file.suffix.lower() not in SUFFIXES:
-        raise SettingError(f"filename = {name[:80]!r}: must be the plain name of a picture, {' '.join(SUFFIXES)}")
+        raise SettingError(
+            "filename = {name!r}: must be the plain name of a picture, {endings}",
+            name=name[:80],
+            endings=" ".join(SUFFIXES),
+        )
     return file
 
 
@@ -296,12 +303,12 @@ def _found(
 ) -> Path:
     """The picture that /view asks for. `rand`, with which browsers are told to ask again, is nothing to do."""
     if type not in folders:
-        raise SettingError(f"type = {type[:40]!r}: must be one of {', '.join(folders)}")
+        raise SettingError("type = {type!r}: must be one of {names}", type=type[:40], names=", ".join(folders))
     if more.keys() - {"rand"}:
-        raise SettingError(f"{', '.join(sorted(more))[:80]}: pictures are given as they are")
+        raise SettingError("{names}: pictures are given as they are", names=", ".join(sorted(more))[:80])
     file = _place(folders[type], subfolder, filename)
     if not file.is_file():
-        raise SettingError(f"{filename[:80]}: there is no such picture")
+        raise SettingError("{file}: there is no such picture", file=filename[:80])
     return file
 
 
@@ -310,7 +317,8 @@ def _store(
 ) -> dict:
     """Put an uploaded picture into the folder, under a new name where another one of that name lies there."""
     if type != "input" or more:
-        raise SettingError(f"{', '.join(more)[:80] or f'type = {type[:40]!r}'}: only pictures for LoadImage are taken")
+        given = ", ".join(more)[:80] or f"type = {type[:40]!r}"
+        raise SettingError("{given}: only pictures for LoadImage are taken", given=given)
     file = first = _place(folder, subfolder, name)
     count = 0
     while overwrite not in ("true", "1") and file.exists() and file.read_bytes() != data:

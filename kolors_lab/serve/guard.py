@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from kolors_lab.core.language import _
+
 Answer = Callable[[int, str], Any]  # a status and a line → a response in the API's own form
 
 
@@ -39,14 +41,14 @@ class Guard:
     def fault(self, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, or None."""
         if "origin" in headers and urlsplit(headers["origin"]).netloc != headers.get("host"):
-            return 403, f"requests from pages of {headers['origin'][:80]} are not answered"
+            return 403, _("requests from pages of {origin} are not answered").format(origin=headers["origin"][:80])
         if self.key and not hmac.compare_digest(given_key(headers).encode(), self.key.encode()):
-            return 401, "the key is needed: as Bearer token, or as password of HTTP basic authentication"
+            return 401, _("the key is needed: as Bearer token, or as password of HTTP basic authentication")
         length = headers.get("content-length", "")
         return self.too_large() if length.isdigit() and int(length) > self.max_bytes else None
 
     def too_large(self) -> tuple[int, str]:
-        return 413, f"a request may have {self.max_bytes >> 20} MB at most"
+        return 413, _("a request may have {most} MB at most").format(most=self.max_bytes >> 20)
 
     def counted(self, receive: Callable[[], Awaitable[dict]]) -> Callable[[], Awaitable[dict]]:
         """`receive` that raises TooLarge where a body that did not say its length becomes too long."""
@@ -74,7 +76,7 @@ class Guard:
 
 def given_key(headers: dict[str, str]) -> str:
     """The key that a request brings, or an empty text."""
-    kind, _, value = headers.get("authorization", "").partition(" ")
+    kind, _space, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return value.strip()
     if kind.lower() == "basic":

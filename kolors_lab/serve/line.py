@@ -66,10 +66,10 @@ class Line:
         """Put `work(job)` into the line; what it returns or raises is `job.future`'s. Raises Full."""
         with self.lock:
             if len(self.jobs) > self.limit:
-                raise Full(f"{self.limit} drawings wait already; try again later")
+                raise Full("{count} drawings wait already; try again later", count=self.limit)
             key = key or str(uuid.uuid4())
             if key in self.jobs:
-                raise KolorsLabError(f"{key}: a drawing of this id waits already")
+                raise KolorsLabError("{id}: a drawing of this id waits already", id=key)
             job = self.jobs[key] = Job(key, next(self.numbers), about)
             job.future = self.pool.submit(self._do, job, work)
         job.future.add_done_callback(lambda _: self._left(job))

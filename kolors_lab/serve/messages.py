@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocketDisconnect
 
+from kolors_lab.core.language import _
+
 if TYPE_CHECKING:
     from fastapi import WebSocket
     from PIL import Image
@@ -43,7 +45,7 @@ class Hub:
     async def listen(self, socket: WebSocket, status: Any) -> None:
         """Serve one socket until its client goes; `status()` is the first message."""
         if len(self.boxes) >= LISTENERS:
-            await socket.close(1013, f"{LISTENERS} clients listen already")
+            await socket.close(1013, _("{count} clients listen already").format(count=LISTENERS))
             return
         self.loop = asyncio.get_running_loop()
         client = socket.query_params.get("clientId") or uuid.uuid4().hex
@@ -64,7 +66,7 @@ class Hub:
 async def _write(socket: WebSocket, box: asyncio.Queue) -> None:
     while (message := await box.get()) is not None:
         await (socket.send_bytes(message) if isinstance(message, bytes) else socket.send_json(message))
-    await socket.close(1013, "messages were not read")
+    await socket.close(1013, _("messages were not read"))
 
 
 async def _read(socket: WebSocket) -> None:

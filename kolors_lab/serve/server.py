@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import KolorsLabError, SettingError
 from kolors_lab.core.fields import OneOf, Range, check_fields
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -75,9 +76,9 @@ def is_loopback(host: str) -> bool:
 def check_door(host: str, key: str | None) -> None:
     """Raises SettingError for an address that others reach without a key, and for a key that is soon guessed."""
     if key is None and not is_loopback(host):
-        raise SettingError(f"host = {host}: others could draw here; give a --key, or take 127.0.0.1")
+        raise SettingError("host = {host}: others could draw here; give a --key, or take 127.0.0.1", host=host)
     if key is not None and len(key) < SHORTEST_KEY:
-        raise SettingError(f"key has {len(key)} characters: must have {SHORTEST_KEY} at least")
+        raise SettingError("key has {count} characters: must have {least} at least", count=len(key), least=SHORTEST_KEY)
 
 
 def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsPipeline | None = None) -> list[str]:
@@ -93,11 +94,13 @@ def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsP
             (config.host, port), family=socket.AF_INET6 if ":" in config.host else socket.AF_INET
         )
     except OSError as error:
-        raise SettingError(f"{config.host}:{port}: {error.strerror or error}; choose another --port") from error
+        address, why = f"{config.host}:{port}", error.strerror or error
+        raise SettingError("{address}: {why}; choose another --port", address=address, why=why) from error
     with listening:
         app = make_app(config, pipe or load_pipeline(get_preset(config.preset)))
         host = f"[{config.host}]" if ":" in config.host else config.host
-        say(f"{config.api}: http://{host}:{listening.getsockname()[1]}; Ctrl+C ends it")
+        address = f"http://{host}:{listening.getsockname()[1]}"
+        say(_("{api}: {address}; Ctrl+C ends it").format(api=config.api, address=address))
         # Without permessage-deflate: previews are JPEGs. The close of a server does not wait for idle clients.
         settings = uvicorn.Config(
             app, log_level="error", ws_per_message_deflate=False, ws_max_size=2**20, timeout_graceful_shutdown=3,
@@ -111,7 +114,7 @@ def _need(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise KolorsLabError(f"{name} is missing: pip install 'kolors-lab[serve]'") from error
+        raise KolorsLabError("{name} is missing: pip install 'kolors-lab[serve]'", name=name) from error
 
 
 def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
@@ -133,11 +136,13 @@ def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
 
     app = FastAPI(openapi_url=None, lifespan=lifespan)
     api.add_routes(app, config, pipe, line)
-    app.add_exception_handler(Full, lambda _, error: api.answer(api.FULL, str(error)))
-    app.add_exception_handler(KolorsLabError, lambda _, error: api.answer(api.WRONG, str(error)))
-    app.add_exception_handler(NotThere, lambda _, error: api.answer(error.status_code, _line(error.detail)))
-    app.add_exception_handler(HTTPException, lambda _, error: api.answer(error.status_code, _line(error.detail)))
-    app.add_exception_handler(Exception, lambda _, error: api.answer(500, _line(f"{type(error).__name__}: {error}")))
+    app.add_exception_handler(Full, lambda _request, error: api.answer(api.FULL, str(error)))
+    app.add_exception_handler(KolorsLabError, lambda _request, error: api.answer(api.WRONG, str(error)))
+    app.add_exception_handler(NotThere, lambda _request, error: api.answer(error.status_code, _line(error.detail)))
+    app.add_exception_handler(HTTPException, lambda _request, error: api.answer(error.status_code, _line(error.detail)))
+    app.add_exception_handler(
+        Exception, lambda _request, error: api.answer(500, _line(f"{type(error).__name__}: {error}"))
+    )
     app.add_middleware(Guard, key=config.key, max_bytes=config.max_mb << 20, answer=api.answer)
     # A name that another site's owner points at this machine (DNS rebinding) is no name of ours; with a key it gets
     # nowhere, and a machine may have many names.
@@ -158,7 +163,7 @@ async def read_json(request: Any) -> dict:
     try:
         found = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
-        raise SettingError(f"the request is no JSON ({error})") from error
+        raise SettingError("the request is no JSON ({error})", error=error) from error
     if not isinstance(found, dict):
-        raise SettingError("the request must be a JSON object, {…}")
+        raise SettingError("the request must be a JSON object, {form}", form="{…}")
     return found

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from kolors_lab.comfy.infotext import SCHEDULES
 from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.language import _
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
@@ -100,7 +101,11 @@ def _option_routes(app: FastAPI, title: str) -> None:
         here = options()
         for name, value in (await read_json(request)).items():
             if here.get(name) != value:
-                raise SettingError(f"{name} = {value!r:.80}: cannot be set here; the server is started with its model")
+                raise SettingError(
+                    "{name} = {value!r:.80}: cannot be set here; the server is started with its model",
+                    name=name,
+                    value=value,
+                )
 
 
 def _list_routes(app: FastAPI, config: ServeConfig) -> None:
@@ -138,7 +143,8 @@ def _draw(job: Job, configs: list[GenerateConfig], pipe: KolorsPipeline) -> tupl
         try:
             files.append(generate_file(one, pipe, tell, job.on_preview, job.stop))
         except Stopped as error:
-            return files, [f"interrupted: {error}; {len(files)} of {len(configs)} pictures are done"]
+            told = _("interrupted: {error}; {count} of {all} pictures are done")
+            return files, [told.format(error=error, count=len(files), all=len(configs))]
     return files, []
 
 
@@ -166,7 +172,7 @@ def _png_info(data: Any) -> dict:
     try:
         parameters = json.loads(texts.get("kolors_lab", "{}"))
     except ValueError as error:
-        raise DataError(f"the picture's settings are damaged ({error})") from error
+        raise DataError("the picture's settings are damaged ({error})", error=error) from error
     return {"info": texts.get("parameters", ""), "items": texts, "parameters": parameters}
 
 
