@@ -10,7 +10,7 @@ from test_casting import Eyes
 from kolors_lab.comic import casting
 from kolors_lab.comic.panels import StoryConfig
 from kolors_lab.comic.script import read_story
-from kolors_lab.notebook.studio import STALE, StoryStudio
+from kolors_lab.notebook.studio import StoryStudio, marked, stale
 from kolors_lab.sampling.metadata import read_settings
 
 STORY = """衣服：红色长裙
@@ -38,7 +38,7 @@ def test_what_is_edited_is_drawn_and_nothing_else(studio):
     assert [one["prompt"] for one in settings(studio)] == ["少女，红色长裙，站在书院", "白马，站在桃花小路"]
     assert (studio.out / "page.html").exists()
     studio.parts["衣服"].value = "蓝色长裙"
-    assert [note.value for note in studio.notes] == [STALE, ""]  # the horse wears no dress
+    assert [note.value for note in studio.notes] == [stale(), ""]  # the horse wears no dress
     studio.draw(1)
     assert [(one["prompt"], one["batch"]) for one in settings(studio)] == [
         ("少女，蓝色长裙，站在书院", 1), ("白马，站在桃花小路", 2)
@@ -110,6 +110,13 @@ def test_a_damaged_story_opens_with_its_line_marked_and_is_mended_there(studio):
     assert [file.read_text(encoding="utf-8") for file in kept] == [damaged, damaged]
     again.tell()
     assert settings(again)[1]["prompt"] == "白马，站在桃花小路"
+
+
+def test_the_wrong_line_is_marked_in_whichever_language_the_error_is():
+    text = "一\n二\n三"
+    assert "color:white" in marked(text, "story.csv: line 2: no number")
+    assert marked(text, "story.csv：第 2 行：不是数") == marked(text, "story.csv: line 2: no number")
+    assert marked(text, "第 2 格没有提示词") == ""
 
 
 def test_typing_does_not_read_the_whole_model_each_time(studio, monkeypatch):

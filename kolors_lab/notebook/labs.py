@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import replacing
+from kolors_lab.core.language import _
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon, uploaded
@@ -42,10 +43,6 @@ SIDE, SHOWN = 300, 8  # px of the live picture; pictures kept in the notebook an
 THUMB = 64  # px of a picture in the gallery
 ABOUT = ("scene", "model", "model_hash", "prompt_syntax", "loras", "preset")  # of a picture, not how it was drawn
 DRAWN_OVER = 0.6  # denoise of the first picture that begins from another
-COPY = """<button class="jupyter-button widget-button" style="width: auto" onclick="
-  const code = this.closest('.kolors-lab').querySelector('.kolors-code textarea');
-  code.select(); document.execCommand('copy'); this.textContent = '已复制 Copied';
-">复制代码 Copy code</button>"""  # in the browser itself: the kernel has no way to the clipboard
 
 
 class Lab(Window):
@@ -70,7 +67,7 @@ class Lab(Window):
         self.gallery = HBox(layout=Layout(flex_flow="row wrap"))
         side = VBox([self.progress, self.picture])
         middle = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
-        code = foldable("同样的代码 the same as code", VBox([HTML(COPY), self.code]))
+        code = foldable(_("同样的代码 the same as code"), VBox([HTML(copy_button()), self.code]))
         self.box = VBox([self.buttons, self.status, middle, self.gallery, code])
         self.box.add_class("kolors-lab")
         self.form.on_change(self._show_code)
@@ -114,14 +111,14 @@ class PromptLab(Lab):
 
         super().__init__(GenerateConfig(preset=preset, **settings).resolve(get_preset(preset)), DRAWN, pipe, loras)
         self.out, self.made = Path(out), []
-        self.upload = FileUpload(description="载入 Load", accept=".png,.json", layout=Layout(width="auto"))
+        self.upload = FileUpload(description=_("载入 Load"), accept=".png,.json", layout=Layout(width="auto"))
         self.upload.observe(self._load, "value")
         self.buttons.children = [
-            self.button("生成 Generate", self.generate, "primary"),
-            self.button("停止 Stop", lambda: self.stop.set(), "warning"),
-            self.button("再来一张 Same again, seed+1", self.again),
-            self.button("在这张上画 Draw over it", self.draw_over),
-            self.button("保存工作流 Save workflow", self.save_workflow),
+            self.button(_("生成 Generate"), self.generate, "primary"),
+            self.button(_("停止 Stop"), lambda: self.stop.set(), "warning"),
+            self.button(_("再来一张 Same again, seed+1"), self.again),
+            self.button(_("在这张上画 Draw over it"), self.draw_over),
+            self.button(_("保存工作流 Save workflow"), self.save_workflow),
             self.upload,
         ]
 
@@ -152,7 +149,7 @@ class PromptLab(Lab):
         from kolors_lab.comfy.prepare import ComfyExportConfig, comfy_export
 
         config = ComfyExportConfig(self._last(), str(Path(self._last()).with_suffix(".json")))
-        self.say(f"已保存 saved: {comfy_export(config)}")
+        self.say(_("已保存 saved: {file}").format(file=comfy_export(config)))
         self.code.value = as_code(config, "comfy_export")
 
     def load(self, file: str | Path) -> None:
@@ -168,8 +165,9 @@ class PromptLab(Lab):
         before = {name: widget.value for name, widget in self.form.widgets.items()}
         self.form.update(**values)
         changed = [name for name, widget in self.form.widgets.items() if widget.value != before[name]]
-        notes.insert(0, f"换掉了 replaced: {', '.join(changed)}" if changed else "都一样 nothing differs")
-        self.say(f"已载入 loaded: {Path(file).name}; {'; '.join(notes)}")
+        replaced = _("换掉了 replaced: {names}").format(names=", ".join(changed))
+        notes.insert(0, replaced if changed else _("都一样 nothing differs"))
+        self.say(_("已载入 loaded: {file}; {notes}").format(file=Path(file).name, notes="; ".join(notes)))
 
     def _loadable(self, found: dict) -> tuple[dict, list[str]]:
         """What of a picture's settings the form can take, and what it cannot, in words."""
@@ -181,12 +179,12 @@ class PromptLab(Lab):
             notes += said
         if start := values["image"]:  # of a picture it began from only the name is known
             values["image"] = None
-            notes.append(f"image: 请再给一次 give {start.partition(':')[0]} again")
+            notes.append(_("image: 请再给一次 give {file} again").format(file=start.partition(":")[0]))
         if other := [name for name, value in found.items() if value and name not in (*values, *ABOUT)]:
-            notes.append(f"没用上 not used: {', '.join(other)}")
+            notes.append(_("没用上 not used: {names}").format(names=", ".join(other)))
         ours = get_preset(self.form.start.preset).name
         if found.get("model", ours) != ours:
-            notes.append(f"那张图用的模型是 it was drawn by another model: {found['model']}")
+            notes.append(_("那张图用的模型是 it was drawn by another model: {model}").format(model=found["model"]))
         return values, notes
 
     def _finish(self, config: GenerateConfig, file: Path) -> None:
@@ -216,9 +214,12 @@ class PromptLab(Lab):
         alike = [file for file in files if Path(file).stem == Path(name).stem]
         found = [file for file in alike if mark in (name, file_mark("LoRA", file))]
         if not found:
-            why = "同名的是另一个文件 of that name there is another file" if alike else "菜单里没有 not in the menu"
-            return None, [f"LoRA {mark}: {why}, 没用上 left out"]
-        return found[0], [f"LoRA: 只按名字取了 taken by its name alone: {found[0]}"] if mark == name else []
+            told = _("LoRA {mark}: 菜单里没有 not in the menu, 没用上 left out")
+            if alike:
+                told = _("LoRA {mark}: 同名的是另一个文件 of that name there is another file, 没用上 left out")
+            return None, [told.format(mark=mark)]
+        told = _("LoRA: 只按名字取了 taken by its name alone: {file}").format(file=found[0])
+        return found[0], [told] if mark == name else []
 
     def _tile(self, config: GenerateConfig) -> Any:
         """A picture of the gallery, and the button that brings it and its settings back."""
@@ -234,7 +235,7 @@ class PromptLab(Lab):
 
         self.show(open_image(config.out))
         self.form.update(**asdict(config))
-        self.say(f"回到 back to {_line(config)}")
+        self.say(_("回到 back to {picture}").format(picture=_line(config)))
 
     def _load(self, change: dict) -> None:
         for name, content in uploaded(change["new"]):
@@ -265,12 +266,12 @@ class GridLab(Lab):
         config = GridConfig(preset=preset, out=str(out), **settings).resolve(get_preset(preset))
         super().__init__(config, ("x", "y", "z", *VARIED), pipe, loras)
         self.picture.layout.width = f"{2 * SIDE}px"
-        self.recipes = Dropdown(options=[("配方 recipes", ()), *RECIPES.items()], layout=Layout(width="16em"))
+        self.recipes = Dropdown(options=[(_("配方 recipes"), ()), *RECIPES.items()], layout=Layout(width="16em"))
         self.recipes.observe(self._fill, "value")
         self.buttons.children = [
             self.recipes,
-            self.button("画 Draw", self.draw, "primary"),
-            self.button("停止 Stop", lambda: self.stop.set(), "warning"),
+            self.button(_("画 Draw"), self.draw, "primary"),
+            self.button(_("停止 Stop"), lambda: self.stop.set(), "warning"),
         ]
 
     def draw(self) -> None:
@@ -296,6 +297,15 @@ class GridLab(Lab):
 
     def _show_code(self, config: GenerateConfig) -> None:
         self.code.value = as_code(config, "grid")
+
+
+def copy_button() -> str:
+    """Copies what stands in the code's field, in the browser itself: the kernel has no way to the clipboard."""
+    name, done = _("复制代码 Copy code"), _("已复制 Copied")
+    return f"""<button class="jupyter-button widget-button" style="width: auto" onclick="
+  const code = this.closest('.kolors-lab').querySelector('.kolors-code textarea');
+  code.select(); document.execCommand('copy'); this.textContent = '{done}';
+">{name}</button>"""
 
 
 def as_code(config: Any, function: str) -> str:

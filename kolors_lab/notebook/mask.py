@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.sampling.masks import read_mask
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def MaskPen(image: Image.Image | str | Path, width: int = 24):
     import traitlets
 
     class Pen(anywidget.AnyWidget):
-        _esm = SCRIPT
+        _esm = SCRIPT.replace("重画 clear", _("重画 clear"))
         picture, drawn = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
         size = traitlets.List().tag(sync=True)
         width = traitlets.Int().tag(sync=True)

@@ -35,6 +35,7 @@ from kolors_lab.comic.panels import (
 from kolors_lab.comic.script import Script, StoryScene, read_script, write_script
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.files import read_text, replacing
+from kolors_lab.core.language import _
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import SettingsForm, show
 from kolors_lab.notebook.window import RED, Window
@@ -50,13 +51,10 @@ HOW = ("title", "layout", "lora", "lora_strength", "steps", "cfg")
 EMPTY = (  # one pale pixel, where no picture is yet
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xee\xe9\xe0\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
-STALE = '<span style="color:#c8553d">改过了，还没重画 changed, not drawn yet</span>'
 
 
 class StoryStudio(Window):
     """Widgets for one story; `config.story` is where it begins, `config.out` where everything goes."""
-
-    promise = "漫画页会留在这里 the page will stay here"
 
     def __init__(self, config: StoryConfig | None = None, pipe: KolorsPipeline | None = None, takes: int = 4):
         import ipywidgets as w
@@ -127,7 +125,10 @@ class StoryStudio(Window):
                 raise
 
         self.say(str(error), wrong=True)
-        self.box.children = (self.button("存好，打开 Save and open", again, "primary"), self.status, where, text)
+        self.box.children = (self.button(_("存好，打开 Save and open"), again, "primary"), self.status, where, text)
+
+    def promise(self) -> str:
+        return _("漫画页会留在这里 the page will stay here")
 
     def described(self) -> list[str]:
         return [f"{n}. {scene.scene}: {scene.prompt}" for n, scene in enumerate(self.script.scenes, 1)]
@@ -143,10 +144,11 @@ class StoryStudio(Window):
             ),
         )
         buttons = [
-            self.button("画没画的，排版 Draw and page", self.tell, "primary"),
-            self.button("试镜 Cast", self.cast),
+            self.button(_("画没画的，排版 Draw and page"), self.tell, "primary"),
+            self.button(_("试镜 Cast"), self.cast),
         ]
-        head = [w.HTML("<b>固定的部分，只说一次 Parts said once</b>"), *self.parts.values()] if self.parts else []
+        once = _("固定的部分，只说一次 Parts said once")
+        head = [w.HTML(f"<b>{once}</b>"), *self.parts.values()] if self.parts else []
         bar = w.HBox([*buttons, self.progress], layout=w.Layout(flex_flow="row wrap"))
         return (bar, self.status, *head, table, self.form.box, self.call, self.play, self.big)
 
@@ -157,8 +159,8 @@ class StoryStudio(Window):
         self.rows[n - 1].box.layout = w.Layout(flex="1 1 24em", min_width="0")
         side = w.VBox([w.HTML(f"<b style='font-size:1.3em'>{n}</b>"), self.pictures[n - 1]])
         buttons = [
-            self.button(f"画第 {n} 格 Draw", lambda: self.draw(n)),
-            self.button("换种子 Next seed", lambda: self.draw(n, 1)),
+            self.button(_("画第 {n} 格 Draw").format(n=n), lambda: self.draw(n)),
+            self.button(_("换种子 Next seed"), lambda: self.draw(n, 1)),
         ]
         return w.HBox(
             [side, self.rows[n - 1].box, w.VBox([*buttons, self.notes[n - 1]], layout=w.Layout(width="11em"))]
@@ -193,7 +195,7 @@ class StoryStudio(Window):
         for n, scene in enumerate(scenes, 1):
             if not scene.prompt.strip():
                 raise SettingError(
-                    f"第 {n} 格没有提示词，没有保存 scene {n} has no prompt, nothing is saved; say what it shows"
+                    "第 {n} 格没有提示词，没有保存 scene {n} has no prompt, nothing is saved; say what it shows", n=n
                 )
         return scenes
 
@@ -203,7 +205,8 @@ class StoryStudio(Window):
             try:
                 read_script(file)
             except DataError as error:
-                raise SettingError(f"没有保存 nothing is saved: {str(error).removeprefix(f'{file}: ')}") from error
+                why = str(error).removeprefix(f"{file}: ").removeprefix(f"{file}：")
+                raise SettingError("没有保存 nothing is saved: {why}", why=why) from error
 
     def _settings(self) -> dict[Path, dict]:
         """What each panel should be drawn from."""
@@ -230,7 +233,8 @@ class StoryStudio(Window):
             with artist(self._pipe, config.lora, config.lora_strength) as pipe:
                 draw_files(pipe, {file: settings}, 1, None, 1, self._look())
 
-        self.run(work, lambda _: self.say(f"第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet"))
+        told = _("第 {n} 格好了，页还没重排 panel {n} is drawn, the page not yet").format(n=n)
+        self.run(work, lambda _done: self.say(told))
 
     def tell(self) -> None:
         """Draw the panels that are missing or changed, and the page."""
@@ -265,13 +269,13 @@ class StoryStudio(Window):
         for (file, wanted), picture, note in zip(settings.items(), self.pictures, self.notes, strict=True):
             there = settings_of(file)
             picture.value = show(file, SIDE).data if there else EMPTY
-            note.value = STALE if there and not same_picture(there, wanted) else ""
+            note.value = stale() if there and not same_picture(there, wanted) else ""
         changed = [name for name in ("preset", *HOW) if getattr(config, name) != getattr(StoryConfig, name)]
         values = ", ".join(f"{name}={getattr(config, name)!r}" for name in ("out", "story", *changed))
         self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
 
     def _show_page(self, page: Path) -> None:
-        self.say(f"排好了 the page is made: {page}")
+        self.say(_("排好了 the page is made: {page}").format(page=page))
         self.keep(self._enlarge(page))
 
     def _enlarge(self, file: Path) -> bytes:
@@ -288,8 +292,8 @@ class StoryStudio(Window):
         for row, seed in zip(self.rows, done.seeds, strict=True):
             row.update(seed=seed)
         self._show_page(done.page)
-        which = w.Dropdown(options=range(1, len(done.takes) + 1), description="看第几格 scene", style=narrow)
-        seeds = w.ToggleButtons(description="选种子 seed", button_style="info", style=narrow)
+        which = w.Dropdown(options=range(1, len(done.takes) + 1), description=_("看第几格 scene"), style=narrow)
+        seeds = w.ToggleButtons(description=_("选种子 seed"), button_style="info", style=narrow)
         seeds.style.button_width = "5em"
 
         def look(_: object = None) -> None:
@@ -303,15 +307,21 @@ class StoryStudio(Window):
         which.value = min(self.looked, len(done.takes))
         look()
         self.play.children = (which, seeds)
-        self.say("每格的种子，最好的在前 seeds of each scene, the best first")
+        self.say(_("每格的种子，最好的在前 seeds of each scene, the best first"))
+
+
+def stale() -> str:
+    """What stands beside a panel that is out of date."""
+    told = _("改过了，还没重画 changed, not drawn yet")
+    return f'<span style="color:#c8553d">{told}</span>'
 
 
 def marked(text: str, error: str) -> str:
     """The lines of a text around the one that an error names, that one in red; "" where it names none."""
-    found = re.search(r"line (\d+)", error)
+    found = re.search(r"line (\d+)|第 ?(\d+) ?行", error)
     if not found:
         return ""
-    wrong, lines = int(found[1]), text.splitlines()
+    wrong, lines = int(found[1] or found[2]), text.splitlines()
     near = range(max(1, wrong - 2), min(len(lines), wrong + 2) + 1)
     styles = {wrong: f"background:{RED};color:white"}
     rows = (f'<div style="{styles.get(n, "")}">{n:4}  {escape(lines[n - 1])}</div>' for n in near)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.figures import loss_curve
+from kolors_lab.core.language import _
 from kolors_lab.dataset.folder import read_examples
-from kolors_lab.notebook.labs import COPY, as_code, contact
+from kolors_lab.notebook.labs import as_code, contact, copy_button
 from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon
 from kolors_lab.notebook.window import Window
 from kolors_lab.training.callbacks import Callback
@@ -68,8 +69,6 @@ class TrainLab(Window):
     Stopped, it keeps what it has learned so far as the LoRA. The saved notebook keeps curve and pictures.
     """
 
-    promise = "损失曲线和途中的图会留在这里 loss and pictures will stay here"
-
     def __init__(self, data: str | Path, pipe: KolorsPipeline | None = None, **settings: Any):
         import ipywidgets as w
 
@@ -84,12 +83,12 @@ class TrainLab(Window):
         self.code = w.Textarea(rows=9, layout=w.Layout(width="98%"))
         self.code.add_class("kolors-code")
         buttons = [
-            self.button("训练 Train", self.train, "primary"),
-            self.button("停止，留下学到的 Stop and keep", lambda: self.stop.set(), "warning"),
-            self.button("看图文 Captions", self.show_captions),
+            self.button(_("训练 Train"), self.train, "primary"),
+            self.button(_("停止，留下学到的 Stop and keep"), lambda: self.stop.set(), "warning"),
+            self.button(_("看图文 Captions"), self.show_captions),
         ]
         middle = w.HBox([self.form.box, w.VBox([self.progress, self.picture])], layout=w.Layout(flex_flow="row wrap"))
-        code = foldable("同样的代码 the same as code", w.VBox([w.HTML(COPY), self.code]))
+        code = foldable(_("同样的代码 the same as code"), w.VBox([w.HTML(copy_button()), self.code]))
         self.box = w.VBox([w.HBox(buttons), self.status, middle, self.captions, code])
         self.box.add_class("kolors-lab")
         self.form.on_change(self._show_code)
@@ -99,7 +98,7 @@ class TrainLab(Window):
         """Train as the form says."""
         config, step = self.form.value, soon(self.step)
         ear = Ear(self, soon(self.show), step)
-        doing = "图文编码，再一步步训练 … pictures and captions are encoded, then it learns step by step"
+        doing = _("图文编码，再一步步训练 … pictures and captions are encoded, then it learns step by step")
         self.run(lambda _: train(config, self.pipe, on_encode=step, callbacks=[ear]), self._finish, doing)
 
     def show(self, rows: list[dict], files: list[Path]) -> None:
@@ -107,7 +106,7 @@ class TrainLab(Window):
         picture = jpeg(stacked([_curve(rows), *([contact(files[-4:], side=WIDE // 4)] if files else [])]))
         self.picture.value = picture
         self.keep(picture)
-        self.say(f"第 {rows[-1]['step']} 步 step {rows[-1]['step']}: loss {rows[-1]['loss']:.4f}")
+        self.say(_("第 {step} 步 step {step}: loss {loss:.4f}").format(**rows[-1]))
 
     def show_captions(self) -> None:
         """The set as a table, each picture beside its caption. DataError for a folder that holds none."""
@@ -120,14 +119,18 @@ class TrainLab(Window):
             small = base64.b64encode(jpeg(contact([example.image], side=THUMB))).decode()
             rows.append(f'<tr><td><img src="data:image/jpeg;base64,{small}"></td><td>{escape(example.text)}</td></tr>')
         self.captions.value = f"<table>{''.join(rows)}</table>"
-        more = f", 这里有 shown {CAPTIONS}" if len(examples) > CAPTIONS else ""
-        self.say(f"{len(examples)} 张图 pictures{more}")
+        few = len(examples) <= CAPTIONS
+        told = _("{count} 张图 pictures") if few else _("{count} 张图 pictures, 这里有 shown {shown}")
+        self.say(told.format(count=len(examples), shown=CAPTIONS))
+
+    def promise(self) -> str:
+        return _("损失曲线和途中的图会留在这里 loss and pictures will stay here")
 
     def described(self) -> list[str]:
         return self.form.lines()
 
     def _finish(self, file: Path) -> None:
-        self.say(f"存好了 saved: {file}")
+        self.say(_("存好了 saved: {file}").format(file=file))
 
     def _show_code(self, config: TrainConfig) -> None:
         self.code.value = as_code(config, "train")

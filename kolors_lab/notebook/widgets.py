@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import KolorsLabError, SettingError
 from kolors_lab.core.fields import OneOf, bounds, hints, kinds, label, meanings, read_field
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +127,12 @@ class SettingsForm:
         wanted = tuple(fields or (field.name for field in dataclasses.fields(kind)))
         types, about = hints(kind), meanings(kind)
         if unknown := [name for name in wanted if name not in types]:
-            raise SettingError(f"fields: {kind.__name__} has no {', '.join(unknown)}; it has {', '.join(types)}")
+            raise SettingError(
+                "fields: {kind} has no {unknown}; it has {names}",
+                kind=kind.__name__,
+                unknown=", ".join(unknown),
+                names=", ".join(types),
+            )
         choices = {**known_choices(kind), **(choices or {})}
         self.listeners: list[Callable[[Any], None]] = []
         self.problem = HTML(layout=Layout(min_height="1.6em"))  # its place is kept: nothing jumps when it speaks
@@ -139,7 +145,7 @@ class SettingsForm:
             if names:
                 widget.layout.width, widget.style.description_width = "98%", names
         shown = [widget for name, widget in self.widgets.items() if name not in folded]
-        fold = [foldable("更多 more", VBox([self.widgets[name] for name in folded]))] if folded else []
+        fold = [foldable(_("更多 more"), VBox([self.widgets[name] for name in folded]))] if folded else []
         self.box = VBox([*shown, *fold, self.problem])
         self.box.add_class("kolors-form")
 
@@ -163,7 +169,7 @@ class SettingsForm:
     def on_change(self, function: Callable[[Any], None]) -> None:
         self.listeners.append(function)
 
-    def _changed(self, _: object) -> None:
+    def _changed(self, _change: object) -> None:
         from html import escape
 
         try:
@@ -217,8 +223,8 @@ def _widget(name: str, kind: Any, value: Any, choices: Sequence[Any] | None, abo
         )
     if name in LONG:
         return w.Textarea(value=value, rows=3 if name == "prompt" else 2, **given, **wide)
-    nothing = "空着用预设值 empty: the preset's" if type(None) in kinds(kind) else ""
-    nothing = "文件路径，空着不用 a file; empty: none" if name in FILES else nothing
+    nothing = _("空着用预设值 empty: the preset's") if type(None) in kinds(kind) else ""
+    nothing = _("文件路径，空着不用 a file; empty: none") if name in FILES else nothing
     shape = wide if name in FILES else {"layout": w.Layout(width="30em")}
     return w.Text(value="" if value is None else str(value), placeholder=nothing, **given, **shape)
 

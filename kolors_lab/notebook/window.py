@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import explain
 from kolors_lab.core.fonts import font, wrap
+from kolors_lab.core.language import _
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import aside, soon
@@ -21,10 +22,7 @@ RED, GREY = "#b3261e", "#444"
 
 
 class Window:
-    """A window whose `box` the notebook shows; `promise` is what stands in its place until there is a picture."""
-
-    promise = "图片会留在这里 pictures will stay here"
-    restarted = "按钮没反应？内核重启过，再运行这一格 No button answers? The kernel was restarted: run this cell again"
+    """A window whose `box` the notebook shows; `promise()` is what stands in its place until there is a picture."""
 
     def __init__(self, pipe: KolorsPipeline | None = None):
         import ipywidgets as w
@@ -40,7 +38,7 @@ class Window:
         from ipywidgets import Button, Layout
 
         button = Button(description=text, button_style=style, layout=Layout(width="auto"))
-        button.on_click(lambda _: self.attempt(action))
+        button.on_click(lambda _button: self.attempt(action))
         return button
 
     def attempt(self, action: Callable[[], None]) -> None:
@@ -58,22 +56,22 @@ class Window:
 
     def run(
         self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None],
-        doing: str = "正在画 … drawing",
+        doing: str = "",
     ) -> None:  # fmt: skip
         """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
         if self.busy:
-            self.say("上一件还没做完 the last one is still being done", wrong=True)
+            self.say(_("上一件还没做完 the last one is still being done"), wrong=True)
             return
         self.busy, self.stop = True, Stop()
         self.progress.value = 0
-        self.say(doing if self.pipe else "正在载入模型 … loading the model")
+        self.say((doing or _("正在画 … drawing")) if self.pipe else _("正在载入模型 … loading the model"))
         step = soon(self.step)
 
         def finish(result: Any) -> None:
             self.busy = False
             self.attempt(self.refresh)
             if isinstance(result, Stopped):
-                self.say("停下了 stopped")
+                self.say(_("停下了 stopped"))
             elif isinstance(result, Exception):
                 self.fail(result)
             else:
@@ -97,6 +95,9 @@ class Window:
         if self.kept:
             self.kept.update({"image/jpeg": jpeg}, raw=True)
 
+    def promise(self) -> str:
+        return _("图片会留在这里 pictures will stay here")
+
     def described(self) -> list[str]:
         """What stands in the window, in lines, for readers without a kernel."""
         return []
@@ -106,10 +107,14 @@ class Window:
 
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         still = portrait(type(self).__name__, self.described())
-        words = {"text/plain": f"{type(self).__name__}: 运行这一格就能用 run this cell to use it"}
+        told = _("{name}: 运行这一格就能用 run this cell to use it").format(name=type(self).__name__)
+        words = {"text/plain": told}
+        lost = _(
+            "按钮没反应？内核重启过，再运行这一格 No button answers? The kernel was restarted: run this cell again"
+        )
         display({"application/vnd.jupyter.widget-view+json": view, "image/jpeg": still} | words, raw=True)
-        display({"text/html": f"<small>{self.restarted}</small>", "text/plain": self.restarted}, raw=True)
-        self.kept = display({"text/plain": self.promise}, raw=True, display_id=True)
+        display({"text/html": f"<small>{lost}</small>", "text/plain": lost}, raw=True)
+        self.kept = display({"text/plain": self.promise()}, raw=True, display_id=True)
 
 
 def portrait(name: str, lines: Sequence[str]) -> bytes:
