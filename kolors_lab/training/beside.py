@@ -75,7 +75,9 @@ class Beside(Encoded):
     def _mask(part: Image.Image, file: Path) -> torch.Tensor:
         mask = pixels(part.convert("L").reduce(8))[:1]
         if not mask.any():
-            raise DataError(f"mask {file} is all black where the picture is learned from: nothing would count")
+            raise DataError(
+                "mask {file} is all black where the picture is learned from: nothing would count", file=file
+            )
         return mask
 
 
@@ -107,7 +109,8 @@ def _controls(images: Sequence[Path], config: DataConfig) -> list[Path | None]:
     found = [sources.get(image) for image in images]
     if config.control_kind == "none" and None in found:
         raise SettingError(
-            f"control_kind = none: {images[found.index(None)]} has no control; give a folder of them as controls"
+            "control_kind = none: {image} has no control; give a folder of them as controls",
+            image=images[found.index(None)],
         )
     return found
 
@@ -115,4 +118,10 @@ def _controls(images: Sequence[Path], config: DataConfig) -> list[Path | None]:
 def _same_shape(image: Path, other: Path) -> None:
     one, two = open_image(image).size, open_image(other).size
     if abs(one[0] * two[1] - one[1] * two[0]) > 0.02 * one[0] * two[1]:
-        raise DataError(f"{other} has {two[0]} x {two[1]} px, {image} {one[0]} x {one[1]}: both must be of one shape")
+        raise DataError(
+            "{other} has {there} px, {image} {here}: both must be of one shape",
+            other=other,
+            there=f"{two[0]} x {two[1]}",
+            image=image,
+            here=f"{one[0]} x {one[1]}",
+        )

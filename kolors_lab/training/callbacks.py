@@ -126,6 +126,9 @@ def need_room(run: Path, size: int) -> None:
     free = shutil.disk_usage(run).free
     if free < size:
         raise DataError(
-            f"{run}: a checkpoint of this training takes {size / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free; "
-            "what is saved stays; free some space or choose another place"
+            "{run}: a checkpoint of this training takes {size:.0f} MiB and {free:.0f} MiB are free; what is saved "
+            "stays; free some space or choose another place",
+            run=run,
+            size=size / 2**20,
+            free=free / 2**20,
         )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError
 from kolors_lab.core.files import parse_json, replacing, writing
+from kolors_lab.core.language import _
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,9 +60,11 @@ def load_state(run: Path, say: Callable[[str], None] | None = None) -> dict[str,
         if hashlib.sha256(data[DIGEST:]).digest() == data[:DIGEST]:
             return _read_state(file, data[DIGEST:])
         if say:
-            say(f"{file} is damaged: the one before it is taken")
+            say(_("{file} is damaged: the one before it is taken").format(file=file))
     if found:
-        raise ModelError(f"every checkpoint in {found[0].parent} is damaged; delete that folder and begin anew")
+        raise ModelError(
+            "every checkpoint in {folder} is damaged; delete that folder and begin anew", folder=found[0].parent
+        )
     return None
 
 
@@ -78,7 +81,10 @@ def _read_state(file: Path, data: bytes) -> dict[str, Any]:
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ModelError(
-            f"{file} is no state that this version writes ({reason[:100]}); delete {file.parent} and begin anew"
+            "{file} is no state that this version writes ({reason}); delete {folder} and begin anew",
+            file=file,
+            reason=reason[:100],
+            folder=file.parent,
         ) from error
     return state
 
@@ -161,7 +167,7 @@ def claim(run: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise DataError(
-                f"{run} is in use by another training; wait for its end or choose another folder"
+                "{run} is in use by another training; wait for its end or choose another folder", run=run
             ) from error
     try:
         yield

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.fields import OneOf, Range
+from kolors_lab.core.language import _
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset
@@ -107,7 +108,10 @@ class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
         if self.target_modules is not None and not self.target_modules:
             raise SettingError("target_modules = (): must name at least one layer, such as to_q")
         if self.patience and not self.held_out:
-            raise SettingError(f"patience = {self.patience}: needs held-out pictures to look at, such as held_out 0.1")
+            raise SettingError(
+                "patience = {patience}: needs held-out pictures to look at, such as held_out 0.1",
+                patience=self.patience,
+            )
         self._check_method()
 
     def _check_method(self) -> None:
@@ -120,7 +124,12 @@ class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
         else:
             idle += ["controls", "control_kind"]
         if given := [name for name in idle if getattr(self, name) != fields[name].default]:
-            raise SettingError(f"{given[0]} = {getattr(self, given[0])}: method {self.method} has no use for it")
+            raise SettingError(
+                "{name} = {value}: method {method} has no use for it",
+                name=given[0],
+                value=getattr(self, given[0]),
+                method=self.method,
+            )
 
 
 def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
@@ -154,12 +163,16 @@ def check_identity(run: Path, saved: dict[str, Any], current: dict[str, Any]) ->
     """Raise SettingError, naming what differs, if the training that was cut short in `run` was another one."""
     saved = json.loads(json.dumps(asdict(TrainConfig()))) | saved  # what an older run does not know, it had at default
     differs = [
-        f"{key} = {saved.get(key)!r} there, {value!r} here" for key, value in current.items() if saved.get(key) != value
+        _("{key} = {there!r} there, {here!r} here").format(key=key, there=saved.get(key), here=value)
+        for key, value in current.items()
+        if saved.get(key) != value
     ]
     if differs:
         raise SettingError(
-            f"{run} holds a training cut short with other settings: {'; '.join(differs)}; "
-            "give the same ones to go on, or choose another out folder"
+            "{run} holds a training cut short with other settings: {differs}; give the same ones to go on, or choose "
+            "another out folder",
+            run=run,
+            differs="; ".join(differs),
         )
 
 
@@ -176,7 +189,7 @@ def saved_config(config: TrainConfig) -> TrainConfig:
             **{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
         )
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SettingError) as error:
-        raise DataError(f"resume = {run}: holds no training that could go on ({error})") from error
+        raise DataError("resume = {run}: holds no training that could go on ({error})", run=run, error=error) from error
     default = TrainConfig()
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     given = {name: value for name, value in given.items() if value != getattr(default, name)}
@@ -184,6 +197,7 @@ def saved_config(config: TrainConfig) -> TrainConfig:
     check_identity(run, asdict(saved), given)
     if not states(run):
         raise DataError(
-            f"resume = {run}: holds no checkpoint (a finished training leaves none); leave resume out to train anew"
+            "resume = {run}: holds no checkpoint (a finished training leaves none); leave resume out to train anew",
+            run=run,
         )
     return replace(saved, **places | {"out": str(run), "resume": None})

@@ -71,7 +71,9 @@ def class_captions(texts: list[str], config: DataConfig) -> list[str]:
     """The subject's captions without its identifier. DataError if none holds it."""
     told = [text for text in texts if config.trigger_word in text]
     if not told:
-        raise DataError(f"no caption holds the trigger word {config.trigger_word}, so there is no class to preserve")
+        raise DataError(
+            "no caption holds the trigger word {word}, so there is no class to preserve", word=config.trigger_word
+        )
     # a caption that names the subject by its identifier alone gets the class word in its place
     plain = [text.replace(config.trigger_word, "" if config.class_word in text else config.class_word) for text in told]
     return [join(parts(text), text) for text in plain]

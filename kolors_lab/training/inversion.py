@@ -66,7 +66,9 @@ class InversionConfig:
 
     def __post_init__(self):
         if not (self.word[:1] == "<" and self.word[-1:] == ">" and self.word[1:-1].isalnum()):
-            raise SettingError(f"word = {self.word!r}: must be letters or digits in pointed brackets, such as <toy>")
+            raise SettingError(
+                "word = {word!r}: must be letters or digits in pointed brackets, such as <toy>", word=self.word
+            )
         if not self.initial_word.strip():
             raise SettingError("initial_word is empty: must be the word to begin from, such as the class word 玩偶")
         check_fields(self)
@@ -84,7 +86,11 @@ def invert(
     """
     preset, file = get_preset(config.preset), Path(config.out) / "word.safetensors"
     if file.exists():
-        raise DataError(f"{config.out} already holds a word.safetensors; choose another folder or move it away")
+        raise DataError(
+            "{folder} already holds a {result}; choose another folder or move it away",
+            folder=config.out,
+            result=file.name,
+        )
     plain = DataConfig(data=config.data).plain()  # the captions are told anew at each step
     examples, _ = read_sets(plain)
     write_config(Path(config.out) / "config.json", config)
@@ -141,6 +147,8 @@ def _learn(
         scaler.step(optimizer)
         scaler.update()
         if not vector.isfinite().all():
-            raise ModelError(f"the word is not finite after step {step}: nothing saved; try a lower learning_rate")
+            raise ModelError(
+                "the word is not finite after step {step}: nothing saved; try a lower learning_rate", step=step
+            )
         if on_step:
             on_step(step, config.steps, value.item())

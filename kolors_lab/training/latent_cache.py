@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import ELSEWHERE, cache_dir, replacing
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.captions import shuffled
 from kolors_lab.dataset.sets import DataConfig
@@ -114,7 +115,7 @@ def _order(count: int, total: int, generator: torch.Generator) -> torch.Tensor:
     """`total` of 0..count-1, shuffled anew for each round."""
     import torch
 
-    rounds = [torch.randperm(count, generator=generator) for _ in range(-(-total // count))]
+    rounds = [torch.randperm(count, generator=generator) for _round in range(-(-total // count))]
     return torch.cat(rounds)[:total] if rounds else torch.empty(0, dtype=torch.int64)
 
 
@@ -218,7 +219,7 @@ def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, con
 
 def _encode_caption(pipe: KolorsPipeline, text: str, owner: Path | None = None) -> dict[str, torch.Tensor]:
     """A caption as it stands: its brackets are no weights. Warns with PromptCut, naming its picture, if too long."""
-    embeds, pooled = encode_prompt(pipe, text, "plain", f"the caption of {owner}")
+    embeds, pooled = encode_prompt(pipe, text, "plain", _("the caption of {file}").format(file=owner))
     return {"prompt_embeds": embeds[0].cpu(), "pooled": pooled[0].cpu()}
 
 
@@ -265,7 +266,7 @@ def caching(file: Path) -> Iterator[Path]:
         with replacing(file) as temporary:
             yield temporary
     except DataError as error:
-        raise DataError(f"{error}; {ELSEWHERE}") from error
+        raise DataError("{why}; {how}", why=error, how=_(ELSEWHERE)) from error
 
 
 def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
@@ -296,7 +297,7 @@ def _read_bytes(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
+        raise DataError("{file} cannot be read: {why}", file=file, why=error.strerror) from error
 
 
 def _fill(
@@ -310,7 +311,7 @@ def _fill(
     import torch
     from safetensors.torch import save
 
-    idle = all(_whole(file) for file, _ in work)
+    idle = all(_whole(file) for file, _make in work)
     with contextlib.nullcontext() if idle else at(module, device, dtype):
         for done, (file, make) in enumerate(work, 1):
             if not _whole(file):
@@ -357,4 +358,6 @@ def _read(file: Path, *names: str) -> dict[str, torch.Tensor]:
         with safe_open(file, framework="pt") as source:
             return {name: source.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{file} is gone from the cache or damaged ({error}); run the same command again") from error
+        raise DataError(
+            "{file} is gone from the cache or damaged ({error}); run the same command again", file=file, error=error
+        ) from error

@@ -26,6 +26,7 @@ from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import unload_lora
 from kolors_lab.models.loading import having, load_parts, need_quantization, place
 from kolors_lab.models.memory import memory_used
+from kolors_lab.models.processes import start_processes
 from kolors_lab.training.beside import beside
 from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
 from kolors_lab.training.checkpoint import claim, load_state, states, stop_signals
@@ -36,7 +37,7 @@ from kolors_lab.training.loss import draw_noise, loss
 from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
 from kolors_lab.training.origin import make_header
-from kolors_lab.training.processes import mean_over, start_processes
+from kolors_lab.training.processes import mean_over
 from kolors_lab.training.stages import add_what_trains, gpu_line, plan_training
 from kolors_lab.training.validation import sample_prompts, watch
 
@@ -76,7 +77,9 @@ def train(
     run, method = Path(config.out), METHODS[config.method]
     for result in {method.result, "lora.safetensors"}:
         if (run / result).exists():
-            raise DataError(f"{run} already holds a {result}; choose another folder or move it away")
+            raise DataError(
+                "{folder} already holds a {result}; choose another folder or move it away", folder=run, result=result
+            )
     examples, held = read_sets(config)
     processes = start_processes()
     if not processes.is_main_process:  # one of them tells and writes
@@ -158,8 +161,10 @@ def _naming_what_stays(run: Path) -> Iterator[None]:
     try:
         yield
     except ModelError as error:
-        kept = [f"{state.with_suffix('.safetensors')} stays" for state in states(run)[-1:]]
-        raise ModelError(f"{error}: {(kept or ['nothing saved'])[0]}; try a lower learning_rate") from error
+        if kept := states(run):
+            file = kept[-1].with_suffix(".safetensors")
+            raise ModelError("{error}: {file} stays; try a lower learning_rate", error=error, file=file) from error
+        raise ModelError("{error}: nothing saved; try a lower learning_rate", error=error) from error
 
 
 class Training:
@@ -221,7 +226,7 @@ class Training:
             total += value.detach() / parts
         mean_over(self.processes, [total])
         if not math.isfinite(value := total.item()):
-            raise ModelError(f"the loss at step {self.step + 1} is {value}")
+            raise ModelError("the loss at step {step} is {value}", step=self.step + 1, value=value)
         rate = self.schedule.get_last_lr()[0] * self.optimizer.param_groups[0].get("d", 1.0)  # d: what Prodigy finds
         self._update(value)
         self.step += 1
@@ -264,7 +269,7 @@ class Training:
         """
         with self.averaged():
             if not all(weight.isfinite().all() for weight in self.weights):
-                raise ModelError(f"the weights after step {self.step} are not finite")
+                raise ModelError("the weights after step {step} are not finite", step=self.step)
             write(self.unet, file, header)
 
     def bytes_saved(self) -> int:
@@ -323,10 +328,15 @@ def _prepare(
     wanted = getattr(torch, PRECISIONS[config.precision] or "", None)
     if config.base_bits:
         raise SettingError(
-            f"base_bits = {config.base_bits}: not with a pipeline that is passed in, which would lose its UNet"
+            "base_bits = {bits}: not with a pipeline that is passed in, which would lose its UNet",
+            bits=config.base_bits,
         )
     if wanted not in (None, pipe.unet.dtype):
-        raise SettingError(f"precision = {config.precision}: the pipeline that was passed in is in {pipe.unet.dtype}")
+        raise SettingError(
+            "precision = {precision}: the pipeline that was passed in is in {dtype}",
+            precision=config.precision,
+            dtype=pipe.unet.dtype,
+        )
     unload_lora(pipe)
     pipe.remove_all_hooks()
     pipe.to("cpu")

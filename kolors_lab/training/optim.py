@@ -37,7 +37,8 @@ def parse_growth(text: str) -> list[tuple[float, int]]:
             raise ValueError
     except ValueError as error:
         raise SettingError(
-            f"batch_growth = {text!r}: must be like 0.5:2,0.8:4, fractions between 0 and 1 that rise, and batch sizes"
+            "batch_growth = {text!r}: must be like 0.5:2,0.8:4, fractions between 0 and 1 that rise, and batch sizes",
+            text=text,
         ) from error
     return pairs
 
@@ -74,12 +75,18 @@ def find_optimizer(name: str) -> Callable[..., torch.optim.Optimizer]:
         found = getattr(import_module(package), last, None)
     except ImportError as error:
         root = package.split(".")[0]
-        raise SettingError(f"optimizer = {name}: needs the package {root}; install it: pip install {root}") from error
+        raise SettingError(
+            "optimizer = {name}: needs the package {root}; install it: pip install {root}", name=name, root=root
+        ) from error
     if not (inspect.isclass(found) and issubclass(found, torch.optim.Optimizer)):
-        raise SettingError(f"optimizer = {name}: {package} has no optimizer called {last}")
+        raise SettingError(
+            "optimizer = {name}: {package} has no optimizer called {last}", name=name, package=package, last=last
+        )
     closure = inspect.signature(found.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise SettingError(f"optimizer = {name}: computes the loss several times a step, which this training does not")
+        raise SettingError(
+            "optimizer = {name}: computes the loss several times a step, which this training does not", name=name
+        )
     return found
 
 
@@ -95,7 +102,12 @@ def make_optimizer(config: TrainConfig, weights: list[torch.nn.Parameter]) -> to
     try:
         return kind(weights, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise SettingError(f"optimizer = {config.optimizer}: cannot be made with {options} ({error})") from error
+        raise SettingError(
+            "optimizer = {name}: cannot be made with {options} ({error})",
+            name=config.optimizer,
+            options=options,
+            error=error,
+        ) from error
 
 
 def _by_diffusers(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:

@@ -13,6 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.files import parse_json
+from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import expand_targets
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.loading import add_parts, load_quantized_unet
@@ -54,7 +55,7 @@ def plan_training(
     ways = [(dtype, None) for dtype in types]
     ways += [(types[-1], 8)] if device.type == "cpu" and find_spec("torchao") else []
     plans = [Plan(*way, True, stages(preset, config, device, *way, processes)) for way in ways]
-    what = f"training {preset.model} at {preset.size} px"
+    what = _("training {model} at {size} px").format(model=preset.model, size=preset.size)
     return first_that_fits(plans, what, lambda way, free: _way_out(preset, config, way, free))
 
 
@@ -106,10 +107,10 @@ def _way_out(preset: Preset, config: TrainConfig, least: Plan, free: int) -> str
 
     cpu = torch.device("cpu")
     if least.dtype == torch.float32 and _fits(stages(preset, config, cpu, torch.bfloat16, least.bits, 1), free):
-        return "16 bit would fit (--precision bf16)"
+        return _("16 bit would fit (--precision bf16)")
     for size in (size for size in (768, 512, 256) if size < preset.size):
         if _fits(stages(replace(preset, size=size), config, cpu, least.dtype, least.bits, 1), free):
-            return f"{size} px would fit (--size {size})"
+            return _("{size} px would fit (--size {size})").format(size=size)
     return ""
 
 
@@ -119,18 +120,25 @@ def _fits(stages: dict[str, int], free: int) -> bool:
 
 def gpu_line(preset: Preset, config: TrainConfig, dtype: torch.dtype, device: torch.device) -> str:
     """One line: about how many GiB the training takes where it computes; on a GPU, what is free there."""
-    parts = needs(preset, config, dtype)
-    total = sum(parts.values())
-    listed = ", ".join(f"{name} {size / GIB:.2g}" for name, size in parts.items())
-    line = (
-        f"memory: about {total / GIB:.2g} GiB at {max(batch_sizes(config))} x {preset.size} px: {listed} "
-        f"(gradient checkpointing: {config.gradient_checkpointing})"
-    )
+    unet, learning, pictures = (size / GIB for size in needs(preset, config, dtype).values())
+    total = unet + learning + pictures
+    line = _(
+        "memory: about {total:.2g} GiB at {batch} x {size} px: UNet {unet:.2g}, what learns, and its optimizer "
+        "{learning:.2g}, pictures {pictures:.2g} (gradient checkpointing: {mode})"
+    ).format(
+        total=total, batch=max(batch_sizes(config)), size=preset.size, unet=unet, learning=learning, pictures=pictures,
+        mode=config.gradient_checkpointing,
+    )  # fmt: skip
     if device.type != "cuda":
         return line
-    free = free_on(device)
-    tight = "; may not fit: try gradient_checkpointing full, a smaller size or batch_size, or base_bits 4"
-    return f"{line}; {free / GIB:.1f} GiB are free on the GPU{tight if total > free else ''}"
+    free = free_on(device) / GIB
+    told = _("{line}; {free:.1f} GiB are free on the GPU")
+    if total > free:
+        told = _(
+            "{line}; {free:.1f} GiB are free on the GPU; may not fit: try gradient_checkpointing full, a smaller size "
+            "or batch_size, or base_bits 4"
+        )
+    return told.format(line=line, free=free)
 
 
 def add_what_trains(pipe: KolorsPipeline, preset: Preset, config: TrainConfig, dtype: torch.dtype) -> None:
