@@ -29,7 +29,10 @@ page"""
     page = Image.new("RGB", (256, 32), (200, 180, 160))
     page.paste(stored, (224, 0, 256, 32))
     page.save(file := io.BytesIO(), "PNG")
-    shown = {"text/plain": "<PIL.Image.Image image mode=RGB size=256x32>", "image/png": base64.b64encode(file.getvalue()).decode()}
+    shown = {
+        "text/plain": "<PIL.Image.Image image mode=RGB size=256x32>",
+        "image/png": base64.b64encode(file.getvalue()).decode(),
+    }
     result = new_output("execute_result", shown, execution_count=1)
     return new_code_cell(source, outputs=[result], execution_count=1)
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.training import processes
+from kolors_lab.models import processes
 from kolors_lab.training.loop import TrainConfig, train
 from kolors_lab.training.optim import SCHEDULES, advance, batch_sizes, find_optimizer, make_schedule, peak_rate
 

@@ -21,10 +21,12 @@ from typing import Any
 from kolors_lab.cli.bars import Bars
 from kolors_lab.cli.options import COMMANDS, about, family, find_command, read_config
 from kolors_lab.cli.summaries import answers_no, summary
-from kolors_lab.core.errors import KolorsLabWarning, explain, printable
+from kolors_lab.core.errors import KolorsLabWarning, SettingError, explain, printable
 from kolors_lab.core.language import _, language
+from kolors_lab.models.processes import is_alone, is_main
 
 WRONG, STOPPED = 2, 130  # exit codes: bad input; Ctrl+C
+SHARED = ("train", "grid", "story", "story cast", "score")  # what `accelerate launch` may start several times
 QUIET = {  # libraries that tell a learner what only their makers need to know; errors stay
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
@@ -78,6 +80,12 @@ def run(argv: list[str]) -> int:
     name, rest = find_command(argv)
     if name not in COMMANDS:  # the first word of several commands
         return _help(f"kolors-lab {name}", "", family(name))
+    if name not in SHARED and not is_alone():
+        raise SettingError(
+            "{command} is done by one process: start it without accelerate launch; several share {shared}",
+            command=name,
+            shared=", ".join(SHARED),
+        )
     config = read_config(name, rest)
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     warnings.simplefilter("ignore")
@@ -86,8 +94,9 @@ def run(argv: list[str]) -> int:
     module, _config_name, function_name = COMMANDS[name]
     function = getattr(import_module(module), function_name)
     with Bars() as bars:
-        result = function(config, **_callbacks(function, name, bars))
-    print(printable("\n".join(summary(name, config, result))))
+        result = function(config, **(_callbacks(function, name, bars) if is_main() else {}))
+    if is_main():
+        print(printable("\n".join(summary(name, config, result))))
     return WRONG if answers_no(name, result) else 0
 
 

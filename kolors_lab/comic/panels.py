@@ -18,6 +18,7 @@ from kolors_lab.core.images import open_image
 from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
+from kolors_lab.models.processes import start_processes
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import read_settings
@@ -161,14 +162,16 @@ def tell_story(
     stale = _stale(folder, wanted)
     pages = _pages(folder.parent)
     missing = {file: settings for file, settings in wanted.items() if file in stale or not file.exists()}
+    processes = start_processes()
     with artist(pipe if missing else None, lora, lora_strength) as drawing:
-        for file in stale:  # only now, when model and LoRA are known to be good
-            _set_aside(file)
-        for page in pages if missing or stale else ():
-            page.unlink(missing_ok=True)
-        for file, settings in wanted.items():
-            if file not in missing:
-                _caption(file, settings)
+        if processes.is_main_process:  # only now, when model and LoRA are known to be good
+            for file in stale:
+                _set_aside(file)
+            for page in pages if missing or stale else ():
+                page.unlink(missing_ok=True)
+            for file in wanted.keys() - missing.keys():
+                _caption(file, wanted[file])
+        processes.wait_for_everyone()
         draw_files(drawing, missing, together, on_step, len(wanted), look)
     return list(wanted)
 
@@ -220,6 +223,7 @@ def draw_files(
 ) -> None:
     """Draw each file from its settings, several at once, and write it with the size of its batch among them.
 
+    Several processes share the batches out; each returns when all are drawn. `on_step` counts this one's pictures.
     DataError if a file of that name is not ours.
     """
     for file in files:
@@ -227,15 +231,18 @@ def draw_files(
             raise DataError(
                 "{file}: it is not a picture of ours, so it stays; choose another folder with --out", file=file
             )
-    done = total - len(files)
-    for batch in _batches(files.items(), lambda settings: together or at_once(settings)):
-        group = [settings | {"batch": len(batch)} for _, settings in batch]
-        tell = on_step and (lambda k, n: on_step(done + len(group) * k // n, total))  # noqa: B023
-        images = draw(pipe, group, tell, look)
-        for (file, _), image, settings in zip(batch, images, group, strict=True):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_picture(image, file, settings)
-        done += len(batch)
+    done, processes = total - len(files), start_processes()
+    batches = _batches(files.items(), lambda settings: together or at_once(settings))
+    with processes.split_between_processes(batches) as mine:
+        for batch in mine:
+            group = [settings | {"batch": len(batch)} for _, settings in batch]
+            tell = on_step and (lambda k, n: on_step(done + len(group) * k // n, total))  # noqa: B023
+            images = draw(pipe, group, tell, look)
+            for (file, _), image, settings in zip(batch, images, group, strict=True):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save_picture(image, file, settings)
+            done += len(batch)
+    processes.wait_for_everyone()
     if on_step:
         on_step(total, total)
 
@@ -324,7 +331,8 @@ def _caption(file: Path, settings: dict) -> None:
 @contextmanager
 def artist(pipe: Pipe | None, lora: str | Path | None, strength: float) -> Iterator[KolorsPipeline | None]:
     """The pipeline, loaded if need be, with the LoRA on it for as long as the block lasts; None for None."""
-    pipe = pipe if pipe is None or hasattr(pipe, "unet") else pipe()
+    with start_processes().main_process_first():  # one after the other: main memory holds one text encoder
+        pipe = pipe if pipe is None or hasattr(pipe, "unet") else pipe()
     with wearing(pipe, [(lora, strength)] if lora else []) if pipe else nullcontext():
         yield pipe
 

@@ -25,6 +25,7 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import set_loras, unload_lora
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
+from kolors_lab.models.processes import start_processes
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import (
@@ -206,32 +207,46 @@ def grid(
     """Draw what is missing of a grid and write its sheet; return the sheet's path.
 
     Each picture is a PNG with its settings, under a name made of them: a run that was stopped goes on, and a grid with
-    another axis keeps the pictures it shares. `on_step(done, total)` counts pictures, `on_picture` gets each sheet.
-    Raises SettingError, DataError, FetchError, ModelError, Stopped.
+    another axis keeps the pictures it shares. Several processes share the rest out. `on_step(done, total)` counts
+    pictures, `on_picture` gets each sheet. Raises SettingError, DataError, FetchError, ModelError, Stopped.
     """
-    preset, pictures = get_preset(config.preset), {}
+    preset, processes = get_preset(config.preset), start_processes()
     wanted = {place: settle_tags(cell) for place, cell in cells(config).items()}
     model = model_fingerprint(preset)
     files = {place: _file(config, picture_settings(cell, preset), model) for place, cell in wanted.items()}
+    pictures = {place: _open(file) for place, file in files.items() if _drawn(file)}
+    missing = [place for place in wanted if place not in pictures]
+    processes.wait_for_everyone()  # until all have looked: what is missing is the same for each of them
+
+    def tell() -> None:
+        if on_picture:
+            on_picture(sheet(pictures, axes(config)))
+        if on_step:
+            on_step(len(pictures), len(wanted))
+
+    if pictures:
+        tell()
     loaded: list[tuple[str, float]] = []
+    if missing and not pipe:
+        with processes.main_process_first():  # one after the other: main memory holds one text encoder
+            pipe = load_for(preset, prompts_of(wanted.values()), config.text_encoder_bits, config.word)
     try:
-        for done, (place, cell) in enumerate(wanted.items(), 1):
-            if not _drawn(files[place]):
-                pipe = pipe or load_for(preset, prompts_of(wanted.values()), config.text_encoder_bits, config.word)
+        with processes.split_between_processes(missing) as mine:
+            for place in mine:
+                cell = wanted[place]
                 chain = [(cell.lora, cell.lora_strength)] if cell.lora else []
                 if chain != loaded:
                     loaded = chain
                     set_loras(pipe, chain)
                 (image,) = draw(pipe, cell, preset, stop=stop)
                 save_picture(image, files[place], picture_settings(cell, preset))
-            pictures[place] = _open(files[place])
-            if on_picture:
-                on_picture(sheet(pictures, axes(config)))
-            if on_step:
-                on_step(done, len(wanted))
+                pictures[place] = _open(files[place])
+                tell()
     finally:
         if loaded:
             unload_lora(pipe)
+    processes.wait_for_everyone()
+    pictures |= {place: _open(file) for place, file in files.items() if place not in pictures}
     return _save(sheet(pictures, axes(config)), config)
 
 

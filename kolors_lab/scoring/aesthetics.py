@@ -209,7 +209,8 @@ def score_folder(
 
     The pictures of a batch are read in as many threads as torch computes in, then go through the model together;
     reading the next batch meanwhile was slower on two cores. In memory are one batch, at the model's own small size,
-    and a full picture for each thread. Several processes share the batches out. DataError if the folder is missing or holds no picture.
+    and a full picture for each thread. Several processes share the batches out. DataError if the folder is missing or
+    holds no picture.
     """
     import torch
     from accelerate.utils import gather_object

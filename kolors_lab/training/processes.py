@@ -1,11 +1,8 @@
-"""Several processes, one for each GPU, that train one LoRA: `accelerate launch` starts them."""
+"""What several processes (models/processes.py) that train one LoRA tell each other."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
-
-from kolors_lab.models.device import pick_device
 
 if TYPE_CHECKING:
     import torch
@@ -40,17 +37,3 @@ def from_main(processes: PartialState, value: float) -> float:
     if processes.num_processes == 1:
         return value
     return broadcast(torch.tensor(value, dtype=torch.float64, device=processes.device)).item()
-
-
-def start_processes() -> PartialState:
-    """One process for each GPU where `accelerate launch` started several, else this one alone on the best device."""
-    import torch
-    from accelerate import PartialState
-
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
-        # before anything computes: each process would open a context, half a GiB, on the first GPU
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    processes = PartialState(cpu=pick_device().type == "cpu")
-    if processes.num_processes == 1:
-        processes.device = pick_device()
-    return processes
