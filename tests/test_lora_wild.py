@@ -359,6 +359,16 @@ def test_a_zip_bomb_is_refused_unopened(tmp_path):
         read_lora(tmp_path / "bomb.ckpt")
 
 
+def test_a_zip_of_another_version_cannot_be_measured_and_is_refused(tmp_path):
+    """torch's own reader would take it."""
+    torch.save({"weight": torch.ones(2)}, tmp_path / "new.ckpt")
+    content = bytearray((tmp_path / "new.ckpt").read_bytes())
+    content[content.index(b"PK\x01\x02") + 6] = 64  # the version that it asks of its reader: 6.4
+    (tmp_path / "new.ckpt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"no torch wrote \(zip file version 6\.4\)"):
+        read_lora(tmp_path / "new.ckpt")
+
+
 @pytest.mark.parametrize("place", ["header", "folder"])
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"a":' * 100_000, "[1]", "{", '{"r": 1, "lora_alpha": ' + "9" * 5000 + "}"]

@@ -180,6 +180,14 @@ def test_a_full_disk_leaves_nothing_half_written(run, monkeypatch):
 
 
 def test_a_zip_that_is_not_ours_stays(run):
+    with zipfile.ZipFile(run / "submission.zip", "w") as archive:
+        archive.writestr("thesis.txt", "")
+    content = (run / "submission.zip").read_bytes()
+    newer = content.replace(b"PK\x01\x02\x14\x03\x14", b"PK\x01\x02\x14\x03\x40")  # of a version still to come
+    assert newer != content
+    (run / "submission.zip").write_bytes(newer)
+    with pytest.raises(DataError, match=r"submission\.zip: it is not a submission of ours"):
+        submit(SubmitConfig(str(run), team="星光"))
     (run / "submission.zip").write_bytes(b"my thesis")
     with pytest.raises(DataError, match=r"submission\.zip: it is not a submission of ours"):
         submit(SubmitConfig(str(run), team="星光"))

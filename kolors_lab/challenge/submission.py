@@ -275,7 +275,7 @@ def _check_zip(file: Path) -> None:
             ours = any(entry.endswith(f"/{MARK}") for entry in archive.namelist())
     except FileNotFoundError:
         return
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):  # of another version, say
         ours = False
     if not ours:
         raise DataError(

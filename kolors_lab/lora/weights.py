@@ -93,6 +93,10 @@ def _check_archive(file: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+    except NotImplementedError as error:  # torch's reader might take it all the same, and nobody has measured it
+        raise ModelError(
+            "LoRA {file} is a zip that no torch wrote ({error}); give a .safetensors file", file=file, error=error
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile):  # torch's older form, or damaged: torch says so
         return
     if unpacked > file.stat().st_size:
