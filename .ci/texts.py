@@ -81,7 +81,6 @@ def compiled(catalog: Catalog) -> bytes:
 def update(language: str) -> list[str]:
     """Write both files of a language; the texts that still lack their translation."""
     before = read(language)
-    first = before.creation_date  # and no other: the same texts give the same file
     about = {"project": "kolors_lab", "version": "1", "header_comment": "#", "fuzzy": False}
     about |= dict.fromkeys(("msgid_bugs_address", "last_translator", "language_team"), "kolors_lab")
     first = before.creation_date  # and no other: the same texts give the same file

@@ -19,11 +19,10 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFile, ImageFilter
 
 from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.dataset.cleaning import READ, CleanConfig, _workplace, clean, run_recipe
+from kolors_lab.dataset.cleaning import CleanConfig, _workplace, clean, run_recipe
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.models import presets as models
-from kolors_lab.sampling.text import MAX_TOKENS, PREFIX
 
 CAPTION = '二次元，"紫色"短发, 少女\n在客厅'  # commas, quotes and a line break must survive CSV
 
@@ -208,7 +207,6 @@ def test_captions_that_the_model_does_not_read_to_their_end_are_named(tmp_path, 
     rows = [json.loads(line) for line in (data / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     rows[1]["text"] = "，".join(f"{n}" for n in range(300))
     (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert READ == MAX_TOKENS - PREFIX
     assert main(["juice", "--data", str(data), "--out", str(tmp_path / "clean")]) == 0
     assert "only 256 tokens fit, the rest is not read: 0001.jpg\n" in capsys.readouterr().out
     monkeypatch.setattr("kolors_lab.dataset.cleaning.pipeline_path", lambda preset: tmp_path / "no model")

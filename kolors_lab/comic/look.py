@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.language import _
 from kolors_lab.sampling.control import ControlConfig, control_of_panel, find_control
 from kolors_lab.sampling.pipeline import file_mark
 
@@ -51,7 +52,7 @@ class Look:
     def of(config: LookConfig, script: Sequence[StoryScene]) -> Look:
         """The look of a story told after this script. DataError where a panel's control is missing."""
         controls = [control_of_panel(config, n).control for n in range(1, len(script) + 1)]
-        marks = {file: file_mark("control", file) for file in dict.fromkeys(controls) if file}
+        marks = {file: file_mark(_("control"), file) for file in dict.fromkeys(controls) if file}
         first = {name: getattr(script[0], name) for name in ANCHOR[:3]} if config.consistency else {}
         first |= {"control": marks[controls[0]]} if first and controls[0] else {}
         return Look(config, first, {mark: file for file, mark in marks.items()})

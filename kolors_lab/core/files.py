@@ -58,7 +58,9 @@ def data_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "data"
 
 
-ELSEWHERE = "set the environment variable KOLORS_LAB_CACHE to a folder that can be written"  # used as _(ELSEWHERE)
+def elsewhere() -> str:
+    """What to do where the cache cannot be written."""
+    return _("set the environment variable KOLORS_LAB_CACHE to a folder that can be written")
 
 
 def cache_dir() -> Path:
@@ -70,10 +72,7 @@ def cache_dir() -> Path:
     try:
         return Path(home or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kolors_lab"
     except RuntimeError as error:  # no HOME, and the user has no entry in the system's list
-        raise DataError(
-            "there is no home folder for what is encoded or unpacked; {hint}",
-            hint=_("set the environment variable KOLORS_LAB_CACHE to a folder that can be written"),
-        ) from error
+        raise DataError("there is no home folder for what is encoded or unpacked; {hint}", hint=elsewhere()) from error
 
 
 BOM = "\ufeff"

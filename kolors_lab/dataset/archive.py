@@ -11,8 +11,7 @@ import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.files import ELSEWHERE, cache_dir, fingerprint, writing
-from kolors_lab.core.language import _
+from kolors_lab.core.files import cache_dir, elsewhere, fingerprint, writing
 
 MOST_FILES = 100_000
 FACTOR, SMALL = 50, 2**26  # a zip of pictures unpacks to little more than it is; bytes that are no matter
@@ -72,7 +71,7 @@ def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:
 def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Path) -> None:
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with writing(f"{folder} ({_(ELSEWHERE)})"):
+        with writing(f"{folder} ({elsewhere()})"):
             part.mkdir(parents=True)
             free = shutil.disk_usage(part).free
             if (size := sum(entry.file_size for entry in entries)) > free:
@@ -81,7 +80,7 @@ def _unpack(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], folder: Pa
                     folder=folder,
                     size=size,
                     free=free,
-                    hint=_(ELSEWHERE),
+                    hint=elsewhere(),
                 )
             for entry in entries:
                 archive.extract(entry, part)

@@ -28,7 +28,7 @@ from kolors_lab.dataset.folder import Example, open_example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
 from kolors_lab.dataset.quiet import data_juicer
 from kolors_lab.dataset.tables import REPEATS
-from kolors_lab.models.presets import Preset, get_preset, local_path, pipeline_path
+from kolors_lab.models.presets import MAX_TOKENS, PREFIX, Preset, get_preset, local_path, pipeline_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 MADE = ".made.json"  # fingerprints of all that juice wrote, to know later whether somebody edited it
 
-READ = 254  # tokens of a caption that the model reads: 256 less the two that stand before every text
 HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "__dj__imagehash"}
 
 
@@ -299,7 +298,7 @@ def _too_long(rows: list[Row], preset: Preset) -> list[str]:
 
     with contextlib.suppress(FetchError, OSError, RuntimeError):
         tokenizer = SentencePieceProcessor(str(pipeline_path(preset) / "tokenizer" / "tokenizer.model"))
-        return [Path(row["image"][0]).name for row in rows if len(tokenizer.encode(row["text"])) > READ]
+        return [Path(row["image"][0]).name for row in rows if len(tokenizer.encode(row["text"])) > MAX_TOKENS - PREFIX]
     return []
 
 

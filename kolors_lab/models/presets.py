@@ -28,6 +28,7 @@ EVERY_BLOCK = (
     "conv2",
 )  # feed-forward, resnets
 GIB = 2**30
+MAX_TOKENS, PREFIX = 256, 2  # of a Kolors prompt in all; of them [gMASK] and sop, which stand before the text
 
 
 @dataclass(frozen=True)

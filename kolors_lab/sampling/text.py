@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from kolors_lab.core.errors import KolorsLabWarning, ModelError
 from kolors_lab.models.device import device_of
+from kolors_lab.models.presets import MAX_TOKENS, PREFIX
 from kolors_lab.prompts.syntax import Span, parse
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import KolorsPipeline
     from diffusers.pipelines.kolors import ChatGLMTokenizer
-
-
-MAX_TOKENS, PREFIX = 256, 2  # of a Kolors prompt in all; of them [gMASK] and sop, which stand before the text
 
 
 class PromptCut(KolorsLabWarning):

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.files import ELSEWHERE, cache_dir, replacing
+from kolors_lab.core.files import cache_dir, elsewhere, replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.captions import shuffled
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.models.memory import fitting_device
-from kolors_lab.sampling.text import MAX_TOKENS, encode_prompt, encode_text
+from kolors_lab.models.presets import MAX_TOKENS
+from kolors_lab.sampling.text import encode_prompt, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -266,7 +267,7 @@ def caching(file: Path) -> Iterator[Path]:
         with replacing(file) as temporary:
             yield temporary
     except DataError as error:
-        raise DataError("{why}; {how}", why=error, how=_(ELSEWHERE)) from error
+        raise DataError("{why}; {how}", why=error, how=elsewhere()) from error
 
 
 def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
