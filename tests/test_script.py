@@ -58,6 +58,28 @@ ANSWERS = {  # one story in the shapes in which chat models give it
 [{"scene": "上课", "prompt": "古风，少女，坐着", "negative_prompt": "模糊"},
  {"scene": "梦醒", "prompt": "古风，(少女:1.2)，醒来", "negative_prompt": "模糊"}]
 ```""",
+    "yaml": """好的：
+
+```yaml
+- scene: 上课
+  prompt: 古风，少女，坐着
+  negative_prompt: 模糊
+- scene: 梦醒
+  prompt: "古风，(少女:1.2)，醒来"
+  negative_prompt: 模糊
+```
+
+希望对你有帮助！""",
+    "yaml in an object": """title: 梦
+反向提示词: 模糊
+scenes:
+  - 标题: 上课
+
+    提示词: >-
+      古风，少女，坐着
+  - 标题: 梦醒
+    提示词: 古风，(少女:1.2)，醒来
+""",
     "json by number": """{"场景1": {"标题": "上课", "正向提示词": "古风，少女，坐着", "反向提示词": "模糊"},
 "场景2": {"标题": "梦醒", "正向提示词": "古风，(少女:1.2)，醒来", "反向提示词": "模糊"}}""",
     "a story in an object": """{"story": {"title": "梦", "characters": [{"name": "少女"}], "反向提示词": "模糊",
@@ -106,6 +128,25 @@ def test_what_chat_models_answer_is_read_alike(answer, tmp_path):
     assert read_story(answer, count=2) == TWO
     (tmp_path / "answer.md").write_text(answer, encoding="utf-8")
     assert read_story(tmp_path / "answer.md") == TWO
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("风格: 水彩", "line 2: .*not whole YAML.*quotes"),
+        ("a\n  prompt: b", "stands twice"),
+        ("*a", "not whole YAML"),
+        ("&a [x]\n  seed: *a", "refers to itself"),
+    ],
+)
+def test_yaml_that_is_no_story(prompt, said):
+    with pytest.raises(DataError, match=said):
+        read_story(f"故事\n- scene: 上课\n  prompt: {prompt}\n")
+
+
+def test_bullets_with_a_colon_are_no_yaml():
+    story = "1. 上课\n- prompt: 古风，少女，坐着\n- negative_prompt: 模糊\n2. 梦醒\n- prompt: 古风，(少女:1.2)，醒来\n"
+    assert read_story(story + "- negative_prompt: 模糊\n") == TWO
 
 
 def test_a_list_of_captions_and_prompts():

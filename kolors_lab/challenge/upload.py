@@ -56,11 +56,12 @@ class Parcel:
     def lines(self, repo: str | None) -> list[str]:
         total = sum(size for _, size in self.files)
         lines = [f"{_size(size):>9}  {path}" for path, size in self.files]
-        lines += [f"stays here: {path} (submit did not write it)" for path in self.stays]
-        lines += [f"still missing: {line}" for line in self.missing]
+        lines += [_("stays here: {path} (submit did not write it)").format(path=path) for path in self.stays]
+        lines += [_("still missing: {line}").format(line=line) for line in self.missing]
+        whole = _("{count} files, {size}, as {name} to {repo} on ModelScope")
         return [
             *lines,
-            f"{len(self.files)} files, {_size(total)}, as {self.name} to {repo or 'USER/NAME'} on ModelScope",
+            whole.format(count=len(self.files), size=_size(total), name=self.name, repo=repo or "USER/NAME"),
         ]
 
 
@@ -85,7 +86,7 @@ def upload(config: UploadConfig, on_progress: Callable[[str], None] | None = Non
     """
     parcel, say = pack(config.folder), on_progress or (lambda line: None)
     if config.dry_run:
-        return [*parcel.lines(config.repo), "dry run: nothing was sent"]
+        return [*parcel.lines(config.repo), _("dry run: nothing was sent")]
     if parcel.missing and not config.incomplete:
         count = len(parcel.missing) - 1
         raise DataError(
@@ -108,12 +109,12 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
         raise UploadError("no token for ModelScope: {way}", way=_sign_in())
     api = HubApi()
     if not api.repo_exists(repo, "model"):
-        say(f"making the model {repo}")
+        say(_("making the model {repo}").format(repo=repo))
         visibility = "private" if config.private else "public"
         api.create_repo(repo, "model", visibility=visibility, license="apache-2.0", chinese_name=parcel.name)
 
     def tell(event: dict) -> None:
-        say(f"{event['committed_files']} of {event['total_files']} files arrived")
+        say(_("{committed_files} of {total_files} files arrived").format_map(event))
 
     with contextlib.redirect_stdout(io.StringIO()):  # the client prints a report of its own
         api.upload_folder(

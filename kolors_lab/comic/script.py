@@ -1,6 +1,6 @@
 """A script: a story's scenes as a table, read from what people write and what chat models answer.
 
-CSV, Markdown table, numbered list, JSON or DataFrame. Parts that stay the same are said once, in lines such as
+CSV, Markdown table, numbered list, JSON, YAML or DataFrame. Parts that stay the same are said once, in lines such as
 `衣服：绿色长裙` above the scenes, and stand in the prompts as {衣服}; a column of that name changes one for a scene.
 
     kolors-lab story check answer.txt
@@ -236,7 +236,7 @@ class StoryCheckConfig:
     """Print a story as it is understood, scene by scene, and what in it is not used; nothing is drawn.
 
     Args:
-        file: the story: CSV, Markdown, JSON, a numbered list, or a chat model's answer pasted into a text file
+        file: the story: CSV, Markdown, JSON, YAML, a numbered list, or a chat model's answer pasted into a text file
         count: how many scenes there must be; without it any number will do
     """
 
@@ -254,8 +254,8 @@ def story_check(config: StoryCheckConfig) -> list[str]:
     lines = []
     for n, scene in enumerate(script.filled(), 1):
         settings = {"seed": scene.seed} | scene.settings()
-        lines.append(f"{n}  {scene.scene or '(no caption)'}  · {', '.join(f'{k} {v}' for k, v in settings.items())}")
+        lines.append(f"{n}  {scene.scene or _('(no caption)')}  · {', '.join(f'{k} {v}' for k, v in settings.items())}")
         lines += [f"   + {scene.prompt}", *([f"   − {scene.negative_prompt}"] if scene.negative_prompt else [])]
-    lines += [f"not used: {what}" for what in script.unused]
-    lines += [f"around the scenes: {line}" for line in script.prose]
-    return [*lines, f"{len(script.scenes)} scenes"]
+    lines += [_("not used: {what}").format(what=what) for what in script.unused]
+    lines += [_("around the scenes: {line}").format(line=line) for line in script.prose]
+    return [*lines, _("{count} scenes").format(count=len(script.scenes))]

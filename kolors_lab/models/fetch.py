@@ -96,14 +96,16 @@ def _fetch_first(repos: tuple[str, ...], fetch_one: Callable[[str, Say], Path], 
 
     for repo in repos:
         if Path(repo).is_dir():
-            shipped = data_dir() in Path(repo).parents
-            say(f"nothing to fetch: {Path(repo).name} " + ("ships with the package" if shipped else "is a folder here"))
+            shipped = _("nothing to fetch: {name} ships with the package")
+            told = shipped if data_dir() in Path(repo).parents else _("nothing to fetch: {name} is a folder here")
+            say(told.format(name=Path(repo).name))
             return Path(repo)
         try:
             with _explained(repo, by_hand=raw_folder(repo) if fetch_one is _fetch_set else _snapshot_folder(repo)):
                 return fetch_one(repo, say)
         except NotExistError:
-            say(f"{repo} is not on ModelScope" + (", trying the next known id" if repo != repos[-1] else ""))
+            more = _(", trying the next known id") if repo != repos[-1] else ""
+            say(_("{repo} is not on ModelScope{more}").format(repo=repo, more=more))
     raise FetchError(
         "ModelScope knows none of {names}: fetch one by hand and give --preset FOLDER", names=", ".join(repos)
     )
@@ -126,13 +128,13 @@ def _fetch_model(repo: str, say: Say) -> Path:
 def _fetch_set(repo: str, say: Say) -> Path:
     folder = raw_folder(repo)
     if (folder / "metadata.jsonl").is_file():
-        say(f"nothing to fetch: {repo} is in {folder}")
+        say(_("nothing to fetch: {repo} is in {folder}").format(repo=repo, folder=folder))
         return folder
     if not (files := _listing(repo, "dataset")):
         raise FetchError("{repo} lists no files: there is nothing to fetch", repo=repo)
     _check_room(repo, "dataset", files, 3, say)  # as fetched, as Arrow files, as pictures
     _write_raw(_load_set(repo, _download(repo, "dataset", [file.path for file in files])), folder)
-    say(f"{repo}: written to {folder}")
+    say(_("{repo}: written to {folder}").format(repo=repo, folder=folder))
     return folder
 
 
@@ -199,7 +201,8 @@ def _check_room(repo: str, kind: str, files: list[FileInfo], copies: int, say: S
     total, cache, here = sum(file.size for file in files), cache_dir(), cached(repo, kind)
     left = total - sum(_arrived(here / file.path) for file in files) if here else total
     free = shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.is_dir())).free
-    say(f"{repo}: {_gb(total)} in {len(files)} files, {_gb(left)} still to come; {_gb(free)} free in {cache}")
+    told = _("{repo}: {total} in {count} files, {left} still to come; {free} free in {cache}")
+    say(told.format(repo=repo, total=_gb(total), count=len(files), left=_gb(left), free=_gb(free), cache=cache))
     if left * copies > free:
         raise FetchError(
             "{repo} needs {need} on the disk of {cache} and {free} are free: "

@@ -159,9 +159,11 @@ class Plan:
         return LIBRARIES + (max(self.stages.values()) if self.in_turn else sum(self.stages.values()))
 
     def __str__(self) -> str:
-        kind = str(self.dtype).removeprefix("torch.") + (f", text encoder in {self.bits} bit" if self.bits else "")
+        kind = str(self.dtype).removeprefix("torch.")
+        if self.bits:
+            kind += _(", text encoder in {bits} bit").format(bits=self.bits)
         parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in self.stages.items())
-        return f"{kind}: {parts}, {'one after the other' if self.in_turn else 'together'}"
+        return f"{kind}: {parts}, {_('one after the other') if self.in_turn else _('together')}"
 
 
 def plan(preset: Preset, device: torch.device, size: int | None = None, together: bool = False) -> Plan:
@@ -242,17 +244,21 @@ def fitting_device(module: torch.nn.Module, device: torch.device | str) -> torch
     return torch.device("cpu") if device.type == "cuda" and weights + GIB // 4 > free_on(device) else device
 
 
-PLANS = {  # how a pipeline lies on a GPU, the roomiest first
-    "whole": "all of it stays on the GPU",
-    "parts": "each part goes to the GPU only while it works",
-    "encode": "prompts are encoded in main memory, then the text encoder goes (or take text_encoder_bits 4)",
-    "turns": "prompts are encoded in main memory, UNet and VAE then take turns: tight, so draw smaller where it fails",
-    "none": "too small for pictures of this size: draw smaller ones",
-}
+def _told(plan: str) -> str:
+    """What gpu_plan's answer means: how a pipeline lies on a GPU."""
+    return {
+        "whole": _("all of it stays on the GPU"),
+        "parts": _("each part goes to the GPU only while it works"),
+        "encode": _("prompts are encoded in main memory, then the text encoder goes (or take text_encoder_bits 4)"),
+        "turns": _(
+            "prompts are encoded in main memory, UNet and VAE then take turns: tight, so draw smaller where it fails"
+        ),
+        "none": _("too small for pictures of this size: draw smaller ones"),
+    }[plan]
 
 
 def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
-    """Which of PLANS to draw by at `size` px with `card` bytes: text encoder and the rest of the weights in bytes."""
+    """whole, parts, encode, turns or none, at `size` px with `card` bytes free; the text encoder and the rest in bytes."""
     working, room = working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
     if encoder + rest + working <= card:
         return "whole"
@@ -284,15 +290,17 @@ def memory_plan(preset: Preset, device: torch.device | str) -> str:
     import torch
 
     device = torch.device(device)
-    main = f"{plan(preset, device)}, of {free_memory() / GIB:.1f} GiB free in main memory"
+    told = _("{plan}, of {free:.1f} GiB free in main memory")
+    main = told.format(plan=plan(preset, device), free=free_memory() / GIB)
     if device.type != "cuda":
         return main
-    free = f"{torch.cuda.mem_get_info(device)[0] / GIB:.1f} GiB are free"
-    return f"{main}; {free} on the GPU: {PLANS[gpu_plan_here(preset, device)]}"
+    free = _("{free:.1f} GiB are free on the GPU: {plan}")
+    held = torch.cuda.mem_get_info(device)[0] / GIB
+    return f"{main}; {free.format(free=held, plan=_told(gpu_plan_here(preset, device)))}"
 
 
 def gpu_plans(preset: Preset) -> str:
     """The plan for the preset, in 16 bit, on GPUs of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
     encoder, rest = _weights(preset, 2)
     free = {card: int(0.95 * card * GIB) for card in (24, 15, 8)}  # the driver keeps some
-    return "; ".join(f"{card} GB: {PLANS[gpu_plan(encoder, rest, preset.size, room)]}" for card, room in free.items())
+    return "; ".join(f"{card} GB: {_told(gpu_plan(encoder, rest, preset.size, room))}" for card, room in free.items())

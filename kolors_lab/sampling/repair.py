@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import open_image
+from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
@@ -96,7 +97,8 @@ def repair(
         if boxes:
             work.append((file, image, settings, preset, boxes))
         elif say:
-            say(f"{file}: no {config.find} found; give its box, such as box 40,10,48,48")
+            told = _("{file}: no {kind} found; give its box, such as box 40,10,48,48")
+            say(told.format(file=file, kind=config.find))
     if not work:
         names = ", ".join(config.pictures[:3]) + (" …" if len(config.pictures) > 3 else "")
         raise DataError(

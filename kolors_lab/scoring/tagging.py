@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
 from kolors_lab.core.files import write_table
 from kolors_lab.core.images import SUFFIXES, open_image
+from kolors_lab.core.language import _
 from kolors_lab.dataset.captions import CaptionConfig, CaptionsConfig, captions, join, parts, rewrite
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
@@ -130,8 +131,11 @@ class Tagged:
         """What the command line prints."""
         several = Counter(name for name, _ in self.rows)
         lines = [f"{count:5}  {tag}" for tag, count in self.counts()[:40]]
-        hint = "" if self.file.name == READ else f"; look through it, then rename it to {READ}"
-        return [*lines, f"{len(self.rows)} captions for {len(several)} pictures: {self.file}{hint}"]
+        told = _("{count} captions for {pictures} pictures: {file}")
+        lines.append(told.format(count=len(self.rows), pictures=len(several), file=self.file))
+        if self.file.name != READ:
+            lines.append(_("look through it, then rename it to {file}").format(file=READ))
+        return lines
 
 
 def tag_or_show(config: TaggingConfig, on_step: Callable[[int, int], None] | None = None) -> Any:

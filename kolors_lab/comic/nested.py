@@ -1,0 +1,168 @@
+"""JSON and YAML in a chat model's answer → rows of named texts, in whatever they are wrapped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kolors_lab.comic.listing import TONGUES, one
+from kolors_lab.comic.rows import Answer, named, quoted, said
+from kolors_lab.comic.words import MARKUP, key_of
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
+
+VALUE = re.compile(r'(?:[\[{]\s{0,99}){1,9}["“]')  # where a JSON object or list may begin
+KEY = r"[\"']?[\w ]{1,30}[\"']?:(?=\s)"
+BLOCK = re.compile(  # a list of objects of two keys at least; a bullet a line is no YAML
+    rf"^([ \t]{{0,20}})- {KEY}[^\n]*\n(?:[ \t]*\n)?\1[ \t]+{KEY}[^\n]*\n?(?:\1[ \t]+[^\n]*\n?|\1- [^\n]*\n?|[ \t]*\n)*",
+    re.MULTILINE,
+)
+
+Value = tuple[Any, int, int]  # what stands there, where it begins in the text and where it ends
+
+
+def read_json(text: str, name: str) -> Answer | None:
+    """The scenes of the JSON in a text; None where there is none. DataError: broken, or without a prompt."""
+    values = list(_json_values(text, name))
+    answer = _collected(values, text, name) if values else None
+    if answer and not answer.rows:
+        raise DataError("{name}: no prompt found in its JSON; each scene needs a prompt", name=name)
+    return answer
+
+
+def read_yaml(text: str, name: str) -> Answer | None:
+    """The scenes of a YAML list in a text; None where there is none. DataError: broken."""
+    values = [value for value in _yaml_values(text, name) if _holds_scenes(value[0])]
+    if not values:
+        return None
+    answer = _collected(values, text, name)
+    answer.said, _nothing, answer.prose = said(answer.rest.splitlines())
+    return answer
+
+
+def _collected(values: list[Value], text: str, name: str) -> Answer:
+    """The scenes of what stands in a text, and the text around it. DataError: two stories."""
+    answer, scenes = Answer([]), []
+    whole = [value for value, _, _ in values]
+    try:
+        stories = [place for value, place, _ in values if not _has_prompt(value) and _holds_scenes(value)]
+        if len(stories) > 1:
+            places = ", ".join(str(text.count("\n", 0, place) + 1) for place in stories[:9])
+            raise DataError("{name}: lists begin in lines {places}; {hint}", name=name, places=places, hint=one())
+        _collect(whole[0] if len(whole) == 1 else whole, scenes, answer)
+    except RecursionError:
+        raise DataError("{name}: JSON nested too deeply to be a story", name=name) from None
+    for _value, start, end in reversed(values):
+        text = text[:start] + "\n" * text.count("\n", start, end) + text[end:]
+    answer.rest = text
+    answer.prose = [quoted(n, line) for n, line in enumerate(text.splitlines()) if line.strip(MARKUP)]
+    for n, record in enumerate(scenes, 1):
+        scene = _("scene {n}").format(n=n)
+        row, unused = named(record, f"{name}: {scene}", n)
+        answer.rows.append((scene, row))
+        answer.unused += [f"{scene} “{column}”" for column in unused]
+    return answer
+
+
+def _json_values(text: str, name: str) -> Iterator[Value]:
+    """Each JSON object or list in a text, where it begins and ends. DataError: not whole, or a thing said twice."""
+    decoder, place = json.JSONDecoder(object_pairs_hook=_pairs), 0
+    while start := VALUE.search(text, place):
+        try:
+            value, place = decoder.raw_decode(text, start.start())
+        except RecursionError:
+            raise DataError("{name}: JSON nested too deeply to be a story", name=name) from None
+        except ValueError as error:
+            raise DataError(
+                "{name}: not whole JSON ({error}); ask the chat model for it again", name=name, error=error
+            ) from error
+        yield value, start.start(), place
+
+
+def _yaml_values(text: str, name: str) -> Iterator[Value]:
+    """Each YAML list of `- key: text` in a text, where it begins and ends; every text stays as it is written."""
+    import yaml
+
+    for block in BLOCK.finditer(text):
+        try:
+            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(block[0])):  # a bomb can be made of them
+                raise ValueError(_("it refers to itself with *"))
+            yield _plain(yaml.compose(block[0], yaml.BaseLoader)), block.start(), block.end()
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            line = text.count("\n", 0, block.start()) + 1
+            raise DataError(
+                "{name}: line {n}: the list that begins here is not whole YAML ({error}); put each text in quotes",
+                name=name,
+                n=line,
+                error=" ".join(str(error).split())[:200],
+            ) from error
+
+
+def _plain(node: Any) -> Any:
+    """What a YAML node says: lists, objects, and texts as they are written."""
+    if isinstance(node.value, str):
+        return node.value
+    if node.id == "sequence":
+        return [_plain(item) for item in node.value]
+    return _pairs([(str(_plain(key)), _plain(value)) for key, value in node.value])
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ValueError(_("{key!r} stands twice in one object").format(key=twice))
+    return found
+
+
+def _collect(value: Any, scenes: list[Any], answer: Answer) -> None:
+    """The objects with a prompt, in their order, whatever they are wrapped in; texts beside them are parts."""
+    if isinstance(value, Mapping) and (rows := _parallel(value) or _by_caption(value)):
+        scenes += rows
+        answer.said |= {key: text for key, text in value.items() if isinstance(text, str)}
+    elif isinstance(value, Mapping) and _has_prompt(value):
+        scenes.append(value)
+    elif isinstance(value, Mapping):
+        groups = {key: item for key, item in value.items() if isinstance(item, Mapping | list)}
+        holds = {key: item for key, item in groups.items() if _holds_scenes(item)}
+        beside = {key: item for key, item in groups.items() if key not in holds} if holds else {}
+        for part in (value, *(item for item in beside.values() if isinstance(item, Mapping))):
+            answer.said |= {key: text for key, text in part.items() if isinstance(text, str)}
+        answer.unused += [f"“{key}”" for key, item in beside.items() if isinstance(item, list)]
+        for item in (holds or groups).values():
+            _collect(item, scenes, answer)
+    elif isinstance(value, list) and (any(map(_has_prompt, value)) or all(isinstance(item, str) for item in value)):
+        scenes += value  # those without a prompt are scenes, too: that it is missing is said later
+    elif isinstance(value, list):
+        for item in value:
+            _collect(item, scenes, answer)
+
+
+def _parallel(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{"scenes": ["上课", …], "prompts": ["…", …]} as one record a scene; none where it is not of this shape."""
+    lists = {key: item for key, item in value.items() if isinstance(item, list)}
+    prompts = [item for key, item in lists.items() if key_of(key) == "prompt" and not key.lower().endswith("prompt")]
+    if not prompts or any(isinstance(item, Mapping | list) for item in prompts[0]):
+        return []
+    columns = {key.rstrip("sS"): item for key, item in lists.items() if len(item) == len(prompts[0])}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _by_caption(value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """{"prompts": {"上课": "…", "入梦": "…"}} as one record a scene; none where it is not of this shape."""
+    tables = (item for key, item in value.items() if key_of(key) == "prompt" and isinstance(item, Mapping))
+    table: Mapping[str, Any] = next(tables, {})
+    plain = all(isinstance(text, str) and not key_of(key) and key.lower() not in TONGUES for key, text in table.items())
+    return [{"scene": key, "prompt": text} for key, text in table.items()] if plain and len(table) > 1 else []
+
+
+def _has_prompt(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(key_of(str(key)) == "prompt" for key in value)
+
+
+def _holds_scenes(value: Any) -> bool:
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return _has_prompt(value) or any(map(_holds_scenes, inside))

@@ -1,0 +1,117 @@
+"""Markdown tables and CSV in a chat model's answer → rows of named texts."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections import Counter
+
+from kolors_lab.comic.listing import one
+from kolors_lab.comic.rows import Answer, named, quoted, said
+from kolors_lab.comic.words import MARKUP, clean, key_of, number_of
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.language import _
+
+
+def read_markdown(text: str, name: str) -> Answer | None:
+    """The rows of the Markdown tables in a text that have a column prompt; None where there is none."""
+    lines = text.splitlines()
+    rules = [n for n, line in enumerate(lines) if n and _is_rule(line) and "|" in lines[n - 1]]
+    drawn = [rule for rule in rules if "prompt" in map(key_of, _cells(lines[rule - 1]))]
+    if not drawn:
+        return None
+    answer, used = Answer([], *said(lines[: drawn[0] - 1])), set(range(drawn[0] + 1))
+    first = [lines[rule + 1 : rule + 2] for rule in drawn]
+    counted = [rule for rule, row in zip(drawn, first, strict=True) if row and number_of(_cells(row[0])[0]) == 1]
+    if len(counted) > 1:  # a draft and a better one? Acts go on counting
+        places = ", ".join(map(str, counted[:9]))
+        raise DataError("{name}: tables begin in lines {places}; {hint}", name=name, places=places, hint=one())
+    for rule in drawn:
+        header = _header(_cells(lines[rule - 1]), name, rule)
+        for n in itertools.takewhile(lambda n: "|" in lines[n], range(rule + 1, len(lines))):
+            cells = _cells(lines[n])
+            if len(cells) > len(header):
+                raise DataError(
+                    "{name}: line {n}: {count} cells instead of {wanted}; write \\| for the character within a cell",
+                    name=name,
+                    n=n + 1,
+                    count=len(cells),
+                    wanted=len(header),
+                )
+            _table_row(answer, dict(zip(header, cells, strict=False)), name, n + 1)
+            used |= {rule - 1, rule, n}
+    answer.prose += [quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
+    answer.rest = "\n".join("" if n in used else line for n, line in enumerate(lines))
+    return answer
+
+
+def _header(cells: list[str], name: str, line: int) -> list[str]:
+    """The columns' names. DataError for one that stands there twice: only the last would be read."""
+    if twice := [cell for cell, count in Counter(cells).items() if count > 1 and cell]:
+        raise DataError(
+            "{name}: line {line}: the column {column} stands there twice; leave one out",
+            name=name,
+            line=line,
+            column=twice[0],
+        )
+    return cells
+
+
+def _is_rule(line: str) -> bool:
+    """|---|:---:|"""
+    return "|" in line and all(re.fullmatch(":?-+:?", cell.strip()) for cell in line.strip().strip("|").split("|"))
+
+
+def _cells(line: str) -> list[str]:
+    inner = re.sub(r"^\|", "", line.strip())
+    inner = re.sub(r"(?<!\\)\|$", "", inner)
+    return [clean(cell.replace("\\|", "|")) for cell in re.split(r"(?<!\\)\|", inner)]
+
+
+def read_csv(text: str, name: str) -> Answer | None:
+    """The rows of a CSV with our columns; None where there is none. DataError: a row of another width."""
+    lines = text.splitlines(keepends=True)
+    marks = [max(",\t;", key=line.count) for line in lines]
+    headers = [[clean(cell) for cell in line.split(mark)] for line, mark in zip(lines, marks, strict=True)]
+    names = [
+        [key_of(cell) for cell in header if not re.search("[:：]", cell)] for header in headers
+    ]  # `Seed: 42` is none
+    above = next((n for n, header in enumerate(names) if sum(map(bool, header)) > 1), None)
+    if above is None:
+        return None
+    header, mark = headers[above], marks[above]
+    if "prompt" not in map(key_of, header):
+        raise DataError(
+            "{name}: line {line}: no column prompt; the columns are scene,prompt,negative_prompt,seed",
+            name=name,
+            line=above + 1,
+        )
+    _header(header, name, above + 1)
+    answer, reader = Answer([], *said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
+    try:
+        for cells in reader:
+            line = above + 1 + reader.line_num
+            if any(cell.strip() for cell in cells) and len(cells) != len(header):
+                raise DataError(
+                    "{name}: line {n}: {count} columns instead of {wanted}; put text with a comma in quotes",
+                    name=name,
+                    n=line,
+                    count=len(cells),
+                    wanted=len(header),
+                )
+            if any(cell.strip() for cell in cells):
+                _table_row(answer, dict(zip(header, cells, strict=True)), name, line)
+    except csv.Error as error:
+        raise DataError(
+            "{name}: line {line}: no CSV ({error})", name=name, line=above + 1 + reader.line_num, error=error
+        ) from error
+    return answer
+
+
+def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:
+    where = _("line {n}").format(n=line)
+    row, unused = named(cells, f"{name}: {where}", len(answer.rows) + 1)
+    answer.rows.append((where, {"scene": ""} | row))
+    columns = [_("column “{column}”").format(column=column) for column in unused]
+    answer.unused += [column for column in columns if column not in answer.unused]
