@@ -258,7 +258,7 @@ def _told(plan: str) -> str:
 
 
 def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
-    """whole, parts, encode, turns or none, at `size` px with `card` bytes free; the text encoder and the rest in bytes."""
+    """whole, parts, encode, turns or none, at `size` px with `card` bytes free; encoder and rest in bytes."""
     working, room = working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
     if encoder + rest + working <= card:
         return "whole"
