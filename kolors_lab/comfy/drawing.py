@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kolors_lab.comfy.graph import Graph, is_link, running_order
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.figures import INK, SOFT
+from kolors_lab.core.fonts import font_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,23 +77,13 @@ def _draw_box(axes: Axes, corner: tuple[float, float], lines: list[str], height:
     from matplotlib.font_manager import FontProperties
     from matplotlib.patches import FancyBboxPatch
 
-    from kolors_lab.core.fonts import font_file
-
     (x, y), font = corner, FontProperties(fname=font_file(), size=6.5)
     style = {"boxstyle": "round,pad=0,rounding_size=0.05", "edgecolor": INK, "linewidth": 0.8, "zorder": 2}
     axes.add_patch(FancyBboxPatch((x, y), BOX, height * len(lines) + 0.14, facecolor="white", **style))
     axes.add_patch(FancyBboxPatch((x, y), BOX, height + 0.04, facecolor=INK, **style))
     for n, text in enumerate(lines):
-        color = "white" if n == 0 else INK
-        axes.text(
-            x + 0.06,
-            y + height * (n + 0.62) + (0.06 if n else 0),
-            text,
-            fontproperties=font,
-            va="center",
-            color=color,
-            zorder=3,
-        )
+        at = (x + 0.06, y + height * (n + 0.62) + (0.06 if n else 0))
+        axes.text(*at, text, fontproperties=font, va="center", color=INK if n else "white", zorder=3)
 
 
 def _draw_link(axes: Axes, source: tuple[float, float], target: tuple[float, float]) -> None:

@@ -65,7 +65,7 @@ class _Scope:
         slots = (host or {}).get("inputs") or ()
         by_place = data.get("is_group")
         self.puts = {n if by_place else put["name"]: put.get("link") for n, put in enumerate(slots)}
-        self.setters = {_first(node): key for key, node in self.nodes.items() if node["type"] == "SetNode"}
+        self.kept = {_first(node): _link_into(node) for node in data["nodes"] if node["type"] == "SetNode"}
 
     def outside(self, slot: int) -> object:
         """The link that feeds the input `slot` of this subgraph, in the scope of its host."""
@@ -75,21 +75,21 @@ class _Scope:
         """The link within that feeds the output `slot` of this subgraph."""
         return next(iter(self.data["outputs"][slot].get("linkIds") or ()), None)
 
-    def setter(self, name: object) -> tuple[_Scope, object] | None:
-        """Scope and link of what a SetNode of that name keeps, here or in a scope around."""
-        scope: _Scope | None = self
-        while scope:
-            if name in scope.setters:
-                return scope, (scope.nodes[scope.setters[name]].get("inputs") or [{}])[0].get("link")
-            scope = scope.parent
-        return None
-
 
 def _link(link: list | dict) -> tuple[object, tuple[str, int]]:
     """Id, and node and slot that it comes from. Version 0.4 has lists, 1.0 and subgraphs objects."""
     if isinstance(link, dict):
         return link["id"], (str(link["origin_id"]), int(link["origin_slot"]))
     return link[0], (str(link[1]), int(link[2]))
+
+
+def _link_into(node: dict) -> object:
+    """The link into a node of one input."""
+    return (node.get("inputs") or [{}])[0].get("link")
+
+
+def _is_on(node: dict) -> bool:
+    return node.get("mode", 0) not in (MUTED, BYPASSED)
 
 
 def _first(node: dict) -> object:
@@ -126,7 +126,7 @@ class Editor:
             if count > MAX_NODES:
                 raise DataError("more than {most} nodes: no workflow that can run; take it apart", most=MAX_NODES)
             for key, node in scope.nodes.items():
-                if node["type"] in self.definitions and node.get("mode", 0) not in (MUTED, BYPASSED):
+                if node["type"] in self.definitions and _is_on(node):
                     inner = _Scope(self.definitions[node["type"]], f"{scope.prefix}{key}:", scope, node)
                     self.scopes[inner.prefix] = inner
                     self._promote(scope, key, node, inner)
@@ -193,9 +193,7 @@ class Editor:
             (scope.prefix + key, self._node(scope, key, node))
             for scope in self.scopes.values()
             for key, node in scope.nodes.items()
-            if node["type"] not in VIRTUAL
-            and node["type"] not in self.definitions
-            and node.get("mode", 0) not in (MUTED, BYPASSED)
+            if node["type"] not in VIRTUAL and node["type"] not in self.definitions and _is_on(node)
         )
         gone = self._without_muted(graph)
         kept = Graph((key, node) for key, node in graph.items() if key not in gone)
@@ -243,18 +241,16 @@ class Editor:
 
     def _values(self, scope: _Scope, key: str, node: dict, at: str) -> dict[str, Any]:
         """Widgets by name. Those set from outside win over those given by name, these over those in order."""
-        given = node.get("widgets_values") or []
+        given, named = node.get("widgets_values") or [], node.get("widgets_values_named") or {}
         if isinstance(given, dict):
             values = {name: value for name, value in given.items() if name not in ("videopreview", "preview")}
         elif known := NODES.get(node["type"]):
             values, rest = _in_order(known, list(given))
-            named = node.get("widgets_values_named") or {}
             if rest := [value for value in rest if value not in UPLOAD and value not in named.values()]:
                 told = _("{at}: not used, since it has no such widget: {values}")
                 self.notes.append(told.format(at=at, values=short(rest)))
         else:
             values = _by_slots(node, list(given))
-        named = node.get("widgets_values_named") or {}
         values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
         values |= {str(name): value for name, value in scope.values.get(key, {}).items()}
         for name, text in values.items():
@@ -269,18 +265,16 @@ class Editor:
 
     def _source(self, scope: _Scope, link: object, at: str) -> Any:
         """Where a link comes from: [id, slot], a primitive's value, _Muted, or None if nothing is linked."""
-        trail: list[tuple[str, object]] = []
-        seen = set()
+        trail: dict[tuple[str, object], None] = {}
         found: Any = None
         while link is not None:
             place = (scope.prefix, link)
             if place in self.known:
                 found = self.known[place]
                 break
-            if place in seen:
+            if place in trail:
                 raise DataError("{at}: its link runs in a circle of reroutes; link it to a node that computes", at=at)
-            seen.add(place)
-            trail.append(place)
+            trail[place] = None
             step = self._step(scope, link, at)
             if isinstance(step, _Found):
                 found = step.value
@@ -307,19 +301,23 @@ class Editor:
         if kind == "PrimitiveNode":
             return _Found(scope.values.get(key, {}).get("value", _first(node)))
         if kind in REROUTES:
-            return scope, (node.get("inputs") or [{}])[0].get("link")
+            return scope, _link_into(node)
         if kind == "GetNode":
-            return self._kept(scope, key, node)
+            return self._kept(scope, key, _first(node))
         if kind in self.definitions:
             inner = self.scopes[f"{scope.prefix}{key}:"]
             return inner, inner.output(slot)
         return _Found([scope.prefix + key, slot])
 
-    def _kept(self, scope: _Scope, key: str, node: dict) -> _Found | tuple[_Scope, object]:
-        if found := scope.setter(_first(node)):
-            return found
-        at, name = called(f"{scope.prefix}{key}", "GetNode"), short(_first(node))
-        self.notes.append(_("{at}: no SetNode keeps {name!r}").format(at=at, name=name))
+    def _kept(self, scope: _Scope, key: str, name: object) -> _Found | tuple[_Scope, object]:
+        """Scope and link of what a SetNode of that name keeps, here or in a scope around."""
+        place: _Scope | None = scope
+        while place:
+            if name in place.kept:
+                return place, place.kept[name]
+            place = place.parent
+        at = called(f"{scope.prefix}{key}", "GetNode")
+        self.notes.append(_("{at}: no SetNode keeps {name!r}").format(at=at, name=short(name)))
         return _Found(None)
 
 

@@ -15,11 +15,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.comfy.graph import Graph, is_link, name_of, running_order
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.graph import Graph, ends, is_link, running_order, within
+from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.nodes.control import Controlled
-from kolors_lab.comfy.values import Guider, Latent
-from kolors_lab.core.errors import KolorsLabError
+from kolors_lab.comfy.values import Guider, Latent, in_turn
+from kolors_lab.core.errors import DataError
+from kolors_lab.lora.adapter import set_loras, unload_lora
+from kolors_lab.sampling.denoiser import Guided, Noise
+from kolors_lab.sampling.inpaint import Masked
+from kolors_lab.sampling.ksampler import KSampler, run_ksampler, sample
+from kolors_lab.sampling.latents import drawing, preview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +32,6 @@ if TYPE_CHECKING:
     import torch
     from diffusers import KolorsPipeline
     from PIL import Image
-
-    from kolors_lab.sampling.ksampler import KSampler
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,6 @@ class Workbench:
 
         A LoRA that is on the pipeline is taken off: only those of the workflow act.
         """
-        from kolors_lab.core.errors import DataError
-        from kolors_lab.lora.adapter import unload_lora
-        from kolors_lab.sampling.latents import drawing
-
         if not isinstance(job, Job):
             raise DataError("this is a workflow as it was read: fit it to a preset first, run(fit(graph, preset))")
         marks, self.ran = fingerprints(job), []
@@ -80,7 +79,7 @@ class Workbench:
         finally:
             unload_lora(self.pipe)
         self.results = {mark: self.results[mark] for mark in marks.values()}  # the last workflow's only
-        return {key: self.results[marks[key]][0] for key in marks if NODES[job.graph[key]["class_type"]].pictures}
+        return {key: self.results[marks[key]][0] for key in ends(job.graph)}
 
     def compute(self, job: Job, key: str, marks: dict[str, str]) -> tuple:
         """What one node gives; an error of it names the node."""
@@ -92,17 +91,13 @@ class Workbench:
         for name, file in ((name, file) for (owner, name), file in job.files.items() if owner == key):
             row = inputs[name]  # of a list of LoRAs
             inputs[name] = {**row, "lora": file} if isinstance(row, dict) else file
-        try:
-            return NODES[node["class_type"]].run(self, **inputs)
-        except KolorsLabError as error:
-            raise type(error)("{at}: {why}", at=name_of(job.graph, key), why=error) from error
+        with within(job.graph, key):
+            return kind_of(node).run(self, **inputs)
 
     def _reporter(
         self, total: int, on_step: Callable[[int, int], None] | None, on_preview: Callable[[Image.Image], None] | None
     ) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
         """What every sampler of a run calls after each step; `total` of all of them."""
-        from kolors_lab.sampling.latents import preview
-
         done = 0
 
         def report(step: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
@@ -121,8 +116,6 @@ class Workbench:
     ) -> tuple[Latent]:  # fmt: skip
         """Latents drawn as a KSampler does; noise as ComfyUI's, or as diffusers draws it. `size`: px the model is told;
         `steps`: as `run_ksampler`'s."""
-        from kolors_lab.sampling.ksampler import run_ksampler
-
         latent = _filled(latent, guider)
         seed = settings.seed if add_noise else None
         denoiser, noise = self._denoiser(guider, latent, settings.seed, seed, size, like_diffusers)
@@ -133,8 +126,6 @@ class Workbench:
         self, guider: Guider, latent: Latent, seed: int | None, sigmas: Sequence[float], sampler_name: str
     ) -> tuple[Latent, Latent]:
         """Latents drawn along sigmas, from no noise where there is no seed; then what they last seemed to become."""
-        from kolors_lab.sampling.ksampler import sample
-
         latent = _filled(latent, guider)
         denoiser, noise = self._denoiser(guider, latent, seed or 0, seed)
         seen = latent.samples
@@ -159,10 +150,6 @@ class Workbench:
         what lies outside of a mask is covered with the noise that the picture is."""
         import torch
 
-        from kolors_lab.lora.adapter import set_loras
-        from kolors_lab.sampling.denoiser import Guided, Noise
-        from kolors_lab.sampling.inpaint import Masked
-
         set_loras(self.pipe, guider.chain)
         count, channels, rows, columns = latent.samples.shape
         size = size or (columns * 8, rows * 8)
@@ -184,7 +171,7 @@ class Workbench:
 def _filled(latent: Latent, guider: Guider) -> Latent:
     """As many latents as there are prompts, at least."""
     count = max(len(latent.samples), len(guider.prompt.embeds))
-    return replace(latent, samples=latent.samples.repeat(-(-count // len(latent.samples)), 1, 1, 1)[:count])
+    return replace(latent, samples=in_turn(latent.samples, count))
 
 
 def _tell(guided: Any, guider: Guider) -> None:
@@ -201,8 +188,7 @@ def _shares(latent: Latent) -> torch.Tensor:
     from torch.nn.functional import interpolate
 
     count, _, rows, columns = latent.samples.shape
-    shares = interpolate(latent.mask[:, None], (rows, columns), mode="bilinear")
-    return shares.repeat(-(-count // len(shares)), 1, 1, 1)[:count]
+    return in_turn(interpolate(latent.mask[:, None], (rows, columns), mode="bilinear"), count)
 
 
 def fingerprints(job: Job) -> dict[str, str]:
@@ -229,22 +215,10 @@ def _content(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def prompts_of(graph: Graph) -> list[tuple[str, str]]:
-    """All texts that its nodes encode, each with the syntax it is read in."""
-    found = []
-    for node in graph.values():
-        inputs = node["inputs"]
-        if node["class_type"] == "KolorsTextEncode":
-            found += [(text, "plain") for text in (*inputs["prompt"].split("|"), inputs["negative_prompt"])]
-        elif "prompt_syntax" in NODES[node["class_type"]].ours:
-            found.append((inputs["text"], inputs.get("prompt_syntax", "comfyui")))
-    return found
-
-
 def _steps(graph: Graph, key: str) -> int:
     """How many steps a node samples: 0 for one that does not."""
-    outputs, inputs = NODES[graph[key]["class_type"]].outputs, graph[key]["inputs"]
-    if "LATENT" not in outputs:
+    inputs = graph[key]["inputs"]
+    if "LATENT" not in kind_of(graph[key]).outputs:
         return 0
     while is_link(inputs.get("sigmas")):  # a sampler in parts: its steps stand where its sigmas come from
         inputs = graph[inputs["sigmas"][0]]["inputs"]

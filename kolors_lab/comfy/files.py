@@ -7,10 +7,12 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from kolors_lab.comfy.graph import Graph, escapes, is_link, name_of, rows, short
-from kolors_lab.comfy.nodes import NODES
-from kolors_lab.core.errors import DataError, ModelError
+from kolors_lab.comfy.graph import Graph, escapes, is_link, name_of, rows, short, within
+from kolors_lab.comfy.nodes import kind_of
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
+from kolors_lab.lora.formats import read_lora
 
 Files = dict[tuple[str, str], Path | None]  # by (node id, input); None: left out
 NO_LORA = ("None", "none", "")  # what a list of LoRAs has in a place that is free
@@ -30,7 +32,7 @@ def find_files(
     notes: list[str] = []
     place = _Folder(loras)
     for key, node in list(graph.items()):
-        inputs, known = node["inputs"], NODES[node["class_type"]]
+        inputs, known = node["inputs"], kind_of(node)
         loaded = [(name, widget) for name, widget in known.widgets.items() if widget.folder == "loras"]
         named = [(name, inputs[name] if inputs.get(widget.switch, "On") == "On" else "") for name, widget in loaded]
         named += [(name, row["lora"] if row.get("on", True) else "") for name, row in rows(node)]
@@ -46,12 +48,8 @@ def find_files(
     return {place: file for place, file in files.items() if place[0] in graph}, notes
 
 
-def _lora(
-    graph: Graph, key: str, wanted: str, place: _Folder, skip: bool, notes: list[str]
-) -> Path | None:  # fmt: skip
+def _lora(graph: Graph, key: str, wanted: str, place: _Folder, skip: bool, notes: list[str]) -> Path | None:
     """A LoRA's file, where the workflow's own path says or else of its name anywhere within the folder."""
-    from kolors_lab.lora.formats import read_lora
-
     path, at = wanted.replace("\\", "/"), name_of(graph, key)
     name = path.rpartition("/")[2]
     safe = re.sub(r"\.[^./]*$", "", path) + ".safetensors"
@@ -71,10 +69,8 @@ def _lora(
             "--missing_loras skip",
             at=at, name=short(name),
         )  # fmt: skip
-    try:
+    with within(graph, key):
         read_lora(file, graph[key]["inputs"].get("lora_alpha"))  # damage and pickles with code are found now
-    except ModelError as error:
-        raise ModelError("{at}: {why}", at=at, why=error) from error
     if file.name != name:
         notes.append(_("{at}: {found} in place of {name}").format(at=at, found=file.name, name=name))
     return file
@@ -82,7 +78,7 @@ def _lora(
 
 def _leave_out(graph: Graph, key: str, name: str) -> None:
     """Take a LoRA out of the graph, so that no picture says it was drawn with it: its place in a list, or the node."""
-    node, known = graph[key], NODES[graph[key]["class_type"]]
+    node, known = graph[key], kind_of(graph[key])
     if known.is_row(name):
         node["inputs"][name] = {**node["inputs"][name], "on": False}
         return
@@ -99,8 +95,6 @@ def _leave_out(graph: Graph, key: str, name: str) -> None:
 
 def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
     """The picture that a node names, in the folder or one within it, checked."""
-    from kolors_lab.core.images import open_image
-
     at = name_of(graph, key)
     for place in ("input", "output", "temp"):  # ComfyUI's folders
         name = name.removesuffix(f" [{place}]")
@@ -115,10 +109,8 @@ def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path
         raise DataError(
             "{at}: picture {name} is needed: say with --images which folder it is in", at=at, name=short(name)
         )
-    try:
+    with within(graph, key):
         open_image(file)
-    except DataError as error:
-        raise DataError("{at}: {why}", at=at, why=error) from error
     return file
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from kolors_lab.comfy.elsewhere import reason
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.comfy.registry import Link
 from kolors_lab.comfy.texts import text_fault
-from kolors_lab.core.errors import DataError
+from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.language import _
 
 SHOWN = 12  # lines of one kind at most; the rest is counted
@@ -46,15 +47,29 @@ def _told(at: str, why: str) -> str:
     return _("{at}: {why}").format(at=at, why=why)
 
 
+def _wrong(name: str, value: Any, fault: str) -> str:
+    return _told(f"{name} = {short(value)!r}", fault)
+
+
+@contextmanager
+def within(graph: Mapping[str, dict], node: str) -> Iterator[None]:
+    """Errors in here name the node. A value that a workflow has and may not have is a DataError."""
+    try:
+        yield
+    except KolorsLabError as error:
+        kind = DataError if isinstance(error, SettingError) else type(error)
+        raise kind("{at}: {why}", at=name_of(graph, node), why=error) from error
+
+
 def is_required(class_type: str, name: str) -> bool:
     """Whether a node cannot run unless its input `name` is linked; of an unknown node every linked one counts."""
     kind = NODES[class_type].inputs.get(name) if class_type in NODES else Link("*")
     return isinstance(kind, Link) and not kind.optional
 
 
-def is_picture(node: Mapping[str, Any]) -> bool:
-    """Whether it is a node that saves or shows pictures."""
-    return node["class_type"] in NODES and NODES[node["class_type"]].pictures
+def ends(graph: Mapping[str, dict]) -> list[str]:
+    """The nodes that save or show pictures."""
+    return [key for key, node in graph.items() if kind_of(node).pictures]
 
 
 def sources(graph: Mapping[str, dict], key: str) -> Iterator[str]:
@@ -75,7 +90,7 @@ def upstream(graph: Mapping[str, dict], wanted: list[str], known: set[str] | Non
 
 def running_order(graph: Mapping[str, dict]) -> list[str]:
     """The nodes that the pictures need (all, if there are none), each behind those it needs. DataError for a cycle."""
-    needed = upstream(graph, [key for key, node in graph.items() if is_picture(node)] or list(graph))
+    needed = upstream(graph, ends(graph) or list(graph))
     try:
         order = graphlib.TopologicalSorter({key: set(sources(graph, key)) for key in graph if key in needed})
         return list(order.static_order())
@@ -94,28 +109,18 @@ def filled(graph: Mapping[str, dict]) -> Graph:
     new.notes = getattr(graph, "notes", ())
     for node in new.values():
         for name, value in node["inputs"].items():
-            if is_link(value) and value[0] in graph and _is_constant(graph[value[0]]) and not _is_input(node, name):
+            source = graph.get(value[0]) if is_link(value) else None
+            if source and kind_of(source).constant and name not in kind_of(node).links:
                 node["inputs"][name] = _constant(graph, value[0])[value[1]]
     return new
 
 
-def _is_constant(node: Mapping[str, Any]) -> bool:
-    return node["class_type"] in NODES and NODES[node["class_type"]].constant
-
-
-def _is_input(node: Mapping[str, Any], name: str) -> bool:
-    """Whether an input of a known node takes links only."""
-    return node["class_type"] in NODES and name in NODES[node["class_type"]].links
-
-
 def _constant(graph: Mapping[str, dict], key: str) -> tuple:
-    node = graph[key]
-    known = NODES[node["class_type"]]
+    node, known = graph[key], kind_of(graph[key])
     values = {name: widget.cast(node["inputs"].get(name, widget.default)) for name, widget in known.widgets.items()}
     for name, widget in known.widgets.items():
         if fault := widget.fault(values[name]):
-            wrong = _told(f"{name} = {short(values[name])!r}", fault)
-            raise DataError("{at}: {why}", at=name_of(graph, key), why=wrong)
+            raise DataError("{at}: {why}", at=name_of(graph, key), why=_wrong(name, values[name], fault))
     return known.run(None, **values)
 
 
@@ -144,7 +149,7 @@ def faults(graph: Mapping[str, dict]) -> list[str]:
             left = _("{count} more nodes are not looked at before these are right").format(count=len(order) - at)
             return [*found, left]
         found += [_told(name_of(graph, key), fault) for fault in _node_faults(graph, key)]
-    if not found and not any(is_picture(graph[key]) for key in order):
+    if not found and not ends(graph):
         found = [_("the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted")]
     return found
 
@@ -153,9 +158,8 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
     class_type, inputs = graph[key]["class_type"], graph[key]["inputs"]
     if class_type not in NODES:
         return [reason(class_type)]
-    known = NODES[class_type]
     found = link_faults(graph, key)
-    for name, widget in known.widgets.items():
+    for name, widget in NODES[class_type].widgets.items():
         value = inputs.get(name)
         fault = _("must be given") if value is None else widget.fault(value)
         if is_link(value):
@@ -164,10 +168,8 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
         elif not fault and isinstance(value, str) and not widget.folder:
             fault = text_fault(class_type, name, value)
         if fault:
-            found.append(_told(f"{name} = {short(value)!r}", fault))
-    found += [
-        _told(f"{name} = {short(value)!r}", fault) for name, value in rows(graph[key]) if (fault := _row_fault(value))
-    ]
+            found.append(_wrong(name, value, fault))
+    found += [_wrong(name, value, fault) for name, value in rows(graph[key]) if (fault := _row_fault(value))]
     if escapes(str(inputs.get("filename_prefix", ""))):
         told = _("filename_prefix = {prefix!r} leads out of the folder; give a plain name")
         found.append(told.format(prefix=inputs["filename_prefix"]))
@@ -176,8 +178,7 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
 
 def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The further inputs, lora_1, lora_2, …, of a node that takes any number of them."""
-    known = NODES.get(node["class_type"])
-    return [(name, value) for name, value in node["inputs"].items() if known and known.is_row(name)]
+    return [(name, value) for name, value in node["inputs"].items() if kind_of(node).is_row(name)]
 
 
 def _row_fault(value: Any) -> str | None:
@@ -188,8 +189,8 @@ def _row_fault(value: Any) -> str | None:
 
 def link_faults(graph: Mapping[str, dict], key: str) -> list[str]:
     """What is wrong with the links of a node; of its other inputs that are linked, whether they lead anywhere."""
-    inputs, known = graph[key]["inputs"], NODES.get(graph[key]["class_type"])
-    links = {name: Link("*") for name, value in inputs.items() if is_link(value)} | (known.links if known else {})
+    inputs = graph[key]["inputs"]
+    links = {name: Link("*") for name, value in inputs.items() if is_link(value)} | kind_of(graph[key]).links
     return [fault for name, kind in links.items() if (fault := _link_fault(graph, inputs.get(name), name, kind))]
 
 
@@ -203,11 +204,10 @@ def _link_fault(graph: Mapping[str, dict], value: Any, name: str, wanted: Link) 
     if value[0] not in graph:
         told = _("its input {name} comes from node {id}, which is not in the workflow; link it again")
         return told.format(name=name, id=short(value[0]))
-    source = graph[value[0]]["class_type"]
-    outputs = NODES[source].outputs if source in NODES else None
-    if outputs is None:
+    source = graph[value[0]]
+    if source["class_type"] not in NODES:
         return None  # that node is named itself
-    at = name_of(graph, value[0])
+    at, outputs = name_of(graph, value[0]), kind_of(source).outputs
     if not 0 <= value[1] < len(outputs):
         told = _("its input {name} comes from output {slot} of {at}, which has {count}")
         return told.format(name=name, slot=value[1], at=at, count=len(outputs))
@@ -230,14 +230,13 @@ def escapes(path: str) -> bool:
 def unused(graph: Mapping[str, dict]) -> list[str]:
     """What is in the graph and does nothing here, a line each: ends that are no pictures with all that only they need,
     and inputs that their nodes do not have."""
-    needed = upstream(graph, [key for key, node in graph.items() if is_picture(node)])
+    needed = upstream(graph, ends(graph))
     if not needed:
         return []
     taken = {source for key in graph for source in sources(graph, key)}
-    ends = [key for key in graph if key not in needed and key not in taken]
-    ends += [key for key in graph if key not in needed and key in taken]  # what is left of these stands in a circle
+    idle = [key for key in graph if key not in needed]
     place, told, lines = {key: n for n, key in enumerate(graph)}, set(needed), []
-    for key in ends:
+    for key in sorted(idle, key=taken.__contains__):  # those behind all others first; what is left stands in a circle
         if key not in told:
             alone = upstream(graph, [key], told)
             told |= alone

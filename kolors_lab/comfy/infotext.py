@@ -24,11 +24,7 @@ SCHEDULES = {  # the web UI's: ours
     "SGM Uniform": "sgm_uniform", "Simple": "simple", "DDIM": "ddim_uniform", "Beta": "beta", "KL Optimal":
     "kl_optimal", "Linear Quadratic": "linear_quadratic",
 }  # fmt: skip
-INVOKE = {
-    "euler_a": "euler_ancestral",
-    "k_euler_a": "euler_ancestral",
-    "unipc": "uni_pc",
-}
+INVOKE = {"euler_a": "euler_ancestral", "unipc": "uni_pc"}  # without its k_ and _k
 MAX_LENGTH = 100_000  # characters
 
 
@@ -116,14 +112,14 @@ def _invoke(data: dict) -> tuple[dict[str, Any], list[str]]:
         parts = data.pop("prompt")
         prompt = parts if isinstance(parts, str) else ", ".join(part["prompt"] for part in parts)
     sampler = str(data.pop("scheduler", None) or data.pop("sampler", "euler"))
-    karras = sampler.endswith("_k") and sampler != "k"
-    sampler = INVOKE.get(sampler.removesuffix("_k"), sampler.removesuffix("_k").removeprefix("k_"))
+    karras = sampler.endswith("_k")
+    sampler = sampler.removesuffix("_k").removeprefix("k_")
     loras = [(lora.get("model") or lora["lora"], lora["weight"]) for lora in data.pop("loras", None) or ()]
     names = [(model.get("name") or model["model_name"], weight) for model, weight in loras]
     settings = {
         "prompt": prompt, "negative_prompt": negative or "", "prompt_syntax": "compel", "width": data.pop("width"),
         "height": data.pop("height"), "steps": data.pop("steps"), "seed": data.pop("seed"),
-        "cfg": float(data.pop("cfg_scale")), "sampler_name": sampler, "denoise": 1.0, "batch": 1,
+        "cfg": float(data.pop("cfg_scale")), "sampler_name": INVOKE.get(sampler, sampler), "denoise": 1.0, "batch": 1,
         "scheduler": "karras" if karras else "normal",
         "loras": [(f"{name}.safetensors", weight) for name, weight in names],
     }  # fmt: skip

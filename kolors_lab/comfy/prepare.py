@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.comfy.drawing import draw
-from kolors_lab.comfy.executor import Job, Workbench, prompts_of
+from kolors_lab.comfy.executor import Job, Workbench
 from kolors_lab.comfy.files import find_files
-from kolors_lab.comfy.graph import Graph, check, describe, faults, filled, name_of, running_order, unused
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.graph import Graph, check, describe, faults, filled, name_of, running_order, unused, within
+from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
-from kolors_lab.comfy.texts import PROMPTS, file_prefix, unknown_tokens
+from kolors_lab.comfy.texts import encoded, file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
-from kolors_lab.core.errors import DataError, SettingError, check_name
+from kolors_lab.core.errors import DataError, check_name
 from kolors_lab.core.files import replacing, writing
 from kolors_lab.core.language import _
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
+from kolors_lab.prompts.syntax import choose, parse
 from kolors_lab.sampling.metadata import write_picture
+from kolors_lab.sampling.pipeline import load_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,11 +121,11 @@ def fit(
     graph = filled(graph)
     check(graph)
     notes = [*graph.notes, *unused(graph)]
-    graph = Graph((key, _own_inputs(graph[key])) for key in running_order(graph))
+    graph = Graph((key, _with_own_inputs(graph[key])) for key in running_order(graph))
     weights = dict.fromkeys(
         str(node["inputs"][name])
         for node in graph.values()
-        for name, widget in NODES[node["class_type"]].widgets.items()
+        for name, widget in kind_of(node).widgets.items()
         if widget.folder == "weights"
     )
     told = _("weights: {names} → those of {preset}").format(names=", ".join(weights), preset=preset.name)
@@ -138,10 +140,9 @@ def fit(
     return Job(graph, files, (*notes, *more))
 
 
-def _own_inputs(node: dict) -> dict:
+def _with_own_inputs(node: dict) -> dict:
     """The node with those inputs only that it has."""
-    known = NODES[node["class_type"]]
-    return {**node, "inputs": {name: value for name, value in node["inputs"].items() if known.knows(name)}}
+    return {**node, "inputs": {name: value for name, value in node["inputs"].items() if kind_of(node).knows(name)}}
 
 
 def _fit_sizes(graph: Graph, own: int) -> list[str]:
@@ -155,7 +156,7 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
     if 0.5 <= scale <= 2:
         return []
     for node in graph.values():
-        for name in set(SIZES) & NODES[node["class_type"]].widgets.keys():
+        for name in set(SIZES) & kind_of(node).widgets.keys():
             value = node["inputs"][name]
             least = 0 if not value or name.startswith("crop") else 64
             node["inputs"][name] = max(least, round(value * scale / 8) * 8)
@@ -166,20 +167,20 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
 
 def _settle_texts(graph: Graph) -> None:
     """`{a|b}` at random, from the seed of the first sampler: equal workflows choose alike. DataError: a bad weight."""
-    from kolors_lab.prompts.syntax import choose, parse
-
     inputs = [node["inputs"] for node in graph.values()]
     seed = next((each[name] for each in inputs for name in ("seed", "noise_seed") if name in each), 0)
-    for key, node in graph.items():
-        ours = NODES[node["class_type"]].ours
-        syntax = node["inputs"].get("prompt_syntax", "comfyui") if "prompt_syntax" in ours else "plain"
-        for name in PROMPTS if ours or node["class_type"] == "KolorsTextEncode" else ():
-            if name in node["inputs"]:
-                try:
-                    text = node["inputs"][name] = choose(node["inputs"][name], seed)
-                    parse(text, syntax)
-                except SettingError as error:
-                    raise DataError("{at}: {why}", at=name_of(graph, key), why=error) from error
+    for key, name, syntax in encoded(graph):
+        with within(graph, key):
+            text = graph[key]["inputs"][name] = choose(graph[key]["inputs"][name], seed)
+            parse(text, syntax)
+
+
+def _prompts(graph: Graph) -> list[tuple[str, str]]:
+    """All texts that its nodes encode, each with the syntax it is read in; kijai's node parts its own at every `|`."""
+    texts = [(name, graph[key]["inputs"][name], syntax) for key, name, syntax in encoded(graph)]
+    return [
+        (part, syntax) for name, text, syntax in texts for part in (text.split("|") if name == "prompt" else [text])
+    ]
 
 
 # The commands ---------------------------------------------------------------------------------------------------------
@@ -212,8 +213,6 @@ def comfy_run(
 
     Raises KolorsLabError, before anything runs, for what cannot be run.
     """
-    from kolors_lab.sampling.pipeline import load_for
-
     preset = get_preset(config.preset)
     folders = (config.loras, config.missing_loras, config.images, config.control_nets)
     job = fit(read_workflow(config.file), preset, *folders)
@@ -221,7 +220,7 @@ def comfy_run(
         (say or (lambda _line: None))(note)
     with writing(config.out):  # said before the work, not after it
         Path(config.out).mkdir(parents=True, exist_ok=True)
-    pipe = load_for(preset, prompts_of(job.graph), config.text_encoder_bits)
+    pipe = load_for(preset, _prompts(job.graph), config.text_encoder_bits)
     return save_pictures(job, Workbench(pipe).run(job, on_step), config.out, preset.name)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from kolors_lab.comfy.editor import MAX_NODES, NOTES, OURS, Editor
 from kolors_lab.comfy.graph import Graph, bounded, is_link, name_of
 from kolors_lab.comfy.infotext import FOREIGN, foreign_settings
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.writer import STAND_IN, workflow_api
 from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError
@@ -182,7 +182,7 @@ def _complete(node: dict[str, Any], at: str) -> Iterator[str]:
     the defaults that decide the picture."""
     inputs, ours = node["inputs"], node["_meta"].pop(OURS, None)
     ours = ours if isinstance(ours, dict) else {}
-    for name, widget in (NODES[node["class_type"]].widgets if node["class_type"] in NODES else {}).items():
+    for name, widget in kind_of(node).widgets.items():
         value = widget.default if inputs.get(name) is None else inputs[name]
         if inputs.get(name) is None and value is not None and widget.kind in (int, float):
             yield _("{at}: {name} is not given; taken is {value}").format(at=at, name=name, value=value)

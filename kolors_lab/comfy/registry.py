@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -125,6 +125,12 @@ class Node:
 
 
 NODES: dict[str, Node] = {}
+UNKNOWN = Node(lambda *_: (), {})
+
+
+def kind_of(node: Mapping[str, Any]) -> Node:
+    """What a node of a graph is; UNKNOWN, which has neither inputs nor outputs, where there is none such here."""
+    return NODES.get(node["class_type"], UNKNOWN)
 
 
 def node(*names: str, outputs: tuple[str, ...] = (), pictures: bool = False, constant: bool = False) -> Callable:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from kolors_lab.comfy.graph import Graph, filled, is_link, is_picture, rows
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.graph import Graph, ends, filled, is_link, rows
+from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.nodes.sampling import KIJAI_SCHEDULERS
 from kolors_lab.core.errors import DataError
 
@@ -29,14 +30,11 @@ def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict
 
 
 def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
-    key = output or next((key for key, node in graph.items() if is_picture(node)), "")
-    for _ in range(HOPS):
-        if key not in graph or _is_sampler(graph[key]):
-            break
-        key = next((link[0] for name in ON if is_link(link := graph[key]["inputs"].get(name))), "")
-    if key not in graph or not _is_sampler(graph[key]):
+    first = output or next(iter(ends(graph)), "")
+    sampler = next(filter(_is_sampler, _upwards(graph, [first, 0], ON)), None)
+    if sampler is None:
         raise DataError("no sampler leads to a picture in this workflow; it has nothing like a prompt and a seed")
-    inputs = _put_together(graph, graph[key]["inputs"])
+    inputs = _put_together(graph, sampler["inputs"])
     names = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
     settings = {name: inputs[name] for name in names if name in inputs}
     settings |= {"seed": inputs.get("seed", inputs.get("noise_seed", 0)), **_texts(graph, inputs, index)}
@@ -46,10 +44,18 @@ def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
     return settings | _size(graph, inputs) | _loras(graph, inputs)
 
 
+def _upwards(graph: Graph, link: Any, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The node at a link and those above, each linked to the first of these inputs that is; at most HOPS."""
+    for _ in range(HOPS):
+        if not is_link(link) or link[0] not in graph:
+            return
+        yield graph[link[0]]
+        link = next((up for name in names if is_link(up := graph[link[0]]["inputs"].get(name))), None)
+
+
 def _is_sampler(node: dict[str, Any]) -> bool:
-    known = NODES.get(node["class_type"])
-    asked = {"steps", "sigmas"} & known.inputs.keys() if known else None
-    return bool(asked) and "LATENT" in known.outputs
+    known = kind_of(node)
+    return "LATENT" in known.outputs and bool({"steps", "sigmas"} & known.inputs.keys())
 
 
 def _put_together(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -102,15 +108,12 @@ def _encoder(graph: Graph, link: list) -> dict[str, Any]:
 
 def _loras(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
     """The one LoRA as `lora` and `lora_strength`, several as `loras`, pairs of both, the first put on first."""
-    link, found = inputs.get("model") or inputs.get("kolors_model"), []
-    for _ in range(HOPS):
-        if not is_link(link) or link[0] not in graph:
-            break
-        source = graph[link[0]]["inputs"]
-        on = [(row["lora"], row["strength"]) for _, row in rows(graph[link[0]]) if row.get("on", True)]
+    found: list[tuple[str, float]] = []
+    for node in _upwards(graph, inputs.get("model") or inputs.get("kolors_model"), ("model", "kolors_model")):
+        source = node["inputs"]
+        on = [(row["lora"], row["strength"]) for _, row in rows(node) if row.get("on", True)]
         on += [(source["lora_name"], source["strength_model"])] if "lora_name" in source else []
         found = on + found
-        link = source.get("model") or source.get("kolors_model")
     if len(found) == 1:
         return {"lora": found[0][0], "lora_strength": found[0][1]}
     return {"loras": found} if found else {}

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.core.language import _
 
 PROMPTS = ("text", "prompt", "negative_prompt")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 TOKEN = re.compile(r"%([^%\n]{1,100})%")
 DATE = re.compile(r"yyyy|yy|d{1,2}|M{1,2}|h{1,2}|m{1,2}|s{1,2}")
+
+
+def encoded(graph: Mapping[str, dict]) -> Iterator[tuple[str, str, str]]:
+    """Every text that a known node encodes: node, input, and the syntax it is read in."""
+    for key, node in graph.items():
+        weighed = "prompt_syntax" in kind_of(node).ours
+        syntax = node["inputs"].get("prompt_syntax", "comfyui") if weighed else "plain"
+        for name in PROMPTS if weighed or node["class_type"] == "KolorsTextEncode" else ():
+            if name in node["inputs"]:
+                yield key, name, syntax
 
 
 def without_comments(text: str) -> str:

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from kolors_lab.lora.adapter import Chain
 
 
+def in_turn(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """(count, …): the rows one after the other, and from the first on again."""
+    return rows[[n % len(rows) for n in range(count)]]
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What an encoding node gives: embeddings (B, 256, hidden), pooled (B, hidden), and what else belongs to it."""
@@ -23,8 +28,7 @@ class Prompt:
 
     def fill(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings and pooled for `count` pictures, the prompts in turn."""
-        times = -(-count // len(self.embeds))
-        return self.embeds.repeat(times, 1, 1)[:count], self.pooled.repeat(times, 1)[:count]
+        return in_turn(self.embeds, count), in_turn(self.pooled, count)
 
 
 @dataclass(frozen=True)

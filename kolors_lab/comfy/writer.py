@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from typing import Any
 
 from kolors_lab.comfy.drawing import layout
 from kolors_lab.comfy.editor import OURS
 from kolors_lab.comfy.graph import Graph, is_link, link_faults, name_of
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.prompts.syntax import choose
 
@@ -123,11 +124,8 @@ def to_ui(graph: Graph) -> dict[str, Any]:
             "{at}: its slots are not known here; export it with --format api", at=name_of(graph, unknown[0])
         )
     numbers = {key: int(key) for key in graph if key.isdecimal()}
-    free = max(numbers.values(), default=0)
-    for key in graph:  # a node of a subgraph is called 12:3
-        if key not in numbers:
-            free += 1
-            numbers[key] = free
+    free = count(max(numbers.values(), default=0) + 1)
+    numbers |= {key: next(free) for key in graph if key not in numbers}  # a node of a subgraph is called 12:3
     places = layout(graph)
     nodes = {key: _ui_node(node, numbers[key], places[key]) for key, node in graph.items()}
     links: list[list] = []
@@ -150,20 +148,16 @@ def to_ui(graph: Graph) -> dict[str, Any]:
 
 
 def _ui_node(node: dict[str, Any], number: int, place: tuple[int, int]) -> dict[str, Any]:
-    known, inputs = NODES[node["class_type"]], node["inputs"]
+    known, inputs = kind_of(node), node["inputs"]
     values: list[Any] = []
     for name, widget in known.widgets.items():  # one that is linked still holds its place
         values += [widget.default if is_link(inputs.get(name)) else inputs.get(name, widget.default)]
         values += ["fixed"] if widget.is_seed else []
     values += [value for name, value in inputs.items() if known.is_row(name)]
     slots = [
-        {"name": name, "type": kind.kind, "link": None}
-        for name, kind in known.links.items()
-        if is_link(inputs.get(name))
-    ]
-    slots += [
-        {"name": name, "type": KINDS[widget.kind], "link": None, "widget": {"name": name}}
-        for name, widget in known.widgets.items()
+        {"name": name, "type": KINDS.get(kind.kind, kind.kind), "link": None}
+        | ({"widget": {"name": name}} if name in known.widgets else {})
+        for name, kind in (known.links | known.widgets).items()
         if is_link(inputs.get(name))
     ]
     ours = {key: value for key, value in node["_meta"].items() if key == OURS}

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from kolors_lab.comfy.executor import Job as Workflow
 from kolors_lab.comfy.executor import Workbench, fingerprints
-from kolors_lab.comfy.graph import escapes, faults, is_picture, name_of
+from kolors_lab.comfy.graph import ends, escapes, faults, name_of
 from kolors_lab.comfy.prepare import fit, save_pictures
 from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
@@ -189,8 +189,7 @@ class Desk:
         except KolorsLabError as error:
             return answer(WRONG, str(error), node_errors(graph, error))
         key = key or str(uuid.uuid4())
-        ends = [name for name, node in graph.items() if is_picture(node)]
-        about = [0, key, graph, extra | ({"client_id": client} if client else {}), ends]
+        about = [0, key, graph, extra | ({"client_id": client} if client else {}), ends(graph)]
         job = self.line.put(lambda job: self.run(job, workflow, client), about, key)
         about[0] = job.number
         notes = [*workflow.notes, *(_("{name} is not used").format(name=name) for name in asked if name not in USED)]

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import Link, Node, Widget
+from kolors_lab.comfy.writer import KINDS
 from kolors_lab.core.images import SUFFIXES
 from kolors_lab.lora.tags import lora_files
 
 if TYPE_CHECKING:
     from kolors_lab.serve.server import ServeConfig
-
-KINDS = {int: "INT", float: "FLOAT", bool: "BOOLEAN", str: "STRING"}
 
 
 def object_info(config: ServeConfig, only: str | None = None) -> dict[str, Any]:

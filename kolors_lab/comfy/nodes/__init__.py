@@ -5,6 +5,6 @@ rgthree's and Comfyroll's LoRA lists.
 """
 
 from kolors_lab.comfy.nodes import constants, control, images, latents, loaders, masks, sampling, text
-from kolors_lab.comfy.registry import NODES
+from kolors_lab.comfy.registry import NODES, kind_of
 
-__all__ = ["NODES", "constants", "control", "images", "latents", "loaders", "masks", "sampling", "text"]
+__all__ = ["NODES", "constants", "control", "images", "kind_of", "latents", "loaders", "masks", "sampling", "text"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comfy.registry import Conditioning, ControlNet, Images, Model, Part, Vae, Widget, node
-from kolors_lab.comfy.values import Prompt
+from kolors_lab.comfy.values import Prompt, in_turn
+from kolors_lab.sampling.control import load_control_net, pixels, residuals
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +36,6 @@ class Hint:
 
 @node("ControlNetLoader", "MZ_KolorsControlNetLoader", outputs=("CONTROL_NET",))
 def load(bench: Workbench, *, control_net_name: NetName) -> tuple[ControlNetModel]:
-    from kolors_lab.sampling.control import load_control_net
-
     return (load_control_net(control_net_name, bench.pipe.unet),)
 
 
@@ -94,8 +93,6 @@ class Controlled:
         self, sample: torch.Tensor, time: torch.Tensor, encoder_hidden_states: torch.Tensor, added_cond_kwargs: dict,
         **options: Any,
     ) -> Any:  # fmt: skip
-        from kolors_lab.sampling.control import residuals
-
         share, more = 1 - float(time) / self.last, {}
         for hint, rows, pictures in self.parts:
             if hint.start <= share <= hint.end:
@@ -119,7 +116,5 @@ def _fitted(pictures: Sequence[Image.Image], count: int, size: tuple[int, int]) 
     import torch
     from PIL import Image, ImageOps
 
-    from kolors_lab.sampling.control import pixels
-
     fitted = [pixels(ImageOps.fit(each, size, Image.Resampling.NEAREST)) for each in pictures]
-    return torch.stack([fitted[n % len(fitted)] for n in range(count)])
+    return in_turn(torch.stack(fitted), count)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from kolors_lab.comfy.nodes import masks
 from kolors_lab.comfy.registry import AnySize, Crop, ImageFile, Images, Scale, Text, Widget, check_size, node
+from kolors_lab.core.images import open_image
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +21,7 @@ Method = Annotated[str, Widget(choices=tuple(METHODS))]
 @node("LoadImage", outputs=("IMAGE", "MASK"))
 def load_image(bench: Any, *, image: ImageFile) -> tuple[list[Image.Image], torch.Tensor]:
     """A picture, and a mask that is 1 where it is transparent; without transparency all 0, 64 x 64."""
-    import torch
-
-    from kolors_lab.comfy.nodes.masks import read_channel
-    from kolors_lab.core.images import open_image
-
-    alpha = read_channel(image, "alpha")
-    return [open_image(image)], torch.zeros(1, 64, 64) if alpha is None else 1 - alpha
+    return [open_image(image)], *masks.load(bench, image=image)
 
 
 @node("ImageScale", outputs=("IMAGE",))

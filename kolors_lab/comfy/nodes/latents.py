@@ -22,6 +22,8 @@ from kolors_lab.comfy.registry import (
     node,
 )  # fmt: skip
 from kolors_lab.comfy.values import Latent
+from kolors_lab.sampling import latents
+from kolors_lab.sampling.latents import encode_image
 
 if TYPE_CHECKING:
     import torch
@@ -80,8 +82,6 @@ def upscale_by(bench: Workbench, *, samples: Latents, upscale_method: Method, sc
 
 def resize(samples: torch.Tensor, method: str, width: int, height: int) -> torch.Tensor:
     """Latents (B, 4, h, w) for pictures of width and height px."""
-    from kolors_lab.sampling import latents
-
     check_size(len(samples), width, height)
     if method == "bislerp":
         return bislerp(bislerp(samples, width // 8, 3), height // 8, 2)
@@ -113,8 +113,6 @@ def bislerp(samples: torch.Tensor, length: int, axis: int) -> torch.Tensor:
 
 @node("VAEDecode", outputs=("IMAGE",))
 def decode(bench: Workbench, *, samples: Latents, vae: Vae) -> tuple[list[Image.Image]]:
-    from kolors_lab.sampling import latents
-
     return (latents.decode(bench.pipe, samples.samples),)
 
 
@@ -122,8 +120,6 @@ def decode(bench: Workbench, *, samples: Latents, vae: Vae) -> tuple[list[Image.
 def encode(bench: Workbench, *, pixels: Images, vae: Vae) -> tuple[Latent]:
     """Pictures as latents, of the model's own area where they have over four times or under a quarter of it."""
     import torch
-
-    from kolors_lab.sampling.latents import encode_image
 
     sizes = [own_size(bench, image) for image in pixels]
     each = [encode_image(bench.pipe, image, *size) for image, size in zip(pixels, sizes, strict=True)]
@@ -156,8 +152,6 @@ def encode_for_inpaint(
     """Pictures as latents, grey where they are drawn anew, with a mask that reaches `grow_mask_by` px further in all.
     As in ComfyUI, but that a picture far from the model's own area is scaled, as `VAEEncode` does here."""
     import torch
-
-    from kolors_lab.sampling.latents import encode_image
 
     each, masks = [], []
     for index, image in enumerate(pixels):

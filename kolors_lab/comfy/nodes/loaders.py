@@ -17,6 +17,7 @@ from kolors_lab.comfy.registry import (
     Widget,
     node,
 )  # fmt: skip
+from kolors_lab.lora.formats import read_lora
 
 Toggle = Annotated[str, Widget(choices=("Off", "On"))]
 CrStrength = Annotated[float, Widget(-10, 10)]
@@ -102,8 +103,6 @@ def camp_lora(
     lora_alpha: Annotated[float, Widget(0, 1000)] = 2.0,
 ) -> tuple:  # fmt: skip
     """The camp's node: it scales by lora_alpha / rank, whatever alpha the file was trained with or says."""
-    from kolors_lab.lora.formats import read_lora
-
     on = lora_path and lora_alpha
     return ((*kolors_model, (read_lora(lora_path, lora_alpha), 1.0)) if on else kolors_model,)
 

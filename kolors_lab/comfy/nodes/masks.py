@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comfy.registry import AnySize, ImageFile, Images, Mask, Part, Place, Widget, check_size, node
+from kolors_lab.core.images import open_image
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,6 @@ def read_channel(file: Path, name: str) -> torch.Tensor | None:
     import numpy as np
     import torch
     from PIL import Image, ImageOps
-
-    from kolors_lab.core.images import open_image
 
     if name != "alpha":
         pixels = open_image(file).getchannel(name[0].upper())
@@ -87,17 +86,15 @@ def feather(
     import torch
 
     rows, columns = mask.shape[1:]
-    faded = mask.clone()
+    across, down = (1, 1, -1), (1, -1, 1)
     for size, length, shape, forward in (
-        (left, columns, (1, 1, -1), True), (right, columns, (1, 1, -1), False),
-        (top, rows, (1, -1, 1), True), (bottom, rows, (1, -1, 1), False),
+        (left, columns, across, True), (right, columns, across, False), (top, rows, down, True),
+        (bottom, rows, down, False),
     ):  # fmt: skip
-        size = min(size, length)
         if size:
-            ramp = torch.ones(length)
-            ramp[:size] = (torch.arange(size) + 1) / size
-            faded = faded * (ramp if forward else ramp.flip(0)).reshape(shape)
-    return (faded,)
+            ramp = ((torch.arange(length) + 1) / min(size, length)).clamp(max=1)
+            mask = mask * (ramp if forward else ramp.flip(0)).reshape(shape)
+    return (mask,)
 
 
 @node("ThresholdMask", outputs=("MASK",))

@@ -26,6 +26,9 @@ from kolors_lab.comfy.registry import (
     node,
 )  # fmt: skip
 from kolors_lab.comfy.values import Guider, Latent
+from kolors_lab.sampling.denoiser import model_sigmas
+from kolors_lab.sampling.ksampler import KSampler, get_sigmas
+from kolors_lab.sampling.schedules import exponential, karras
 
 if TYPE_CHECKING:
     from kolors_lab.comfy.executor import Workbench
@@ -56,8 +59,6 @@ def kijai_sampler(
 ) -> tuple[Latent]:  # fmt: skip
     """kijai's node: a diffusers pipeline, which runs the last int(steps * strength) steps; width and height only tell
     the model a size where latents are given."""
-    from kolors_lab.sampling.ksampler import KSampler
-
     name, scheduler = KIJAI_SCHEDULERS[scheduler]
     settings = KSampler(seed=seed, steps=steps, cfg=cfg, sampler_name=name, scheduler=scheduler)
     start = 0 if latent is None else steps - min(int(steps * denoise_strength), steps)
@@ -71,8 +72,6 @@ def ksampler(
     bench: Workbench, *, model: Model, seed: Seed = 0, steps: Steps = 20, cfg: Cfg = 8.0, sampler_name: Sampler,
     scheduler: Scheduler, positive: Conditioning, negative: Conditioning, latent_image: Latents, denoise: Part = 1.0,
 ) -> tuple[Latent]:  # fmt: skip
-    from kolors_lab.sampling.ksampler import KSampler
-
     settings = KSampler(
         seed=seed, steps=steps, cfg=cfg, sampler_name=sampler_name, scheduler=scheduler, denoise=denoise
     )
@@ -86,8 +85,6 @@ def ksampler_advanced(
     latent_image: Latents, start_at_step: Step = 0, end_at_step: Step = 10_000,
     return_with_leftover_noise: Switch = "disable",
 ) -> tuple[Latent]:  # fmt: skip
-    from kolors_lab.sampling.ksampler import KSampler
-
     settings = KSampler(seed=noise_seed, steps=steps, cfg=cfg, sampler_name=sampler_name, scheduler=scheduler)
     return bench.sample(
         Guider(model, positive, negative, cfg), latent_image, settings, add_noise=add_noise == "enable",
@@ -129,9 +126,6 @@ def select(bench: Workbench, *, sampler_name: Sampler) -> tuple[str]:
 def basic_scheduler(
     bench: Workbench, *, model: Model, scheduler: Scheduler, steps: Steps = 20, denoise: Part = 1.0
 ) -> tuple[list[float]]:
-    from kolors_lab.sampling.denoiser import model_sigmas
-    from kolors_lab.sampling.ksampler import KSampler, get_sigmas
-
     return (get_sigmas(model_sigmas(bench.pipe), KSampler(steps=steps, scheduler=scheduler, denoise=denoise)),)
 
 
@@ -141,8 +135,6 @@ def karras_scheduler(
 ) -> tuple[list[float]]:
     import torch
 
-    from kolors_lab.sampling.schedules import karras
-
     return ([*karras(steps, torch.tensor([sigma_min, sigma_max]), rho), 0.0],)
 
 
@@ -151,8 +143,6 @@ def exponential_scheduler(
     bench: Workbench, *, steps: Steps = 20, sigma_max: Sigma = 14.614642, sigma_min: Sigma = 0.0291675
 ) -> tuple[list[float]]:
     import torch
-
-    from kolors_lab.sampling.schedules import exponential
 
     return ([*exponential(steps, torch.tensor([sigma_min, sigma_max]).clamp(min=1e-6)), 0.0],)
 

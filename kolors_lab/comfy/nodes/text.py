@@ -20,6 +20,7 @@ from kolors_lab.comfy.registry import (
     node,
 )  # fmt: skip
 from kolors_lab.comfy.values import Prompt
+from kolors_lab.sampling.text import encode_text
 
 if TYPE_CHECKING:
     from kolors_lab.comfy.executor import Workbench
@@ -28,8 +29,6 @@ Projection = Annotated[Any, Link("TorchLinear")]
 
 
 def _encode(bench: Workbench, text: str, syntax: str, ids: tuple[int, ...] | None = None) -> tuple[Prompt]:
-    from kolors_lab.sampling.text import encode_text
-
     return (Prompt(*encode_text(bench.pipe, text, syntax), ids),)
 
 
