@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.mochi.pipeline_mochi import linear_quadratic_schedule
 
 from kolors_lab.core.errors import SettingError
 from kolors_lab.models.presets import get_preset
@@ -106,15 +107,35 @@ def test_schedulers_that_diffusers_has_too(scheduler, spacing, extra, steps):
         assert sigmas(scheduler, count) == pytest.approx(theirs.sigmas.tolist(), rel=tolerance)
 
 
+@pytest.mark.parametrize("steps", [5, 20, 28])
+def test_sgm_uniform_is_diffusers_linspace_without_its_lowest(steps):
+    theirs = diffusers.EulerDiscreteScheduler(**EULER, timestep_spacing="linspace")
+    theirs.set_timesteps(steps + 1)
+    assert sigmas("sgm_uniform", steps)[:-1] == pytest.approx(theirs.sigmas[:-2].tolist(), rel=2e-3)
+
+
+@pytest.mark.parametrize("steps", [5, 20, 28])
+def test_beta_takes_the_quantiles_of_diffusers(steps):
+    """Theirs lie between the sigmas, ComfyUI's between the training steps, so of a model whose sigmas rise evenly they
+    are the same, but for the half step to the next whole one."""
+    even = torch.arange(1, 1101, dtype=torch.float64) / 100
+    kept = 1 / (1 + even**2)
+    betas = 1 - kept / torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+    theirs = diffusers.EulerDiscreteScheduler(1100, trained_betas=betas.tolist(), use_beta_sigmas=True)
+    theirs.set_timesteps(steps + 1)  # they end at the lowest, which is left out here
+    assert SCHEDULERS["beta"](steps, even) == pytest.approx(theirs.sigmas[:-2].tolist(), abs=0.0055)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 20])
+def test_linear_quadratic_is_that_of_mochis_pipeline(steps):
+    theirs = [MODEL[-1].item() * part for part in linear_quadratic_schedule(steps, 0.025)]
+    assert sigmas("linear_quadratic", steps)[:-1] == pytest.approx(theirs, rel=1e-6)
+
+
 def test_the_others_are_worked_out_from_their_formulas():
     low, high = MODEL[0].item(), MODEL[-1].item()
     angles = [math.atan(value) for value in sigmas("kl_optimal", 11)[:-1]]
     assert np.diff(angles, 2) == pytest.approx(0, abs=1e-6) and angles[0] == pytest.approx(math.atan(high))
-    quadratic = np.array(sigmas("linear_quadratic", 20)) / high  # ten even steps over 2.5 %, then a parabola to 0
-    assert 1 - quadratic[:11] == pytest.approx(np.linspace(0, 0.025, 11), abs=1e-6)
-    assert np.diff(quadratic[10:], 3) == pytest.approx(0, abs=1e-6)
-    whole = [MODEL.sub(value).abs().argmin().item() for value in sigmas("sgm_uniform", 20)[:-1]]
-    assert whole == pytest.approx([1099 * (1 - i / 20) for i in range(20)], abs=0.51)
     times = [MODEL.sub(value).abs().argmin().item() for value in sigmas("beta", 20)[:-1]]
     halves = [times[0] - times[10], times[10]]  # the quantiles of beta(0.6, 0.6) lie alike around its middle
     assert times[0] == 1099 and halves == pytest.approx([549.5, 549.5], abs=1)
@@ -229,6 +250,22 @@ def test_one_way_with_diffusers(name, theirs, options):
     looks = looks[::2] if name in ("heun", "dpm_2") else looks  # every second look is at the same step
     for n, (x, other) in enumerate(zip(ours, looks, strict=True)):
         assert torch.allclose(x, other.double(), atol=1e-4), f"step {n}"
+
+
+def test_lcm_is_that_of_diffusers():
+    """Which mixes the picture with a ten-millionth of what it was shown at the steps taken here."""
+    theirs, start = diffusers.LCMScheduler(**EULER), torch.linspace(-30, 30, 9, dtype=torch.float64)
+    theirs.set_timesteps(4)
+    down = [MODEL[time].item() for time in theirs.timesteps]
+    one, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    fresh = lambda: torch.randn(start.shape, generator=one, dtype=torch.float64)  # noqa: E731
+    ours = SAMPLERS["lcm"](seen, start, [*down, 0.0], lambda *step: None, fresh)
+    x = start / math.sqrt(1 + down[0] ** 2)
+    x = x[None, :]
+    for sigma, time in zip(down, theirs.timesteps, strict=True):
+        full = x * math.sqrt(1 + sigma**2)
+        x = theirs.step((full - seen(full, sigma)) / sigma, time, x, generator=other).prev_sample
+    assert torch.allclose(ours, x[0], atol=1e-4)
 
 
 # With the model -------------------------------------------------------------------------------------------------------
