@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
-from kolors_lab.scoring.aesthetics import GATE
+from kolors_lab.scoring.aesthetics import GATE, mean_fit
 from kolors_lab.scoring.clip import classify
 from kolors_lab.scoring.likeness import ALARM, alarm_text
 
@@ -68,13 +68,8 @@ class Effect:
 
     @staticmethod
     def _figure(side: Mapping[str, Any], name: str) -> float | None:
-        if name in ("heroine", "style", "copies"):
-            found = (side.get("series") or {}).get(name)
-            return None if found is None or math.isnan(found) else found
-        if name != "fit":
-            return side.get(name)
-        fits = [fit for fit in side.get("fits") or () if fit is not None]
-        return sum(fits) / len(fits) if fits else None
+        series = {figure: value for figure, value in (side.get("series") or {}).items() if not math.isnan(value)}
+        return {**side, **series, "fit": mean_fit(side.get("fits"))}.get(name)
 
     def _counted(self, count: int) -> str:
         return _("{count} of {all}").format(count=count, all=len(self.lora["files"]))

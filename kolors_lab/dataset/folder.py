@@ -87,18 +87,19 @@ def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
                 error=error,
             ) from error
         if not inside:
-            raise DataError(
-                "{file} line {line}: {image!r} lies outside {folder}; copy the picture into it",
-                file=metadata,
-                line=row.line,
-                image=row.image,
-                folder=folder,
-            )
+            raise _outside(metadata, row.line, row.image, folder)
         examples.append(Example(image, caption_of(row.text), repeats=row.repeats))
     if not examples:
         raise DataError("{metadata} lists no pictures", metadata=metadata)
     _tell_unused(rows, examples, metadata)
     return examples
+
+
+def _outside(file: Path, line: int, image: str, folder: Path) -> DataError:
+    return DataError(
+        "{file} line {line}: {image!r} lies outside {folder}; copy the picture into it",
+        file=file, line=line, image=image, folder=folder,
+    )  # fmt: skip
 
 
 def _tell_unused(rows: list[Row], examples: list[Example], metadata: Path) -> None:
@@ -148,13 +149,7 @@ def read_sources(folder: str | Path) -> dict[Path, Path]:
     for file in (place / name for place in (folder, folder / "train") for name in PAIRS):
         for line, source, target, _prompt in read_pairs(file) if file.is_file() else ():
             if not (file.parent / source).resolve().is_relative_to(root):
-                raise DataError(
-                    "{file} line {line}: {image!r} lies outside {folder}; copy the picture into it",
-                    file=file,
-                    line=line,
-                    image=source,
-                    folder=folder,
-                )
+                raise _outside(file, line, source, folder)
             found[file.parent / target] = file.parent / source
     return found
 

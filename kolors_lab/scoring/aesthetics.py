@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, FetchError, ModelError
+from kolors_lab.core.figures import score_histogram
 from kolors_lab.core.files import replacing, write_table
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
@@ -88,8 +89,7 @@ class ScoreResult:
     @property
     def fit(self) -> float | None:
         """Mean fit of the pictures that carry a prompt."""
-        known = [fit for fit in self.fits or () if fit is not None]
-        return sum(known) / len(known) if known else None
+        return mean_fit(self.fits)
 
     def verdict(self) -> str:
         """Mean, interval and margin in one line. Only the challenge's own score passes or fails."""
@@ -136,6 +136,12 @@ class Scorer:
     model: torch.nn.Module
     processor: Callable
     device: torch.device
+
+
+def mean_fit(fits: Sequence[float | None] | None) -> float | None:
+    """The mean of what is known; None where nothing is."""
+    known = [fit for fit in fits or () if fit is not None]
+    return sum(known) / len(known) if known else None
 
 
 def passes(mean: float) -> bool:
@@ -312,8 +318,6 @@ def carried(file: Path) -> dict:
 
 def write_scores(result: ScoreResult, folder: str | Path) -> Path:
     """Write scores.csv (picture, score, fit, why left out) and the histogram scores.png; the folder."""
-    from kolors_lab.core.figures import score_histogram
-
     fits = result.fits or [None] * len(result.files)
     judged = [(*row, None) for row in zip(result.files, result.scores, fits, strict=True)]
     left_out = [(name, None, None, reason) for name, reason in result.left_out]

@@ -7,9 +7,9 @@ beside it that world has a classifier, which names what is in a picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.models.device import pick_device
@@ -39,14 +39,16 @@ class Eyes:
         """(n, D) vectors of length one, of PIL pictures of any size and mode."""
         import torch
 
-        rows = []
+        with torch.no_grad():
+            rows = [self.model.visual_projection(found.pooler_output) for found in self.look(images)]
+        return torch.nn.functional.normalize(torch.cat(rows), dim=-1)
+
+    def look(self, images: Sequence[Image.Image], **options: bool) -> Iterator[Any]:
+        """What the vision model gives for BATCH pictures after another; under `torch.no_grad()`."""
         for start in range(0, len(images), BATCH):
             batch = [image.convert("RGB") for image in images[start : start + BATCH]]
             pixels = self.processor(images=batch, return_tensors="pt")["pixel_values"].to(self.device)
-            with torch.no_grad():
-                seen = self.model.vision_model(pixel_values=pixels).pooler_output
-                rows.append(self.model.visual_projection(seen))
-        return torch.nn.functional.normalize(torch.cat(rows), dim=-1)
+            yield self.model.vision_model(pixel_values=pixels, **options)
 
     def read(self, texts: Sequence[str]) -> torch.Tensor:
         """(n, D) vectors of length one; of a text longer than the model takes, the beginning."""

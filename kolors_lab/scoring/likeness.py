@@ -15,7 +15,7 @@ from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.dataset.measures import distance, perceptual_hash
 from kolors_lab.sampling.finding import find
-from kolors_lab.scoring.clip import BATCH, coherence
+from kolors_lab.scoring.clip import coherence
 
 if TYPE_CHECKING:
     import torch
@@ -93,13 +93,11 @@ def style_vectors(images: Sequence[Image.Image], eyes: Eyes) -> torch.Tensor:
     import torch
 
     rows = []
-    for start in range(0, len(images), BATCH):
-        batch = [image.convert("RGB") for image in images[start : start + BATCH]]
-        pixels = eyes.processor(images=batch, return_tensors="pt")["pixel_values"].to(eyes.device)
-        with torch.no_grad():
-            states = eyes.model.vision_model(pixel_values=pixels, output_hidden_states=True).hidden_states
-        early = states[max(1, len(states) // 3)][:, 1:]  # without the class token
-        rows.append(torch.cat([early.mean(1), early.std(1)], -1))
+    with torch.no_grad():
+        for found in eyes.look(images, output_hidden_states=True):
+            states = found.hidden_states
+            early = states[max(1, len(states) // 3)][:, 1:]  # without the class token
+            rows.append(torch.cat([early.mean(1), early.std(1)], -1))
     return torch.nn.functional.normalize(torch.cat(rows), dim=-1)
 
 
