@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kolors_lab.core.errors import DataError, FetchError, check_name, check_number
+from kolors_lab.core.errors import DataError, FetchError, SettingError, check_name, check_number
 from kolors_lab.core.files import ENCODINGS, fingerprints, parse_json, write_json, write_table, writing
 from kolors_lab.core.language import _
 from kolors_lab.dataset.archive import set_folder
 from kolors_lab.dataset.folder import Example, open_example, read_examples
 from kolors_lab.dataset.measures import HASH_SIZE, distance
 from kolors_lab.dataset.quiet import data_juicer
+from kolors_lab.dataset.scale import measured_by_ray, ray_running
 from kolors_lab.dataset.tables import REPEATS
 from kolors_lab.models.presets import MAX_TOKENS, PREFIX, Preset, get_preset, local_path, pipeline_path
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 MADE = ".made.json"  # fingerprints of all that juice wrote, to know later whether somebody edited it
 
+EXECUTORS = ("default", "ray")
 HASHES = {"image_exact_deduplicator": "__dj__hash", "image_near_deduplicator": "__dj__imagehash"}
 
 
@@ -80,6 +82,8 @@ class CleanConfig:
     """folder for the clean set; one that an earlier juice made is replaced"""
     np: int = 1
     """number of processes"""
+    executor: str = "default"
+    """what measures the pictures: default, this machine; ray, the cluster of RAY_ADDRESS or a Ray started here"""
     min_size: int | None = None
     """least width and height in px; none: the preset's"""
     min_ratio: float | None = None
@@ -97,6 +101,9 @@ class CleanConfig:
 
     def __post_init__(self):
         check_number("np", self.np, 1, whole=True)
+        check_name("executor", self.executor, EXECUTORS)
+        if self.executor == "ray" and self.np > 1:
+            raise SettingError("np = {np}: with executor ray, Ray itself says how many at a time", np=self.np)
         if self.encoding is not None:
             check_name("encoding", self.encoding, ENCODINGS)
         check_number("max_distance", self.max_distance, -1, HASH_SIZE**2, whole=True)
@@ -130,7 +137,8 @@ def clean(config: CleanConfig, on_step: Callable[[int, int], None] | None = None
     examples, recipe = read_examples(data, config.encoding), make_recipe(config, preset, data)
     total = len(examples) + len(recipe["process"])
     tick = (lambda done: on_step(done, total)) if on_step else (lambda done: None)
-    with writing(out), _workplace(out) as work:
+    engine = ray_running() if config.executor == "ray" else contextlib.nullcontext()
+    with engine, writing(out), _workplace(out) as work:
         made = work / "made"
         rows, reasons = _check(examples, data, made / "train", tick)
         funnel = [(_("raw"), len(examples)), (_("readable"), len(rows))]
@@ -174,6 +182,7 @@ def make_recipe(config: CleanConfig, preset: Preset, data: Path) -> dict[str, An
         "project_name": "kolors_lab",
         "dataset_path": str(data / "metadata.jsonl"),
         "export_path": "juiced/metadata.jsonl",
+        "executor_type": config.executor,
         "np": config.np,
         "text_keys": "text",
         "image_key": "image",
@@ -199,7 +208,10 @@ def run_recipe(recipe: dict[str, Any], rows: list[Row]) -> Iterator[tuple[str, l
             return
         with data_juicer() as (load_ops, Dataset):
             [operator] = load_ops([{name: settings | shared | {"batch_mode": name not in HASHES}}])
-            measured = operator.run(Dataset.from_list(rows), reduce=False)
+            if recipe.get("executor_type") == "ray":
+                measured = Dataset.from_list(measured_by_ray(operator, rows))
+            else:
+                measured = operator.run(Dataset.from_list(rows), reduce=False)
             before, left = list(measured), list(measured.process([operator], open_monitor=False))
         yield speech()[name][0], left, _reasons(name, settings, before, left)
         rows = left
