@@ -8,6 +8,7 @@ import os
 import platform
 import random
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -146,6 +147,22 @@ def test_two_processes_make_the_same_files(juiced, raw, tmp_path):
     result = clean(CleanConfig(data=str(raw), out=str(tmp_path / "clean"), np=2))
     assert (result.rejected, result.funnel) == (juiced[0].rejected, juiced[0].funnel)
     assert files(result.out) == files(juiced[0].out)
+
+
+def test_ray_leaves_the_same_rows(juiced, raw, tmp_path, capfd):
+    result = clean(CleanConfig(data=str(raw), out=str(tmp_path / "clean"), executor="ray"))
+    assert (result.rejected, result.funnel) == (juiced[0].rejected, juiced[0].funnel)
+    assert files(result.out) == files(juiced[0].out)
+    assert capfd.readouterr().out == ""
+
+
+def test_ray_that_does_not_answer(raw, tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+    with pytest.raises(DataError, match="no Ray answers there"):  # the server is gone
+        clean(CleanConfig(data=str(raw), out=str(tmp_path / "clean"), executor="ray"))
+    with pytest.raises(SettingError, match="Ray itself says how many"):
+        CleanConfig(executor="ray", np=2)
 
 
 def test_process_is_left_as_it_was(juiced, raw, tmp_path, capfd):
