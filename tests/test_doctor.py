@@ -101,8 +101,8 @@ def test_unknown_preset_is_a_setting_error():
 )
 def test_bad_packages_are_named(monkeypatch, versions, name, said):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # importing it fails
-    version = module._version
-    monkeypatch.setattr(module, "_version", lambda package: versions.get(package, version(package)))
+    version = module.installed
+    monkeypatch.setattr(module, "installed", lambda package: versions.get(package, version(package)))
     only(monkeypatch, name)
     (check,) = doctor(DoctorConfig())
     assert not check.ok and said in str(check) and check.hint.startswith("pip ")

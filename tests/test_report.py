@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from kolors_lab.challenge.report import embed, loss_svg, mean_loss, read_metrics, versions
+from kolors_lab.challenge.report import embed, mean_loss, read_metrics, svg, versions
+from kolors_lab.core.figures import loss_curve
 
 
 def test_mean_loss_is_that_of_the_last_tenth(tmp_path):
@@ -17,9 +18,9 @@ def test_mean_loss_is_that_of_the_last_tenth(tmp_path):
 
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_loss_curve_of_any_length_is_an_svg_element(count):
-    svg = loss_svg([{"step": n + 1, "loss": 0.1} for n in range(count)])
-    assert svg.startswith("<svg")
-    assert svg.rstrip().endswith("</svg>")
+    drawn = svg(loss_curve([{"step": n + 1, "loss": 0.1} for n in range(count)]))
+    assert drawn.startswith("<svg")
+    assert drawn.rstrip().endswith("</svg>")
 
 
 def test_pictures_are_embedded_no_larger_than_asked(tmp_path):

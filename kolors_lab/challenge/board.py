@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.challenge.report import read_metrics, svg
+from kolors_lab.challenge.report import mean_loss, read_metrics, read_object, svg
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.figures import GATE_RED, INK, SOFT, lettered
-from kolors_lab.core.files import NUMBER, fits, parse_json
+from kolors_lab.core.files import NUMBER, fits
 from kolors_lab.core.language import _
+from kolors_lab.core.stats import interval
 from kolors_lab.core.templates import write_page
+from kolors_lab.scoring.aesthetics import GATE, mean_fit
 from kolors_lab.scoring.likeness import ALARM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
 
 
@@ -103,7 +103,7 @@ SERIES = {"heroine": NUMBER, "style": NUMBER, "copies": NUMBER}
 
 def _entry(place: Path, root: Path) -> Entry:
     found: dict = {"run": place.relative_to(root).as_posix(), "folder": place}
-    steps = _json(place / "steps.json")
+    steps = read_object(place / "steps.json")
     if fits(steps.get("juice"), {"result": {"kept": int}}):
         found["pictures"] = steps["juice"]["result"]["kept"]
     if times := [step["seconds"] for step in steps.values() if fits(step, {"seconds": NUMBER})]:
@@ -111,29 +111,19 @@ def _entry(place: Path, root: Path) -> Entry:
     for file in (place / "train" / "metrics.jsonl", place / "metrics.jsonl"):
         with suppress(OSError, ValueError, LookupError, TypeError, DataError):
             found |= _training(file, whole=bool(steps))
-    score = _json(place / "scores.json").get("lora", {})
+    score = read_object(place / "scores.json").get("lora", {})
     if fits(score, SCORE) and score["scores"]:
-        close = [fit for fit in score.get("fits") or () if fit is not None]
         found |= {"scores": tuple(score["scores"]), "practice": score["practice"]}
         if fits(score.get("series"), SERIES):
             found |= {name: score["series"][name] for name in SERIES}
-        found |= {"fit": sum(close) / len(close) if close else None}
+        found |= {"fit": mean_fit(score.get("fits"))}
     return Entry(**found)
 
 
 def _training(file: Path, whole: bool) -> dict:
-    rows = [row for row in read_metrics(file) if "loss" in row]
-    last = [row["loss"] for row in rows[-max(1, len(rows) // 10) :]]
-    found = {"steps": rows[-1]["step"], "loss": sum(last) / len(last)}
+    rows = read_metrics(file)
+    found = {"steps": rows[-1]["step"], "loss": mean_loss(rows)}
     return found if whole or "seconds" not in rows[-1] else found | {"seconds": rows[-1]["seconds"]}
-
-
-def _json(file: Path) -> dict:
-    """What a JSON file holds; nothing where there is none or it is damaged: a run that goes on has no scores yet."""
-    with suppress(OSError, ValueError):
-        content = parse_json(file.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
 
 
 def table(entries: Sequence[Entry], links: bool = False) -> str:
@@ -166,23 +156,17 @@ def leaderboard(config: LeaderboardConfig) -> list[str]:
     page = Path(config.out) if config.out else Path(config.folder) / "leaderboard.html"
     links = {e.run: Path(os.path.relpath(e.report, page.parent)).as_posix() for e in entries if e.report}
     scored = [entry for entry in entries if entry.scores]
-    content = {
-        "columns": COLUMNS,
-        "entries": entries,
-        "links": links,
-        "plot": svg(draw_board(scored)) if scored else "",
-    }
+    plot = svg(draw_board(scored)) if scored else ""
+    content = {"columns": COLUMNS, "entries": entries, "links": links, "plot": plot}
     write_page(page, Path(__file__).with_name("leaderboard.html.j2"), content)
     return [*columns_of(entries), _("page: {file}").format(file=page)]
 
 
 @lettered()
-def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
+def draw_board(entries: Sequence[Entry]) -> Figure:
     """Runs from top to bottom: score with its interval and the gate, likenesses, prompt fit, each on its own axis."""
     import numpy as np
     from matplotlib.figure import Figure
-
-    from kolors_lab.core.stats import interval
 
     practice = _("practice score")
     names = [entry.run + (f"\n{practice}" if entry.practice else "") for entry in entries]
@@ -192,8 +176,8 @@ def draw_board(entries: Sequence[Entry], gate: float = 6.0) -> Figure:
     bounds = np.array([interval(entry.scores) for entry in entries])
     score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
     score.plot([entry.score for entry in entries], rows, "o", color=INK)
-    score.axvline(gate, color=GATE_RED, linestyle="--", linewidth=1.5)
-    score.set_xlabel(_("score, its 95 % interval, gate at {gate:g}").format(gate=gate))
+    score.axvline(GATE, color=GATE_RED, linestyle="--", linewidth=1.5)
+    score.set_xlabel(_("score, its 95 % interval, gate at {gate:g}").format(gate=GATE))
     labels = {"heroine": _("heroine's likeness"), "style": _("style likeness"), "fit": _("prompt fit")}
     for axes, (name, label) in zip(others, labels.items(), strict=True):
         values = [getattr(entry, name) for entry in entries]

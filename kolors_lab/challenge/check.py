@@ -95,7 +95,7 @@ def missing(folder: str | Path) -> list[str]:
         mark = read_mark(folder)
     except DataError as error:
         return [str(error)]
-    pictures = panel_files(folder)
+    pictures = panel_files(folder / "images")
     settings = {file.name: carried(file) for file in pictures}
     return [
         *_name(mark["name"]),
@@ -138,8 +138,8 @@ def read_mark(folder: str | Path) -> dict:
 
 
 def panel_files(folder: str | Path) -> list[Path]:
-    """The pictures images/1.png, images/2.png, … of a submission in the order of their numbers."""
-    return sorted((f for f in (Path(folder) / "images").glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
+    """The pictures 1.png, 2.png, … of a folder in the order of their numbers."""
+    return sorted((f for f in Path(folder).glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
 
 
 def _name(name: str) -> list[str]:
@@ -238,7 +238,7 @@ def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:
 
 
 def _score(folder: Path, score: dict, files: dict[str, str]) -> list[str]:
-    here = {f"images/{file.name}": fingerprint(file) for file in panel_files(folder)}
+    here = {f"images/{file.name}": fingerprint(file) for file in panel_files(folder / "images")}
     if here != {name: mark for name, mark in files.items() if name.startswith("images/")}:
         return [_again(_("score: it belongs to other pictures"))]
     if not passes(score["mean"]) and not score["practice"]:
@@ -259,7 +259,7 @@ def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Re
     DataError if the folder is no submission, holds no panels, or one without settings; ModelError if the LoRA is
     damaged or of another model.
     """
-    mark, pictures = read_mark(config.folder), panel_files(config.folder)
+    mark, pictures = read_mark(config.folder), panel_files(Path(config.folder) / "images")
     if not pictures:
         raise DataError(
             "{folder}: no panels images/1.png, … in it; give the folder of a submission", folder=config.folder

@@ -18,11 +18,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kolors_lab.challenge.report import PACKAGES
+from kolors_lab.challenge.report import PACKAGES, installed
 from kolors_lab.core.fields import Range
 from kolors_lab.core.language import _
 
@@ -81,21 +82,12 @@ def doctor(config: DoctorConfig, say: Callable[[Check], None] | None = None) -> 
 
 def _checks(name: str, preset: Preset, folder: Path) -> dict[str, Callable[[], str]]:
     stages = {"juice": _juice, "train": _train, "generate": _generate, "score": _score}
-
-    def measured(stage: str) -> Callable[[], str]:
-        return lambda: _measured(lambda: stages[stage](name, preset, folder), folder)
-
     return {
-        "machine": lambda: _machine(preset),
-        "gpu": _gpu,
-        "disk": _disk,
-        "packages": _packages,
-        "conflicts": _conflicts,
-        "font": _font,
-        "weights": lambda: _weights(name, preset),
-        "memory": lambda: _memory(name, preset),
-        **{stage: measured(stage) for stage in stages},
-    }
+        "machine": partial(_machine, preset), "gpu": _gpu, "disk": _disk, "packages": _packages,
+        "conflicts": _conflicts, "font": _font, "weights": partial(_weights, name, preset),
+        "memory": partial(_memory, name, preset),
+        **{stage: partial(_measured, partial(work, name, preset, folder), folder) for stage, work in stages.items()},
+    }  # fmt: skip
 
 
 def _run(name: str, check: Callable[[], str]) -> Check:
@@ -171,7 +163,7 @@ def _existing(place: Path) -> Path:
 
 
 def _packages() -> str:
-    found = {name: _version(name) for name in PACKAGES}
+    found = {name: installed(name) for name in PACKAGES}
     missing = [name for name, version in found.items() if not version]
     if missing:
         commands = [f"pip install {'--no-deps ' if name == NO_DEPS else ''}{name}" for name in missing]
@@ -179,25 +171,18 @@ def _packages() -> str:
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _conflicts() -> str:
-    if _version("torchvision"):  # nothing here needs it, but where it is installed transformers imports it
+    if installed("torchvision"):  # nothing here needs it, but where it is installed transformers imports it
         try:
             import torchvision  # noqa: F401
         except Exception as error:
             told = _("torchvision {version} does not fit torch {torch}: {error}")
-            detail = told.format(version=_version("torchvision"), torch=_version("torch"), error=error)
+            detail = told.format(version=installed("torchvision"), torch=installed("torch"), error=error)
             hint = _("pip uninstall torchvision (nothing here needs it), then restart Python")
             raise Unwell(detail, hint) from error
     if limit := _limit("modelscope", "datasets"):
         told = _("datasets {version} is too new for modelscope")
-        raise Unwell(told.format(version=_version("datasets")), f"pip install 'datasets{limit}'")
+        raise Unwell(told.format(version=installed("datasets")), f"pip install 'datasets{limit}'")
     return _("none known")
 
 
@@ -205,10 +190,10 @@ def _limit(package: str, needs: str) -> str:
     """The versions of `needs` that `package` asks for, if the installed one is outside; else an empty text."""
     from packaging.requirements import Requirement
 
-    installed = _version(needs)
-    requirements = [Requirement(text) for text in (metadata.requires(package) or [])] if _version(package) else []
+    there = installed(needs)
+    requirements = [Requirement(text) for text in (metadata.requires(package) or [])] if installed(package) else []
     asked = [r.specifier for r in requirements if r.name == needs]
-    return next((str(s) for s in asked if installed and not s.contains(installed, prereleases=True)), "")
+    return next((str(s) for s in asked if there and not s.contains(there, prereleases=True)), "")
 
 
 def _font() -> str:
@@ -304,9 +289,8 @@ def _cache_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["KOLORS_LAB_CACHE"]
-        else:
+        del os.environ["KOLORS_LAB_CACHE"]
+        if before is not None:
             os.environ["KOLORS_LAB_CACHE"] = before
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import platform
 import warnings
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, KolorsLabWarning
+from kolors_lab.core.figures import loss_curve
+from kolors_lab.core.files import parse_json
 from kolors_lab.core.images import embed
 from kolors_lab.core.language import _
 from kolors_lab.core.templates import write_page
@@ -60,7 +63,7 @@ def write_report(
         "samples": [embed(f, 160) for f in _spread(sorted((run / "clean" / "train").glob("*.jpg")), 8)],
         "loss": mean_loss(metrics),
         "steps": metrics[-1]["step"],
-        "curve": loss_svg(metrics),
+        "curve": svg(loss_curve(metrics)),
         "panels": list(_panels(run, scenes, results["score"])),
         "score": results["score"],
         "effect": effect,
@@ -72,6 +75,14 @@ def write_report(
         "machine": machine(),
     }
     return write_page(run / "report.html", Path(__file__).with_name("report.html.j2"), content)
+
+
+def read_object(file: Path) -> dict:
+    """What a JSON file holds; nothing where there is none or it is damaged: a run that goes on has no scores yet."""
+    with contextlib.suppress(OSError, ValueError):
+        content = parse_json(file.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def read_metrics(file: Path) -> list[dict]:
@@ -103,13 +114,6 @@ def mean_loss(metrics: Sequence[dict]) -> float:
     return sum(last) / len(last)
 
 
-def loss_svg(metrics: Sequence[dict]) -> str:
-    """The loss curve as an SVG element."""
-    from kolors_lab.core.figures import loss_curve
-
-    return svg(loss_curve(metrics))
-
-
 def svg(figure: Figure) -> str:
     """A figure as an SVG element, without a background."""
     stream = io.StringIO()
@@ -119,23 +123,24 @@ def svg(figure: Figure) -> str:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "—"
-    return found
+    """The versions of Python and of PACKAGES, — for one that is not installed."""
+    return {"python": platform.python_version(), **{name: installed(name) or "—" for name in PACKAGES}}
+
+
+def installed(package: str) -> str | None:
+    """Its version; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def machine() -> str:
-    """Processor, cores and graphics card in one line."""
-    import os
-
+    """Processor, cores and GPU in one line."""
     import torch
 
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {card}"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {gpu}"
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing, read_mark
+from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing, panel_files, read_mark
+from kolors_lab.challenge.report import read_object
 from kolors_lab.comic.page import make_html, make_page
 from kolors_lab.core.errors import DataError, ModelError, SettingError, printable
 from kolors_lab.core.files import fingerprints, replacing, write_json, write_table, writing
@@ -112,7 +113,7 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
 def from_run(config: SubmitConfig) -> SubmitConfig:
     """The config with what it leaves open taken from the run: its config.json and its page's headline."""
     run, title = Path(config.run), None
-    known = _settings_in(run / "config.json")
+    known = read_object(run / "config.json")
     for page in (run / "lora/page.png", run / "page.png"):
         with contextlib.suppress(DataError):
             title = title or read_settings(page).get("page")
@@ -124,20 +125,13 @@ def from_run(config: SubmitConfig) -> SubmitConfig:
     )
 
 
-def _settings_in(file: Path) -> dict:
-    """The table in a JSON file; an empty one where there is none."""
-    with contextlib.suppress(OSError, ValueError):
-        return table(file.read_text(encoding="utf-8"))
-    return {}
-
-
 def find_trigger(config: SubmitConfig, lora: Lora) -> tuple[str, bool]:
     """The word that calls the LoRA, and whether it is only guessed from what all captions of the run share."""
     told = lora.header.get("trigger_word") or None if config.trigger_word is None else config.trigger_word
     if told is not None:
         return told, False
     run = Path(config.run)
-    noted = [_settings_in(run / file).get("data") for file in ("train/config.json", "config.json")]
+    noted = [read_object(run / file).get("data") for file in ("train/config.json", "config.json")]
     for folder in (run / "clean", *(Path(place) for place in noted if isinstance(place, str))):
         with contextlib.suppress(DataError):
             return shared([example.text for example in read_examples(folder)]), True
@@ -164,8 +158,7 @@ def _find(run: str, places: tuple[str, ...], way: str) -> Path:
 
 
 def _panels(folder: Path) -> list[Path]:
-    panels = sorted((f for f in folder.glob("*.png") if f.stem.isdigit()), key=lambda f: int(f.stem))
-    if not panels:
+    if not (panels := panel_files(folder)):
         raise DataError("{folder}: no panels 1.png, 2.png, … in it; tell a story first", folder=folder)
     return panels
 
