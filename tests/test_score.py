@@ -107,7 +107,7 @@ def test_files_in_half_precision_are_computed_in_float32(preset, tmp_path):
 
 def test_grey_palette_and_transparent_pictures_have_scores(preset):
     images = [Image.new(mode, (40, 40)) for mode in ("L", "P", "RGBA", "1", "CMYK")]
-    assert all(math.isfinite(score) for score in score_images(load_scorer(preset), images, batch_size=2))
+    assert all(math.isfinite(score) for score in score_images(load_scorer(preset), images))
 
 
 def test_stray_and_broken_files_are_named_and_left_out(preset, tmp_path):

@@ -175,11 +175,11 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
     return Scorer(model, processor, device)
 
 
-def score_images(scorer: Scorer, images: Sequence[Image.Image], batch_size: int = BATCH) -> list[float]:
+def score_images(scorer: Scorer, images: Sequence[Image.Image]) -> list[float]:
     """One score per PIL picture of any size and mode; about 1..10, LAION calls 5 nice and 6 rare."""
     scores: list[float] = []
-    for start in range(0, len(images), batch_size):
-        scores += _forward(scorer, [_prepare(scorer, image) for image in images[start : start + batch_size]])
+    for start in range(0, len(images), BATCH):
+        scores += _forward(scorer, [_prepare(scorer, image) for image in images[start : start + BATCH]])
     return scores
 
 

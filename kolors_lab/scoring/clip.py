@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
 
 BATCH = 16
+SIDE = 128  # px, of the pictures that the classifier has learned from
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def load_eyes(preset: Preset, device: torch.device | None = None) -> Eyes:
     return Eyes(model, processor, tokenizer, device)
 
 
-def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32) -> list[dict[str, str]]:
+def classify(images: Sequence[Image.Image], preset: Preset) -> list[dict[str, str]]:
     """What the picture world's classifier sees: per picture {"who": "girl", "style": "anime", …}.
 
     `config.id2label` holds "attribute=value"; of each attribute the likeliest value is taken. SettingError for a
@@ -128,25 +129,23 @@ def classify(images: Sequence[Image.Image], preset: Preset, batch_size: int = 32
     model = AutoModelForImageClassification.from_pretrained(local_path(preset.classifier)).float().eval()
     labels = [model.config.id2label[i].split("=", 1) for i in range(len(model.config.id2label))]
     answers: list[dict[str, str]] = []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.stack([_pixels(image) for image in images[start : start + batch_size]])
+    for start in range(0, len(images), BATCH):
+        pixels = torch.stack([_pixels(image) for image in images[start : start + BATCH]])
         with torch.no_grad():
             answers += [_likeliest(labels, row.tolist()) for row in model(pixels).logits]
     return answers
 
 
-def _pixels(image: Image.Image, side: int = 128) -> torch.Tensor:
-    """(3, side, side) in -1..1."""
+def _pixels(image: Image.Image) -> torch.Tensor:
+    """(3, SIDE, SIDE) in -1..1."""
     import numpy as np
     import torch
 
-    square = image.convert("RGB") if image.size == (side, side) else image.convert("RGB").resize((side, side))
-    return torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+    square = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32)
+    return torch.from_numpy(square).permute(2, 0, 1) / 127.5 - 1
 
 
 def _likeliest(labels: list[list[str]], logits: list[float]) -> dict[str, str]:
-    best: dict[str, tuple[float, str]] = {}
-    for (attribute, value), logit in zip(labels, logits, strict=True):
-        if attribute not in best or logit > best[attribute][0]:
-            best[attribute] = (logit, value)
-    return {attribute: value for attribute, (_, value) in best.items()}
+    rising = sorted(zip(logits, labels, strict=True), key=lambda pair: pair[0])
+    best = dict(label for _, label in rising)  # of each attribute the last
+    return {attribute: best[attribute] for attribute, _ in labels}

@@ -27,8 +27,6 @@ from kolors_lab.scoring.clip import load_eyes
 if TYPE_CHECKING:
     from PIL import Image
 
-    from kolors_lab.scoring.clip import Eyes
-
     Words = Sequence[Sequence[str]]  # groups of alternatives
 
 TABLE, READ = "captions.csv", "metadata.csv"  # what is proposed; what training reads
@@ -129,10 +127,9 @@ class Tagged:
 
     def lines(self) -> list[str]:
         """What the command line prints."""
-        several = Counter(name for name, _ in self.rows)
         lines = [f"{count:5}  {tag}" for tag, count in self.counts()[:40]]
         told = _("{count} captions for {pictures} pictures: {file}")
-        lines.append(told.format(count=len(self.rows), pictures=len(several), file=self.file))
+        lines.append(told.format(count=len(self.rows), pictures=len({name for name, _ in self.rows}), file=self.file))
         if self.file.name != READ:
             lines.append(_("look through it, then rename it to {file}").format(file=READ))
         return lines
@@ -230,9 +227,9 @@ def choose_tags(chances: Sequence[Sequence[float]], groups: Words, sure: float, 
     return list(dict.fromkeys(text for text in captions if text)) or [""]
 
 
-def tagger(config: TaggingConfig, groups: Words, eyes: Eyes | None = None) -> Callable[[Image.Image], list[str]]:
+def tagger(config: TaggingConfig, groups: Words) -> Callable[[Image.Image], list[str]]:
     """A function from a picture to captions of tags. FetchError, ModelError for the preset's Chinese-CLIP."""
-    eyes = eyes or load_eyes(get_preset(config.preset))
+    eyes = load_eyes(get_preset(config.preset))
     read = [eyes.read([word.removeprefix("-") for word in group]) for group in groups]
 
     def propose(image: Image.Image) -> list[str]:
