@@ -18,10 +18,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
+from kolors_lab.comic.panels import DEFAULT_TITLE, StoryConfig, story, story_file
+from kolors_lab.comic.script import read_story
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.fields import OneOf, Range, bounds, check_fields, hints, kinds, label
 from kolors_lab.core.files import replacing, write_table
 from kolors_lab.core.language import _
+from kolors_lab.lora.tags import lora_files
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.metadata import infotext, read_settings
 from kolors_lab.sampling.pipeline import GenerateConfig
 from kolors_lab.serve.server import check_door
 
@@ -126,21 +133,12 @@ class Desk:
     """What the page's buttons do: one drawing at a time, with the files of the last KEPT of them."""
 
     def __init__(self, config: AppConfig, pipe: KolorsPipeline | None):
-        from kolors_lab.models.presets import get_preset
-
         self.config, self.preset = config, get_preset(config.preset)
-        self.pipe = cache(lambda: pipe or self._load())
+        self.pipe = cache(lambda: pipe or load_pipeline(self.preset))
         self.kept: deque[TemporaryDirectory] = deque(maxlen=KEPT)  # one that falls out is deleted
-
-    def _load(self) -> KolorsPipeline:
-        from kolors_lab.models.loading import load_pipeline
-
-        return load_pipeline(self.preset)
 
     def loras(self) -> dict[str, str]:
         """The LoRA files that can be chosen, by name."""
-        from kolors_lab.lora.tags import lora_files
-
         folder = Path(self.config.loras)
         return {file.stem: str(file) for file in lora_files(folder)} if folder.is_dir() else {}
 
@@ -150,8 +148,6 @@ class Desk:
 
     def draw(self, values: dict[str, Any], on_step: Callable[[int, int], None]) -> Path:
         """The PNG of the page's values, its settings inside. Raises KolorsLabError."""
-        from kolors_lab.pictures.files import generate_file
-
         values = values | {"lora": self.loras().get(values["lora"])}
         out = str(self.folder() / "picture.png")
         loras = self.config.loras if Path(self.config.loras).is_dir() else None
@@ -162,8 +158,6 @@ class Desk:
         self, rows: list[list], title: str, lora: str, strength: float, on_step: Callable[[int, int], None]
     ) -> tuple[Path, list[Path]]:
         """The page and the panels of a table of scenes. Raises KolorsLabError."""
-        from kolors_lab.comic.panels import StoryConfig, story
-
         folder = self.folder()
         scenes = [row for row in rows if any(str(cell or "").strip() for cell in row)]
         table = write_table(folder / "story.csv", list(COLUMNS), scenes)
@@ -195,9 +189,6 @@ def _draw_tab(gr: Any, desk: Desk) -> dict[str, Any]:
 
 
 def _story_tab(gr: Any, desk: Desk) -> None:
-    from kolors_lab.comic.panels import DEFAULT_TITLE, story_file
-    from kolors_lab.comic.script import read_story
-
     scenes = [[getattr(scene, name) for name in COLUMNS] for scene in read_story(story_file(None))]
     title = gr.Textbox(DEFAULT_TITLE, label="标题 title")
     table = gr.Dataframe(
@@ -223,8 +214,6 @@ def _story_tab(gr: Any, desk: Desk) -> None:
 
 def _read_tab(gr: Any, fields: dict[str, Any]) -> None:
     """A picture's settings; those that the first tab has go into it, a LoRA apart: its file may not be here."""
-    from kolors_lab.sampling.metadata import infotext, read_settings
-
     file = gr.File(label="PNG", file_types=[".png"], type="filepath")
     button = gr.Button("读取，填入“画一张” Read, and fill in Draw")
     text, found = gr.Textbox(label="参数 parameters", lines=4), gr.Code(label="全部 all", language="json")

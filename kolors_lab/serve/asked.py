@@ -108,8 +108,7 @@ def configs_of(
 
 
 def _sampling(asked: Asked) -> dict[str, Any]:
-    names = {"prompt": ("prompt", str, ""), "negative_prompt": ("negative_prompt", str, "")}
-    found = {ours: asked.take(*theirs) for ours, theirs in names.items()}
+    found = {name: asked.take(name, str, "") for name in ("prompt", "negative_prompt")}
     found |= {"steps": asked.take("steps", int, None), "cfg": asked.take("cfg_scale", float, None)}
     label, old = asked.take("sampler_name", str, ""), asked.take("sampler_index", str, "")
     schedule = asked.take("scheduler", str, "")
@@ -196,13 +195,11 @@ def _unit(asked: Asked, fields: dict, net: str, folder: Path, size: tuple[int, i
         unit.notes.append(_("controlnet: the mask of its image is not used"))
     file = picture_file(image, folder / "control.png", "controlnet: image", unit.fields.pop("resize_mode", 1), size)
     strength = unit.number("weight", 1, 0, 2)
-    part = {
-        "control_start": unit.number("guidance_start", 0, 0, 1),
-        "control_end": unit.number("guidance_end", 1, 0, 1),
-    }
+    start, end = unit.number("guidance_start", 0, 0, 1), unit.number("guidance_end", 1, 0, 1)
     asked.notes += unit.rest("controlnet: ")
-    return part | {
+    return {
         "control": file, "control_net": net, "control_kind": KINDS[module], "control_strength": strength,
+        "control_start": start, "control_end": end,
     }  # fmt: skip
 
 

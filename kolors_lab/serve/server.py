@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from kolors_lab.core.errors import KolorsLabError, SettingError
 from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.language import _
+from kolors_lab.models.loading import load_pipeline
+from kolors_lab.models.presets import get_preset
+from kolors_lab.serve.guard import Guard
+from kolors_lab.serve.line import Full, Line
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -83,9 +88,6 @@ def check_door(host: str, key: str | None) -> None:
 
 def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsPipeline | None = None) -> list[str]:
     """Load the preset's model and answer until Ctrl+C. Raises KolorsLabError where it cannot begin."""
-    from kolors_lab.models.loading import load_pipeline
-    from kolors_lab.models.presets import get_preset
-
     uvicorn = _need("uvicorn")
     _need("fastapi")
     port = PORTS[config.api] if config.port is None else config.port
@@ -120,12 +122,8 @@ def _need(name: str) -> Any:
 def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
     """The ASGI application of a config's API. Its lifespan ends the drawing at work when the server ends."""
     from fastapi import FastAPI
-    from fastapi.exceptions import HTTPException
-    from starlette.exceptions import HTTPException as NotThere
+    from starlette.exceptions import HTTPException
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    from kolors_lab.serve.guard import Guard
-    from kolors_lab.serve.line import Full, Line
 
     api, line = import_module(f"kolors_lab.serve.{config.api}"), Line(config.waiting)
 
@@ -138,7 +136,6 @@ def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
     api.add_routes(app, config, pipe, line)
     app.add_exception_handler(Full, lambda _request, error: api.answer(api.FULL, str(error)))
     app.add_exception_handler(KolorsLabError, lambda _request, error: api.answer(api.WRONG, str(error)))
-    app.add_exception_handler(NotThere, lambda _request, error: api.answer(error.status_code, _line(error.detail)))
     app.add_exception_handler(HTTPException, lambda _request, error: api.answer(error.status_code, _line(error.detail)))
     app.add_exception_handler(
         Exception, lambda _request, error: api.answer(500, _line(f"{type(error).__name__}: {error}"))
@@ -157,8 +154,6 @@ def _line(text: object) -> str:
 
 async def read_json(request: Any) -> dict:
     """A request's body as a JSON object, whatever its Content-Type says; {} for none. Raises SettingError."""
-    import json
-
     body = await request.body()
     try:
         found = json.loads(body or b"{}")

@@ -46,8 +46,9 @@ def answer(status: int, reason: str) -> JSONResponse:
 def add_routes(app: FastAPI, config: ServeConfig, pipe: KolorsPipeline, line: Line) -> None:
     """All that clients ask for, on the application."""
     _drawing_routes(app, config, pipe, line)
-    _option_routes(app, f"{get_preset(config.preset).name}.safetensors")
-    _list_routes(app, config)
+    title = f"{get_preset(config.preset).name}.safetensors"
+    _option_routes(app, title)
+    _list_routes(app, config, title)
 
     @app.post("/sdapi/v1/png-info")
     async def png_info(request: Request) -> dict:
@@ -108,14 +109,12 @@ def _option_routes(app: FastAPI, title: str) -> None:
                 )
 
 
-def _list_routes(app: FastAPI, config: ServeConfig) -> None:
+def _list_routes(app: FastAPI, config: ServeConfig, title: str) -> None:
     """What there is to choose from."""
-    name = get_preset(config.preset).name
-    title = f"{name}.safetensors"
     lists: dict[str, Any] = {
         "samplers": [{"name": label, "aliases": [name], "options": {}} for name, label in SAMPLER_LABELS.items()],
         "schedulers": [{"name": ours, "label": label, "aliases": []} for label, ours in SCHEDULES.items()],
-        "sd-models": [{"title": title, "model_name": name, "hash": None, "sha256": None, "filename": title,
+        "sd-models": [{"title": title, "model_name": Path(title).stem, "hash": None, "sha256": None, "filename": title,
                        "config": None}],
         "scripts": {"txt2img": ["controlnet"], "img2img": ["controlnet"]},
         "cmd-flags": {}, "sd-vae": [], "upscalers": [], "embeddings": {"loaded": {}, "skipped": {}},
