@@ -149,8 +149,7 @@ def _spread(files: list[Path], count: int) -> list[Path]:
 
 
 def _panels(run: Path, scenes: Sequence[StoryScene], score: dict):
-    for n, scene in enumerate(scenes, 1):
-        file = f"{n}.png"
-        marks = {name: dict(zip(s["files"], s["scores"], strict=True))[file] for name, s in score.items()}
+    marks = {name: dict(zip(side["files"], side["scores"], strict=True)) for name, side in score.items()}
+    for file, scene in ((f"{n}.png", scene) for n, scene in enumerate(scenes, 1)):
         pictures = {name: embed(run / name / "panels" / file, 512) for name in score}
-        yield {"scene": scene, "score": marks, "picture": pictures}
+        yield {"scene": scene, "score": {name: known[file] for name, known in marks.items()}, "picture": pictures}

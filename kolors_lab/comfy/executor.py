@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comfy.graph import Graph, ends, is_link, running_order, within
 from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.nodes.control import Controlled
+from kolors_lab.comfy.settings import put_together
 from kolors_lab.comfy.values import Guider, Latent, in_turn
 from kolors_lab.core.errors import DataError
 from kolors_lab.lora.adapter import set_loras, unload_lora
@@ -98,15 +100,13 @@ class Workbench:
         self, total: int, on_step: Callable[[int, int], None] | None, on_preview: Callable[[Image.Image], None] | None
     ) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
         """What every sampler of a run calls after each step; `total` of all of them."""
-        done = 0
+        steps = count(1)
 
         def report(step: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
-            nonlocal done
-            done = min(done + 1, total)
             if on_preview:
                 on_preview(preview(self.pipe, denoised))
             if on_step:
-                on_step(done, total)
+                on_step(min(next(steps), total), total)
 
         return report
 
@@ -151,16 +151,16 @@ class Workbench:
         import torch
 
         set_loras(self.pipe, guider.chain)
-        count, channels, rows, columns = latent.samples.shape
+        pictures, channels, rows, columns = latent.samples.shape
         size = size or (columns * 8, rows * 8)
-        guided = Guided(self.pipe, guider.prompt.fill(count), guider.negative.fill(count), guider.cfg, size)
+        guided = Guided(self.pipe, guider.prompt.fill(pictures), guider.negative.fill(pictures), guider.cfg, size)
         _tell(guided, guider)
         if guider.prompt.hints or guider.negative.hints:
-            guided.unet = Controlled(guided, guider.prompt, guider.negative, count, (columns * 8, rows * 8))
+            guided.unet = Controlled(guided, guider.prompt, guider.negative, pictures, (columns * 8, rows * 8))
         dtype = self.pipe.unet.dtype if like_diffusers else None
 
         def noise() -> Noise:
-            return Noise([seed], (channels, rows, columns), count, dtype)
+            return Noise([seed], (channels, rows, columns), pictures, dtype)
 
         if latent.mask is None:
             return guided, noise()
@@ -170,8 +170,7 @@ class Workbench:
 
 def _filled(latent: Latent, guider: Guider) -> Latent:
     """As many latents as there are prompts, at least."""
-    count = max(len(latent.samples), len(guider.prompt.embeds))
-    return replace(latent, samples=in_turn(latent.samples, count))
+    return replace(latent, samples=in_turn(latent.samples, max(len(latent.samples), len(guider.prompt.embeds))))
 
 
 def _tell(guided: Any, guider: Guider) -> None:
@@ -187,8 +186,8 @@ def _shares(latent: Latent) -> torch.Tensor:
     """How much of each latent pixel is drawn, (B, 1, h, w): the mask made smaller as ComfyUI does, masks in turn."""
     from torch.nn.functional import interpolate
 
-    count, _, rows, columns = latent.samples.shape
-    return in_turn(interpolate(latent.mask[:, None], (rows, columns), mode="bilinear"), count)
+    shares = interpolate(latent.mask[:, None], latent.samples.shape[2:], mode="bilinear")
+    return in_turn(shares, len(latent.samples))
 
 
 def fingerprints(job: Job) -> dict[str, str]:
@@ -217,11 +216,9 @@ def _content(file: Path) -> str:
 
 def _steps(graph: Graph, key: str) -> int:
     """How many steps a node samples: 0 for one that does not."""
-    inputs = graph[key]["inputs"]
     if "LATENT" not in kind_of(graph[key]).outputs:
         return 0
-    while is_link(inputs.get("sigmas")):  # a sampler in parts: its steps stand where its sigmas come from
-        inputs = graph[inputs["sigmas"][0]]["inputs"]
+    inputs = put_together(graph, graph[key]["inputs"])  # the steps of one in parts stand where its sigmas come from
     steps = inputs.get("steps", 0)
     if "latent" in inputs:  # kijai's sampler runs a part of them, as diffusers does
         steps = int(steps * inputs["denoise_strength"])

@@ -19,6 +19,7 @@ from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.language import _
 
 SHOWN = 12  # lines of one kind at most; the rest is counted
+LONGEST = 60  # characters of a value in a line
 MANY = 100  # faults of a workflow, after which no more are looked for
 
 
@@ -166,7 +167,7 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
             linked = _("comes from node {id}; only a primitive can set it here: turn it back into a widget")
             fault = linked.format(id=short(value[0]))
         elif not fault and isinstance(value, str) and not widget.folder:
-            fault = text_fault(class_type, name, value)
+            fault = text_fault(name, value)
         if fault:
             found.append(_wrong(name, value, fault))
     found += [_wrong(name, value, fault) for name, value in rows(graph[key]) if (fault := _row_fault(value))]
@@ -296,11 +297,11 @@ def describe(graph: Mapping[str, dict]) -> list[str]:
     return lines
 
 
-def short(value: Any, length: int = 60) -> Any:
-    """A value fit for a line."""
+def short(value: Any) -> Any:
+    """A value fit for a line, a text by its first LONGEST characters."""
     huge = isinstance(value, int) and abs(value) > 10**30
     if not isinstance(value, (str, list, dict)) and not huge:
         return value
-    text = " ".join(str(value)[: 20 * length].split())
+    text = " ".join(str(value)[: 20 * LONGEST].split())
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return text if len(text) <= length else f"{text[:length]}…"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -97,7 +97,8 @@ def find_sampler(label: str, schedule: str) -> tuple[str, str]:
         if label.endswith(f" {ending}") and label.lower() not in ours:
             label, schedule = label.removesuffix(f" {ending}"), schedule or ending
     name = ours.get(label.lower(), "euler" if label == "Default" else None)
-    scheduler = SCHEDULES.get(schedule or "Automatic", schedule)
+    schedules = {label.lower(): scheduler for label, scheduler in SCHEDULES.items()}
+    scheduler = schedules.get((schedule or "Automatic").lower(), schedule)
     if name is None or scheduler not in SCHEDULERS:
         wrong = f"Sampler {label}" if name is None else f"Schedule type {schedule}"
         raise SettingError("{wrong}: there is none here; say another in ComfyUI or by hand", wrong=wrong)

@@ -86,15 +86,17 @@ def read_forms(file: str | Path) -> dict[str, Any]:
 
 
 def _json_form(file: Path) -> dict[str, Any]:
-    if (size := file.stat().st_size) > LIMIT:
-        raise DataError(
-            "{file}: {size:.0f} MB are no workflow; {most} MB at most are read",
-            file=file,
-            size=size / 2**20,
-            most=LIMIT >> 20,
-        )
+    _check_size(file.stat().st_size, file)
     whole = _parse(file.read_text(encoding="utf-8-sig"), file)
     return {"workflow" if isinstance(whole, dict) and "nodes" in whole else "prompt": whole}
+
+
+def _check_size(size: int, file: Path) -> None:
+    if size > LIMIT:
+        raise DataError(
+            "{file}: {size:.0f} MB are no workflow; {most} MB at most are read",
+            file=file, size=size / 2**20, most=LIMIT >> 20,
+        )  # fmt: skip
 
 
 def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[str, Any]:
@@ -111,13 +113,7 @@ def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[
 
 
 def _parse(text: str, file: Path) -> Any:
-    if len(text) > LIMIT:
-        raise DataError(
-            "{file}: {size} MB of text are no workflow; {most} MB at most are read",
-            file=file,
-            size=len(text) >> 20,
-            most=LIMIT >> 20,
-        )
+    _check_size(len(text), file)
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:

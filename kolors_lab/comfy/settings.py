@@ -34,7 +34,7 @@ def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
     sampler = next(filter(_is_sampler, _upwards(graph, [first, 0], ON)), None)
     if sampler is None:
         raise DataError("no sampler leads to a picture in this workflow; it has nothing like a prompt and a seed")
-    inputs = _put_together(graph, sampler["inputs"])
+    inputs = put_together(graph, sampler["inputs"])
     names = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
     settings = {name: inputs[name] for name in names if name in inputs}
     settings |= {"seed": inputs.get("seed", inputs.get("noise_seed", 0)), **_texts(graph, inputs, index)}
@@ -58,7 +58,7 @@ def _is_sampler(node: dict[str, Any]) -> bool:
     return "LATENT" in known.outputs and bool({"steps", "sigmas"} & known.inputs.keys())
 
 
-def _put_together(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
+def put_together(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
     """The inputs of a sampler and of its parts as if they were one node's."""
     inputs = dict(inputs)
     for name in PARTS:

@@ -42,11 +42,9 @@ def refused() -> dict[str, str]:
     }
 
 
-def text_fault(class_type: str, name: str, text: str) -> str | None:
+def text_fault(name: str, text: str) -> str | None:
     """What of a prompt is not done here, with its place; None for other texts."""
-    if name not in PROMPTS or class_type not in NODES:
-        return None
-    for pattern, why in refused().items():
+    for pattern, why in refused().items() if name in PROMPTS else ():
         if found := re.search(pattern, text):
             told = _("character {place}, {found}: {why}")
             return told.format(place=found.start() + 1, found=found[0], why=why)

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Iterator[Row]:
     """Rows like {"text": "…", "image": ["1.jpg"]}, or {"text": "…", "file_name": "1.jpg"} as `datasets` has it."""
     like = '{"text": "...", "image": ["train/1.jpg"]}'
     for number, row in _objects(file, encoding, like):
-        try:
+        with _reading(file, number, like):
             image = row["file_name"] if "file_name" in row and "image" not in row else row["image"]
             image = image[0] if isinstance(image, list) and len(image) == 1 else image
             others = tuple(key for key in row if key not in ("image", "file_name", "text", REPEATS) and row[key])
@@ -46,9 +47,8 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Iterator[Row]:
             text = row.get("text") or ""
             if not (isinstance(image, str) and image and isinstance(text, str)):
                 raise ValueError(_("image must be one path and text a string"))
-            yield Row(number, image, text, _repeats(row.get(REPEATS)), others)
-        except (ValueError, KeyError) as error:
-            raise _unlike(file, number, like, error) from error
+            repeats = _repeats(row.get(REPEATS))
+        yield Row(number, image, text, repeats, others)
 
 
 def read_targets(file: Path, encoding: str | None = None) -> Iterator[Row]:
@@ -60,12 +60,10 @@ def read_pairs(file: Path, encoding: str | None = None) -> Iterator[tuple[int, s
     """(line, source, target, prompt) of a list as ControlNet's fill50k has it, one JSON object a line."""
     like = '{"source": "…", "target": "…", "prompt": "…"}'
     for number, row in _objects(file, encoding, like):
-        try:
+        with _reading(file, number, like):
             source, target, prompt = (row[name] for name in ("source", "target", "prompt"))
             if not all(isinstance(value, str) and value for value in (source, target, prompt)):
                 raise ValueError(_("all three must be text"))
-        except (ValueError, KeyError) as error:
-            raise _unlike(file, number, like, error) from error
         yield number, source, target, prompt
 
 
@@ -73,18 +71,22 @@ def _objects(file: Path, encoding: str | None, like: str) -> Iterator[tuple[int,
     for number, line in enumerate(read_text(file, otherwise=encoding, way=way()).split("\n"), 1):
         if not line.strip():  # not splitlines: JSON may hold U+2028
             continue
-        try:
-            row = parse_json(line)
-        except ValueError as error:
-            raise _unlike(file, number, like, error) from error
-        if not isinstance(row, dict):
-            raise _unlike(file, number, like, ValueError(_("no object")))
+        with _reading(file, number, like):
+            if not isinstance(row := parse_json(line), dict):
+                raise ValueError(_("no object"))
         yield number, row
 
 
-def _unlike(file: Path, line: int, like: str, error: Exception) -> DataError:
-    reason = _("no {name}").format(name=error) if isinstance(error, KeyError) else error
-    return DataError("{file} line {line}: not like {like} ({reason})", file=file, line=line, like=like, reason=reason)
+@contextmanager
+def _reading(file: Path, line: int, like: str) -> Iterator[None]:
+    """A key that is missing and a value that is wrong are a DataError that names the line and says what it is like."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        reason = _("no {name}").format(name=error) if isinstance(error, KeyError) else error
+        raise DataError(
+            "{file} line {line}: not like {like} ({reason})", file=file, line=line, like=like, reason=reason
+        ) from error
 
 
 def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:

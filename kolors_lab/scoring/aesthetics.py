@@ -168,9 +168,8 @@ def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
             model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
             processor = CLIPImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            "{folder}: no aesthetics predictor can be loaded from it: {reason}", folder=folder, reason=reason
+            "{folder}: no aesthetics predictor can be loaded from it: {reason}", folder=folder, reason=str(error)[:200]
         ) from error
     return Scorer(model, processor, device)
 

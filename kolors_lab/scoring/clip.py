@@ -106,9 +106,8 @@ def load_eyes(preset: Preset, device: torch.device | None = None) -> Eyes:
             processor = ChineseCLIPImageProcessor.from_pretrained(folder)
             tokenizer = BertTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            "{folder}: no Chinese-CLIP can be loaded from it: {reason}", folder=folder, reason=reason
+            "{folder}: no Chinese-CLIP can be loaded from it: {reason}", folder=folder, reason=str(error)[:200]
         ) from error
     return Eyes(model, processor, tokenizer, device)
 

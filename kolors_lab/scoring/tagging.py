@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
-from kolors_lab.core.files import write_table
+from kolors_lab.core.files import read_text, write_table
 from kolors_lab.core.images import SUFFIXES, open_image
 from kolors_lab.core.language import _
 from kolors_lab.dataset.captions import CaptionConfig, CaptionsConfig, captions, join, parts, rewrite
@@ -119,11 +119,8 @@ class Tagged:
 
     def write(self, file: str | Path) -> Tagged:
         """Write the table as CSV of `file_name,text`. DataError where captions lie already: they are yours."""
-        file = Path(file)
-        if file.exists():
-            raise DataError("{file} is there already and may hold your own captions; move it away first", file=file)
-        write_table(file, ("file_name", "text"), self.rows)
-        return replace(self, file=file)
+        _check_free(Path(file))
+        return replace(self, file=write_table(file, ("file_name", "text"), self.rows))
 
     def lines(self) -> list[str]:
         """What the command line prints."""
@@ -147,17 +144,22 @@ def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None
     and ModelError for the model.
     """
     place, pictures = _pictures(config.folder)
-    name = READ if config.accept else TABLE
-    if (place / name).exists():
-        raise DataError("{file} is there already and may hold your own captions; move it away first", file=place / name)
+    file = place / (READ if config.accept else TABLE)
+    _check_free(file)
     groups = None if config.tagger else word_groups(config)
     propose = writer(config.tagger, config.each) if config.tagger else tagger(config, groups)
     rows = []
-    for done, file in enumerate(pictures, 1):
-        rows += [(file.name, rewrite(text, config)) for text in propose(open_image(file))]
+    for done, picture in enumerate(pictures, 1):
+        rows += [(picture.name, rewrite(text, config)) for text in propose(open_image(picture))]
         if on_step:
             on_step(done, len(pictures))
-    return Tagged(rows).write(place / name)
+    return Tagged(rows).write(file)
+
+
+def _check_free(file: Path) -> None:
+    """DataError where captions lie already: they are yours."""
+    if file.exists():
+        raise DataError("{file} is there already and may hold your own captions; move it away first", file=file)
 
 
 def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
@@ -180,13 +182,7 @@ def word_groups(config: TaggingConfig) -> list[list[str]]:
     """The groups of the config's word list, or of the built-in one for its preset. Raises DataError."""
     if config.words is None:
         return split_words(WORLD if get_preset(config.preset).practice else GENERAL, "the built-in list")
-    try:
-        lines = Path(config.words).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            "words {file}: cannot be read as UTF-8 text ({error})", file=config.words, error=error
-        ) from error
-    return split_words(lines, config.words)
+    return split_words(read_text(config.words).splitlines(), config.words)
 
 
 def split_words(lines: Sequence[str], name: str) -> list[list[str]]:

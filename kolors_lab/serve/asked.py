@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comfy.graph import short
-from kolors_lab.comfy.infotext import SCHEDULES, find_sampler
-from kolors_lab.core.errors import SettingError, check_number
+from kolors_lab.comfy.infotext import find_sampler
+from kolors_lab.core.errors import SettingError, check_name, check_number
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.sampling.pipeline import GenerateConfig
@@ -114,8 +114,7 @@ def _sampling(asked: Asked) -> dict[str, Any]:
     schedule = asked.take("scheduler", str, "")
     if not (label or old) and not schedule:
         return found
-    schedules = {name.lower(): name for name in SCHEDULES}
-    sampler, scheduler = find_sampler(label or old or "Euler", schedules.get(schedule.lower(), schedule))
+    sampler, scheduler = find_sampler(label or old or "Euler", schedule)
     return found | {"sampler_name": sampler, "scheduler": scheduler}
 
 
@@ -182,12 +181,7 @@ def _unit(asked: Asked, fields: dict, net: str, folder: Path, size: tuple[int, i
         told = _("controlnet: model = {name!r}: {net}, the only one here, acts instead")
         unit.notes.append(told.format(name=short(name), net=Path(net).name))
     module = unit.take("module", str, "none").lower()
-    if module not in KINDS:
-        raise SettingError(
-            "controlnet: module = {module!r}: there is none; must be one of {names}",
-            module=short(module),
-            names=", ".join(KINDS),
-        )
+    check_name("controlnet: module", short(module), KINDS)
     image = unit.fields.pop("image", None) or unit.fields.pop("input_image", None)
     unit.forget("input_image")
     image, mask = (image.get("image"), image.get("mask")) if isinstance(image, dict) else (image, None)

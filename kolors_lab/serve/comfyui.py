@@ -20,7 +20,7 @@ from kolors_lab.comfy.executor import Workbench, fingerprints
 from kolors_lab.comfy.graph import ends, escapes, faults, name_of
 from kolors_lab.comfy.prepare import fit, save_pictures
 from kolors_lab.comfy.reader import normalise
-from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
+from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_name, one_line
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import SUFFIXES, open_image
 from kolors_lab.core.language import _
@@ -219,10 +219,9 @@ class Desk:
         except Stopped:
             tell("execution_interrupted", node_id=at["node"], node_type=_type(workflow, at["node"]), executed=[])
         except Exception as error:  # whatever it is, its client must hear of it, and the next job is to run
-            message = " ".join(str(error).split())
             tell("execution_error", node_id=at["node"], node_type=_type(workflow, at["node"]), executed=list(outputs),
-                 exception_message=message, exception_type=type(error).__name__, traceback=[], current_inputs={},
-                 current_outputs=[])  # fmt: skip
+                 exception_message=one_line(error), exception_type=type(error).__name__, traceback=[],
+                 current_inputs={}, current_outputs=[])  # fmt: skip
         done = told[-1][0] == "execution_success"
         status = {"status_str": "success" if done else "error", "completed": done, "messages": told}
         status |= {"notes": list(workflow.notes)}
@@ -301,8 +300,7 @@ def _found(
     folders: dict[str, Path], /, filename: str = "", subfolder: str = "", type: str = "output", **more: str
 ) -> Path:
     """The picture that /view asks for. `rand`, with which browsers are told to ask again, is nothing to do."""
-    if type not in folders:
-        raise SettingError("type = {type!r}: must be one of {names}", type=type[:40], names=", ".join(folders))
+    check_name("type", type, folders)
     if more.keys() - {"rand"}:
         raise SettingError("{names}: pictures are given as they are", names=", ".join(sorted(more))[:80])
     file = _place(folders[type], subfolder, filename)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import KolorsLabError, SettingError
+from kolors_lab.core.errors import KolorsLabError, SettingError, one_line
 from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.language import _
 from kolors_lab.models.loading import load_pipeline
@@ -136,9 +136,11 @@ def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
     api.add_routes(app, config, pipe, line)
     app.add_exception_handler(Full, lambda _request, error: api.answer(api.FULL, str(error)))
     app.add_exception_handler(KolorsLabError, lambda _request, error: api.answer(api.WRONG, str(error)))
-    app.add_exception_handler(HTTPException, lambda _request, error: api.answer(error.status_code, _line(error.detail)))
     app.add_exception_handler(
-        Exception, lambda _request, error: api.answer(500, _line(f"{type(error).__name__}: {error}"))
+        HTTPException, lambda _request, error: api.answer(error.status_code, one_line(error.detail))
+    )
+    app.add_exception_handler(
+        Exception, lambda _request, error: api.answer(500, one_line(f"{type(error).__name__}: {error}"))
     )
     app.add_middleware(Guard, key=config.key, max_bytes=config.max_mb << 20, answer=api.answer)
     # A name that another site's owner points at this machine (DNS rebinding) is no name of ours; with a key it gets
@@ -146,10 +148,6 @@ def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
     names = ["*"] if not is_loopback(config.host) else ["127.0.0.1", "localhost", "::1", "[::1]", config.host]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     return app
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:500]
 
 
 async def read_json(request: Any) -> dict:
