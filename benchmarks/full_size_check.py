@@ -23,7 +23,7 @@ from kolors_folder import SHAPES, make_folder
 from PIL import Image
 
 from kolors_lab.cli import STOPPED
-from kolors_lab.lora.formats import read_lora
+from kolors_lab.lora.reading import read_lora
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.hub import raw_folder
 from kolors_lab.models.memory import plan, tensor_shapes

@@ -55,8 +55,8 @@ from .lora.arithmetic import LoraMixConfig as LoraMixConfig
 from .lora.arithmetic import LoraShowConfig as LoraShowConfig
 from .lora.arithmetic import lora_mix as lora_mix
 from .lora.arithmetic import lora_show as lora_show
-from .lora.formats import read_lora as read_lora
-from .lora.formats import write_lora as write_lora
+from .lora.reading import read_lora as read_lora
+from .lora.writing import write_lora as write_lora
 from .models.device import pick_device as pick_device
 from .models.device import pick_dtype as pick_dtype
 from .models.loading import load_pipeline as load_pipeline
@@ -79,6 +79,7 @@ from .pictures.files import save_picture as save_picture
 from .pictures.grids import GridConfig as GridConfig
 from .pictures.grids import grid as grid
 from .prompts.formula import negative as negative
+from .sampling.config import GenerateConfig as GenerateConfig
 from .sampling.control import Control as Control
 from .sampling.control import canny as canny
 from .sampling.control import edge_f1 as edge_f1
@@ -87,7 +88,6 @@ from .sampling.control import scribble as scribble
 from .sampling.finding import find as find
 from .sampling.ksampler import KSampler as KSampler
 from .sampling.metadata import read_settings as read_settings
-from .sampling.pipeline import GenerateConfig as GenerateConfig
 from .sampling.pipeline import generate as generate
 from .sampling.pipeline import generate_batch as generate_batch
 from .sampling.reference import reference as reference

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.fields import label
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import generate
 from kolors_lab.serve.app import FILES, ROWS, AppConfig, Desk, app, run_app

@@ -281,7 +281,7 @@ def test_run_writes_numbered_pictures(pipe_folder, tmp_path, capsys):
 
 
 def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, tmp_path, monkeypatch):
-    from kolors_lab.sampling import pipeline as module
+    from kolors_lab.sampling import loading as module
 
     monkeypatch.setattr(module, "gpu_plan_here", lambda *_: "encode")
     data = kijai((128, 64, 9, "fixed", 1, 5, "EulerDiscreteScheduler"))
@@ -292,7 +292,7 @@ def test_on_a_small_card_all_texts_of_a_workflow_are_encoded_first(pipe_folder, 
 
 
 def test_run_refuses_before_anything_is_loaded_or_written(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("kolors_lab.sampling.pipeline.load_pipeline", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("kolors_lab.sampling.loading.load_pipeline", lambda *_: pytest.fail("loaded"))
     file = tmp_path / "a.json"
     file.write_text(json.dumps(workflow_api(SETTINGS | {"lora": "gone.safetensors"})), encoding="utf-8")
     assert main(["comfy", "run", str(file), "--out", str(tmp_path / "out")]) == 2

@@ -15,6 +15,7 @@ from kolors_lab.dataset.folder import read_examples, read_sources
 from kolors_lab.pictures.controls import ControlsConfig, controls, controls_sheet, read_rows
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import GridConfig, grid
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.control import (
     Control,
     control_picture,
@@ -25,9 +26,9 @@ from kolors_lab.sampling.control import (
 )
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, generate, generate_batch
+from kolors_lab.sampling.pipeline import generate, generate_batch
 from kolors_lab.training.beside import beside
-from kolors_lab.training.checkpoint import Metrics
+from kolors_lab.training.callbacks import MetricsFile
 from kolors_lab.training.config import TrainConfig
 from kolors_lab.training.control import WithControl, new_net
 from kolors_lab.training.latent_cache import cut, encode
@@ -275,7 +276,7 @@ def test_controls_are_cut_turned_and_mirrored_with_their_picture(pipe, tmp_path)
     (folder / "a.txt").write_text("方块", encoding="utf-8")
     config = TrainConfig(method="controlnet", data=str(folder), controls=str(controls), control_kind="none", variants=6)
     examples = read_examples(folder)
-    data = beside(encode(pipe, examples, 128, config=config), examples, 128, config, "controlnet")
+    data = beside(encode(pipe, examples, 128, config=config), examples, 128, config)
     parts = [cut(open_image(folder / "a.png"), 128, config, n, file.stem)[0] for n, file in enumerate(data.pictures)]
     for n, part in enumerate(parts):
         control = data.batch(torch.tensor([n]), "cpu")["control"][0]
@@ -320,16 +321,16 @@ def test_held_out_pictures_are_looked_at_with_their_controls(train_net):
 def test_a_training_cut_short_goes_on_to_the_same_net(train_net, pipe, monkeypatch):
     from safetensors.torch import load_file
 
-    write = Metrics.write
+    write = MetricsFile.on_step
 
-    def fail_at_three(log, row):
+    def fail_at_three(log, training, row):
         if row["step"] == 3:
             raise RuntimeError("cut short")
-        write(log, row)
+        write(log, training, row)
 
     whole = load_file(train_net("whole", steps=4, checkpoint_every=2) / "diffusion_pytorch_model.safetensors")
     config = {"steps": 4, "checkpoint_every": 2, "out": "cut"}
-    monkeypatch.setattr(Metrics, "write", fail_at_three)
+    monkeypatch.setattr(MetricsFile, "on_step", fail_at_three)
     with pytest.raises(RuntimeError):
         train_net(**config)
     monkeypatch.undo()

@@ -18,7 +18,7 @@ from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.folder import Example, read_examples
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.sampling.text import PromptCut
-from kolors_lab.training import latent_cache as encoding
+from kolors_lab.training import cache_files as encoding
 from kolors_lab.training.latent_cache import Encoded, encode
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,14 @@ from kolors_course.exercises import (
     check_subject,
     check_wired,
 )
-from kolors_course.formulas import check_better, check_guided, check_merged, check_stopping, check_units
+from kolors_course.formulas import (
+    check_better,
+    check_guided,
+    check_merged,
+    check_sampler,
+    check_stopping,
+    check_units,
+)
 from kolors_course.questions import QUESTIONS, check_prediction
 from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.errors import SettingError
@@ -29,7 +37,7 @@ from kolors_lab.core.files import data_dir
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.arithmetic import mix
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.scoring.clip import classify
 from kolors_lab.training.config import TrainConfig
@@ -110,6 +118,18 @@ def test_a_merged_weight_lacks_neither_alpha_nor_rank_and_leaves_w_alone():
     assert "the shape of W" in check_merged(lambda W, A, B, alpha: B @ A @ W)
 
 
+def test_a_sampler_that_is_still_eulers_is_told_so():
+    names = {"pairwise": pairwise}
+    exec(solution("04", "def my_heun"), names)
+    heun = names["my_heun"]
+    assert "Well done" in check_sampler(heun, "heun")
+    [cell] = [code for code in cells("04", "code") if "def my_heun" in code]
+    exec(cell, names)
+    assert "still Euler" in check_sampler(names["my_heun"], "heun")
+    assert "0.1" in check_sampler(lambda *given: heun(*given) + 0.1, "heun")
+    assert "NaN" in check_sampler(lambda denoiser, x, sigmas: x * math.nan, "heun")
+
+
 @pytest.fixture
 def story(tmp_path):
     """Write a story, here with one change, and check it."""
@@ -145,7 +165,7 @@ def test_story_with_a_fault(story, old, new, said):
 def test_story_without_a_hero(tmp_path):
     rows = [f"{n},二次元，少女{n}，舞台{n},模糊,{n}" for n in range(8)]
     (tmp_path / "s.csv").write_text("\n".join(["scene,prompt,negative_prompt,seed", *rows]), encoding="utf-8")
-    assert "hero" in check_story(tmp_path / "s.csv")
+    assert "different people" in check_story(tmp_path / "s.csv")
 
 
 def test_the_bundled_story_in_one_style_passes_but_for_the_word_of_another():

@@ -31,7 +31,8 @@ from kolors_lab.comfy.writer import check_whole, outward, to_ui
 from kolors_lab.comic.script import read_script, write_script
 from kolors_lab.core.errors import KolorsLabError
 from kolors_lab.dataset.folder import check_examples, read_examples, read_sources
-from kolors_lab.lora.formats import read_lora, write_lora
+from kolors_lab.lora.reading import read_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.prompts.syntax import SYNTAXES, choose, extract_loras, parse
 from kolors_lab.sampling.metadata import read_settings
 

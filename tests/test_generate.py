@@ -12,12 +12,13 @@ from PIL import Image, PngImagePlugin
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.lora.adapter import add_lora, save_lora, unload_lora
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.memory import gpu_plan
 from kolors_lab.pictures.files import generate_file, save_picture
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import infotext, read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, Stop, Stopped, generate, generate_batch, hand_over
+from kolors_lab.sampling.pipeline import Stop, Stopped, generate, generate_batch
 from kolors_lab.sampling.text import encode_then_free
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -191,7 +192,7 @@ def test_a_lora_tag_in_the_prompt_is_the_lora_of_that_name(pipe, pipe_folder, tm
     ],
 )
 def test_a_prompt_that_cannot_be_read_is_refused_before_anything_is_loaded(tmp_path, monkeypatch, changes, words):
-    monkeypatch.setattr("kolors_lab.sampling.pipeline.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("kolors_lab.sampling.loading.load_pipeline", lambda *_, **__: pytest.fail("loaded"))
     folder = tmp_path / "loras"
     for name in ("ink", "a/twin", "b/twin", "../out"):
         (folder / f"{name}.safetensors").parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +227,7 @@ def test_the_plan_for_kolors_goes_by_the_card(card, plan):
 def test_on_a_small_card_prompts_are_encoded_first_and_the_picture_is_the_same(
     pipe_folder, tmp_path, monkeypatch, plan
 ):
-    from kolors_lab.sampling import pipeline as module
+    from kolors_lab.sampling import loading as module
 
     settings = {"preset": str(pipe_folder), "prompt": "{王子|白马}，(夜空:1.2)", "steps": 1, "width": 64, "height": 64}
     file = generate_file(GenerateConfig(**settings, out=str(tmp_path / "a.png")))
@@ -251,12 +252,6 @@ def test_a_batch_draws_what_each_picture_alone_would(pipe):
     assert all(abs(one - other.astype(int)).max() <= 1 for one, other in zip(both, alone, strict=True))
     with pytest.raises(SettingError, match="steps = "):
         generate_batch(pipe, ["白马"] * 2, [""] * 2, [KSampler(steps=2), KSampler(steps=3)])
-
-
-def test_a_handover_to_the_same_model_changes_nothing(pipe):
-    settings = {"steps": 4, "width": 64, "height": 64, "seed": 1}
-    handed = hand_over(pipe, pipe, "白马", at=0.5, **settings)
-    assert np.array_equal(np.asarray(handed), draw(pipe, **settings))
 
 
 def test_hires_and_picture_to_picture(pipe):

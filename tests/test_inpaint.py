@@ -9,11 +9,12 @@ from PIL import Image
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.denoiser import Noise
 from kolors_lab.sampling.inpaint import Area, Masked
 from kolors_lab.sampling.masks import draw_mask, feather, grow, parse_box, read_mask
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, generate
+from kolors_lab.sampling.pipeline import generate
 
 FAST = {"steps": 2, "width": 64, "height": 64}
 

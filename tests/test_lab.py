@@ -12,7 +12,7 @@ import pytest
 from helpers import make_lora
 from PIL import Image
 
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.notebook import labs
 from kolors_lab.notebook.labs import GridLab, PromptLab
 from kolors_lab.notebook.widgets import TASKS, uploaded

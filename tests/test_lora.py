@@ -25,7 +25,7 @@ from kolors_lab.lora.adapter import (
     unmerge,
     wearing,
 )
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 
 ATTENTION = TARGETS["attention"]
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

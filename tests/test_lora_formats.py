@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.lora.adapter import load_lora, unload_lora
-from kolors_lab.lora.formats import Layer, Lora, open_lora, read_lora, write_lora
 from kolors_lab.lora.layer_names import layer_name, unet_parts
+from kolors_lab.lora.layers import Layer, Lora
+from kolors_lab.lora.reading import open_lora, read_lora
+from kolors_lab.lora.writing import write_lora
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 SIDES = {"A": "down", "B": "up"}

@@ -13,7 +13,9 @@ from kolors_lab.cli import main
 from kolors_lab.core.errors import ModelError
 from kolors_lab.lora.adapter import load_lora, set_loras
 from kolors_lab.lora.arithmetic import mix, resize, singular_values
-from kolors_lab.lora.formats import Lora, read_lora, write_lora
+from kolors_lab.lora.layers import Lora
+from kolors_lab.lora.reading import read_lora
+from kolors_lab.lora.writing import write_lora
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from kolors_lab.core.errors import KolorsLabError, KolorsLabWarning, ModelError, SettingError
 from kolors_lab.lora.alpha import Patterns
 from kolors_lab.lora.arithmetic import LoraConvertConfig, LoraShowConfig, lora_convert, lora_show
-from kolors_lab.lora.formats import open_lora, read_lora, write_lora
 from kolors_lab.lora.layer_names import layer_name
+from kolors_lab.lora.reading import open_lora, read_lora
+from kolors_lab.lora.writing import write_lora
 
 CASES = Path(__file__).parent / "cases" / "lora"
 LAYER = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -392,7 +393,7 @@ def test_a_layer_larger_than_any_is_refused_before_it_is_made(file):
 
 def test_many_small_factors_do_not_fill_the_memory(file, monkeypatch):
     """90 x 90 twice, 65 kB, are a layer of 8100 x 8100: a thousand such would be gigabytes, whatever the names."""
-    monkeypatch.setattr("kolors_lab.lora.formats.ROOM", 2**10)
+    monkeypatch.setattr("kolors_lab.lora.reading.ROOM", 2**10)
     names = (f"down_blocks.{n}.resnets.0.time_emb_proj" for n in range(3))
     save_file({f"{name}.lokr_w{k}": torch.randn(20, 20) for name in names for k in (1, 2)}, file)
     with pytest.raises(ModelError, match="larger than any of Kolors"):

@@ -15,10 +15,11 @@ from kolors_lab.models import loading, memory
 from kolors_lab.models.loading import load_parts, load_pipeline
 from kolors_lab.models.memory import free_memory, plan
 from kolors_lab.models.presets import GIB, get_preset
-from kolors_lab.sampling.pipeline import generate, load_for
+from kolors_lab.sampling.loading import load_for
+from kolors_lab.sampling.pipeline import generate
 from kolors_lab.training import stages as training_stages
+from kolors_lab.training.cache_files import weights_hash
 from kolors_lab.training.config import TrainConfig, resolve
-from kolors_lab.training.latent_cache import weights_hash
 from kolors_lab.training.loop import train
 from kolors_lab.training.stages import plan_training
 
@@ -77,7 +78,7 @@ def test_parts_that_come_one_after_the_other_draw_the_same_picture(monkeypatch, 
     pipe.vae.enable_tiling()  # as where memory is tight
     whole = generate(pipe, "白马", **settings)
     way = replace(plan(preset, CPU), in_turn=True)
-    monkeypatch.setattr("kolors_lab.sampling.pipeline.plan", lambda *_: way)
+    monkeypatch.setattr("kolors_lab.sampling.loading.plan", lambda *_: way)
     pipe = load_for(preset, [("白马", "webui"), ("", "webui")])
     assert pipe.text_encoder is None and generate(pipe, "白马", **settings).tobytes() == whole.tobytes()
 

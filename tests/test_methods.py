@@ -94,7 +94,7 @@ def test_what_a_mask_leaves_out_does_not_count_in_the_loss(pipe, pictures, maske
     from diffusers import DDPMScheduler
 
     config, examples = TrainConfig(masks=str(masked)), read_examples(pictures)
-    batch = beside(encode(pipe, examples, 128), examples, 128, config, "lora").batch(torch.tensor([0]), "cpu")
+    batch = beside(encode(pipe, examples, 128), examples, 128, config).batch(torch.tensor([0]), "cpu")
     assert batch["mask"].shape == (1, 1, 16, 16) and batch["mask"][..., :8].all() and not batch["mask"][..., 8:].any()
     noise, wrong = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16, 16)
     wrong[..., 8:] = 9.0  # an error where nothing counts
@@ -127,7 +127,7 @@ def test_masks_that_leave_nothing_are_named(pipe, pictures, masked):
         Image.new("L", Image.open(file).size).save(file)
     config, examples = TrainConfig(masks=str(masked)), read_examples(pictures)
     with pytest.raises(DataError, match=r"mask .*0\.png is all black"):
-        beside(encode(pipe, examples, 128), examples, 128, config, "lora").batch(torch.tensor([0]), "cpu")
+        beside(encode(pipe, examples, 128), examples, 128, config).batch(torch.tensor([0]), "cpu")
 
 
 def test_full_has_no_use_for_a_loras_settings():

@@ -12,12 +12,12 @@ from PIL import Image, ImageDraw
 
 from kolors_lab.comic.panels import StoryScene, tell_story
 from kolors_lab.core.errors import DataError, ModelError, SettingError
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file, save_picture
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.finding import find
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig
 from kolors_lab.sampling.repair import RepairConfig, mend, repair
 
 

@@ -278,7 +278,7 @@ def latents(pipe, noise=None, **settings) -> torch.Tensor:
     one = KSampler(**SETTINGS | settings)
     start = empty_latents(pipe, one).repeat(one.batch, 1, 1, 1)
     with torch.no_grad():
-        denoiser = _denoiser(pipe, ["白马"], ["王子"], [one])
+        denoiser = _denoiser(pipe, ["白马"], ["王子"], [one], "webui")
     noise = noise or Noise([one.seed], start.shape[1:], one.batch)
     return run_ksampler(denoiser, one, options.pop("start", start), noise, **options)
 
@@ -350,11 +350,11 @@ def test_nothing_to_do_leaves_latents_as_they_are(pipe):
 
 def test_guidance_may_differ_from_picture_to_picture(pipe):
     one, other = (KSampler(seed=1, **SETTINGS | {"cfg": cfg, "steps": 1}) for cfg in (1.0, 6.0))
-    both = _denoiser(pipe, ["白马"] * 2, ["王子"] * 2, [one, other])
+    both = _denoiser(pipe, ["白马"] * 2, ["王子"] * 2, [one, other], "webui")
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         together = both(x.repeat(2, 1, 1, 1), 3.0)
-        apart = [_denoiser(pipe, ["白马"], ["王子"], [each])(x, 3.0) for each in (one, other)]
+        apart = [_denoiser(pipe, ["白马"], ["王子"], [each], "webui")(x, 3.0) for each in (one, other)]
     assert torch.allclose(together, torch.cat(apart), atol=1e-4)
 
 

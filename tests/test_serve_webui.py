@@ -16,7 +16,7 @@ from PIL import Image
 from serving import serving
 
 from kolors_lab.core.errors import SettingError
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.sampling.pipeline import generate
 from kolors_lab.serve.server import ServeConfig
 

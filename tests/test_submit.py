@@ -20,11 +20,12 @@ from kolors_lab.comic.panels import tell_story
 from kolors_lab.comic.script import StoryScene
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.core.images import open_image
-from kolors_lab.lora.formats import Lora, open_lora, read_lora, write_lora
+from kolors_lab.lora.layers import Lora
+from kolors_lab.lora.reading import open_lora, read_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
-from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import file_mark
+from kolors_lab.sampling.metadata import file_mark, read_settings
 
 
 def make_run(folder, pipe, count=8):

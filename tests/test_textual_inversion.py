@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from kolors_lab.core.errors import DataError, ModelError, SettingError
 from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, generate
+from kolors_lab.sampling.pipeline import generate
 from kolors_lab.sampling.text import encode_prompt, token_characters
 from kolors_lab.sampling.vocabulary import add_word, embedding_of, load_word, remove_words, save_word
 from kolors_lab.training.inversion import InversionConfig, invert, name_it

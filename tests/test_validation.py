@@ -20,14 +20,14 @@ from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.dataset.folder import Example
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.lora.adapter import read_lora
-from kolors_lab.lora.formats import write_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import generate
 from kolors_lab.sampling.text import encode_text, encode_then_free
 from kolors_lab.training import dreambooth
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.loop import TrainConfig, train
-from kolors_lab.training.validation import TIMESTEPS, Samples, ValidationConfig, Watcher, validation_loss
+from kolors_lab.training.validation import TIMESTEPS, Samples, Watcher, validation_loss
 
 CPU = torch.device("cpu")
 
@@ -44,9 +44,9 @@ class Held:
 
 def training(steps=9, **settings):
     """Weights that say which step they are of."""
-    config = ValidationConfig(**{"validate_every": 1, **settings})
+    config = {"validate_every": 1, "patience": 0, "keep_best": True, **settings}
     unet = SimpleNamespace(eval=lambda: None, train=lambda: None)
-    config = SimpleNamespace(**vars(config), steps=steps, batch_size=3, snr_gamma=5.0)
+    config = SimpleNamespace(**config, steps=steps, batch_size=3, snr_gamma=5.0)
     return SimpleNamespace(
         config=config, step=0, unet=unet, noise_scheduler=range(1100), device=CPU, dtype=torch.float32, ended=False,
         processes=SimpleNamespace(num_processes=1, is_main_process=True),

@@ -23,12 +23,13 @@ from kolors_lab.core.files import NUMBER, fingerprint, fits, parse_json, read_ta
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import load_lora, unload_lora
-from kolors_lab.lora.formats import read_lora
+from kolors_lab.lora.reading import read_lora
 from kolors_lab.models.hub import leads_out
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.config import prompts_of
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import load_for, prompts_of
 from kolors_lab.scoring.aesthetics import GATE, carried, passes
 
 if TYPE_CHECKING:

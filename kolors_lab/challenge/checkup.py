@@ -249,7 +249,7 @@ def _train(name: str, preset: Preset, folder: Path) -> str:
 
 def _generate(name: str, preset: Preset, folder: Path) -> str:
     from kolors_lab.pictures.files import generate_file
-    from kolors_lab.sampling.pipeline import GenerateConfig
+    from kolors_lab.sampling.config import GenerateConfig
 
     lora = folder / "train" / "lora.safetensors"
     with_lora = str(lora) if lora.is_file() else None

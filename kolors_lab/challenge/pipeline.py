@@ -18,7 +18,7 @@ from kolors_lab.challenge.effect import Effect, count_style
 from kolors_lab.challenge.report import mean_loss, read_metrics, write_report
 from kolors_lab.challenge.submission import PLACEHOLDER, SubmitConfig, submit
 from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell_story
-from kolors_lab.core.errors import SettingError
+from kolors_lab.core.errors import SettingError, check_number
 from kolors_lab.core.files import NUMBER, fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
 from kolors_lab.dataset.cleaning import CleanConfig, clean
@@ -27,7 +27,8 @@ from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.memory import plan
 from kolors_lab.models.presets import get_preset, local_path
-from kolors_lab.sampling.pipeline import check_sampling, load_for, prompts_of
+from kolors_lab.sampling.config import prompts_of
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.scoring.aesthetics import find_scorer, judge, load_scorer, score_folder
 from kolors_lab.training.loop import TrainConfig, train
 from kolors_lab.training.origin import is_trained
@@ -68,7 +69,7 @@ class BaselineConfig:
 
     def __post_init__(self):
         TrainConfig(steps=self.steps, rank=self.rank, seed=self.seed)  # wrong values are found now, not after juicing
-        check_sampling(0, None, None, None, None, self.lora_strength)
+        check_number("lora_strength", self.lora_strength, -10, 10)
 
 
 @dataclass(frozen=True)

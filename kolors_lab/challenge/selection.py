@@ -18,7 +18,9 @@ from kolors_lab.core.files import fingerprint
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.ksampler import KSampler
-from kolors_lab.sampling.pipeline import GenerateConfig, generate_batch, load_for, prompts_of
+from kolors_lab.sampling.config import GenerateConfig, prompts_of
+from kolors_lab.sampling.loading import load_for
+from kolors_lab.sampling.pipeline import generate_batch
 from kolors_lab.scoring.aesthetics import load_scorer, score_images
 from kolors_lab.scoring.clip import load_eyes
 

@@ -27,11 +27,12 @@ from kolors_lab.core.language import _
 from kolors_lab.core.templates import render
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.alpha import table
-from kolors_lab.lora.formats import Lora, read_lora, write_lora
+from kolors_lab.lora.layers import Lora
+from kolors_lab.lora.reading import read_lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
-from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import file_mark
+from kolors_lab.sampling.metadata import file_mark, read_settings
 from kolors_lab.scoring.aesthetics import ScoreResult, judge, score_folder
 
 WRONG = {*'/\\:*?"<>|`', *map(chr, range(32))}

@@ -12,7 +12,7 @@ from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
-from kolors_lab.lora.formats import read_lora
+from kolors_lab.lora.reading import read_lora
 
 Files = dict[tuple[str, str], Path | None]  # by (node id, input); None: left out
 NO_LORA = ("None", "none", "")  # what a list of LoRAs has in a place that is free

@@ -37,7 +37,8 @@ from kolors_lab.core.errors import DataError, check_number
 from kolors_lab.core.files import NUMBER, fits, parse_json, replacing, write_json, write_table
 from kolors_lab.core.images import open_image
 from kolors_lab.models.presets import get_preset
-from kolors_lab.sampling.pipeline import load_for, prompts_of
+from kolors_lab.sampling.config import prompts_of
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.scoring.aesthetics import find_scorer, load_scorer, score_images
 from kolors_lab.scoring.clip import load_eyes
 

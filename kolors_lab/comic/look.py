@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kolors_lab.core.errors import DataError, check_number
 from kolors_lab.core.language import _
 from kolors_lab.sampling.control import ControlConfig, control_of_panel, find_control
-from kolors_lab.sampling.pipeline import file_mark
+from kolors_lab.sampling.metadata import file_mark
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline

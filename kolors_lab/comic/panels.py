@@ -20,16 +20,11 @@ from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
 from kolors_lab.models.processes import start_processes
 from kolors_lab.pictures.files import save_picture
+from kolors_lab.sampling.config import GenerateConfig, picture_settings, prompts_of
 from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import (
-    GenerateConfig,
-    check_sampling,
-    generate_batch,
-    load_for,
-    picture_settings,
-    prompts_of,
-)
+from kolors_lab.sampling.pipeline import generate_batch
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -88,7 +83,8 @@ class StoryConfig(LookConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        check_sampling(0, self.steps, self.cfg, None, None, self.lora_strength)
+        KSampler(steps=self.steps, cfg=self.cfg)
+        check_number("lora_strength", self.lora_strength, -10, 10)
         get_layout(self.layout)
         for field in ("count", "together"):
             if getattr(self, field) is not None:

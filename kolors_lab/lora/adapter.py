@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError
 from kolors_lab.core.language import _
-from kolors_lab.lora.formats import Layer, Lora, adapter_config, diffusers_tensors, read_lora, write_lora
+from kolors_lab.lora.layers import Layer, Lora, adapter_config
+from kolors_lab.lora.reading import read_lora
+from kolors_lab.lora.writing import diffusers_tensors, write_lora
 from kolors_lab.models.presets import ATTENTION
 
 if TYPE_CHECKING:

@@ -12,12 +12,15 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.core.errors import ModelError, SettingError, check_number
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.language import _
-from kolors_lab.lora.formats import LIMIT, Layer, Lora, check_format, open_lora, read_lora, write_lora
+from kolors_lab.lora.layers import Layer, Lora, strongest
+from kolors_lab.lora.reading import LIMIT, open_lora, read_lora
 from kolors_lab.lora.weights import lora_file
+from kolors_lab.lora.writing import FORMATS, write_lora
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,25 +76,16 @@ def resize(lora: Lora, rank: int) -> Lora:
 
 
 def _resize(layer: Layer, rank: int) -> Layer:
-    """U √S and √S V of the product's SVD, found in its few rows and columns instead of the whole matrix."""
-    import torch
-
-    left, upper = torch.linalg.qr(layer.up.flatten(1))
-    right, lower = torch.linalg.qr(layer.down.flatten(1).T)
-    u, s, v = torch.linalg.svd(upper @ lower.T)
-    root = s[:rank].sqrt()
-    down, up = (right @ v.T[:, :rank] * root).T, left @ u[:, :rank] * root
-    down = down.reshape(len(root), *layer.down.shape[1:])
-    return Layer(down, up.reshape(len(up), len(root), *layer.up.shape[2:]), float(len(root)))
+    up, down, _values = strongest(layer.up.flatten(1), layer.down.flatten(1), rank)
+    kept = len(down)
+    down, up = down.reshape(kept, *layer.down.shape[1:]), up.reshape(len(up), kept, *layer.up.shape[2:])
+    return Layer(down, up, float(kept))
 
 
 def singular_values(layer: Layer) -> torch.Tensor:
     """How strong each direction of a layer's LoRA is, strongest first: the singular values, (rank,)."""
-    import torch
-
-    _, upper = torch.linalg.qr(layer.up.float().flatten(1))
-    _, lower = torch.linalg.qr(layer.down.float().flatten(1).T)
-    return torch.linalg.svdvals(upper @ lower.T) * layer.alpha / layer.rank
+    _up, _down, values = strongest(layer.up.float().flatten(1), layer.down.float().flatten(1), layer.rank)
+    return values * layer.alpha / layer.rank
 
 
 @dataclass(frozen=True)
@@ -134,15 +128,11 @@ SHOWN, WIDE = 20, 120  # entries of a header, and characters of each
 
 def _about(header: dict[str, str]) -> list[str]:
     """What a file says about itself, in short lines: kohya's trainers note every caption in there."""
-    entries = sorted(((_short(name, 40), _short(value, WIDE)) for name, value in header.items() if value), key=_last)
+    entries = [(_short(name, 40), _short(value, WIDE)) for name, value in header.items() if value]
+    entries.sort(key=lambda entry: entry[0].startswith("ss_"))  # trainers' own notes behind what is written for people
     lines = [f"{name:13} {value}" for name, value in entries[:SHOWN]]
     rest = [name for name, _ in entries[SHOWN:]]
     return lines + ([_short(f"and {len(rest)} more: {', '.join(rest)}", WIDE)] if rest else [])
-
-
-def _last(entry: tuple[str, str]) -> bool:
-    """Trainers' own notes behind what was written for people."""
-    return entry[0].startswith("ss_")
 
 
 def _short(text: str, width: int) -> str:
@@ -165,14 +155,12 @@ class LoraConvertConfig:
 
     file: str
     target: str
-    to: str = "diffusers"
-    alpha: float | None = None
-    rank: int | None = None
+    to: Annotated[str, OneOf(FORMATS)] = "diffusers"
+    alpha: Annotated[float | None, Range(1e-6, 1024)] = None
+    rank: Annotated[int | None, Range(1, 1024)] = None
 
     def __post_init__(self):
-        _check(self.to, self.rank)
-        if self.alpha is not None:
-            check_number("alpha", self.alpha, 1e-6, 1024)
+        check_fields(self)
 
 
 def lora_convert(config: LoraConvertConfig) -> Path:
@@ -194,11 +182,11 @@ class LoraMixConfig:
 
     parts: tuple[str, ...]
     out: str = "runs/mixed.safetensors"
-    to: str = "diffusers"
-    rank: int | None = None
+    to: Annotated[str, OneOf(FORMATS)] = "diffusers"
+    rank: Annotated[int | None, Range(1, 1024)] = None
 
     def __post_init__(self):
-        _check(self.to, self.rank)
+        check_fields(self)
         self.chain()
 
     def chain(self) -> list[tuple[str, float]]:
@@ -214,12 +202,6 @@ class LoraMixConfig:
                 raise SettingError("parts = {text!r}: must be FILE=WEIGHT, such as style.safetensors=0.7", text=text)
             check_number(_("the weight of {file}").format(file=file), chain[-1][1], -100, 100)
         return chain
-
-
-def _check(to: str, rank: int | None) -> None:
-    check_format(to)
-    if rank is not None:
-        check_number("rank", rank, 1, 1024, whole=True)
 
 
 def lora_mix(config: LoraMixConfig) -> Path:

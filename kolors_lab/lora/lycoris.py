@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kolors_lab.core.language import _
 from kolors_lab.lora.layer_names import kernel
+from kolors_lab.lora.layers import strongest
 
 if TYPE_CHECKING:
     import torch
 
     Parts = dict[str, torch.Tensor]  # a layer's tensors, by the ends of their names
 
+LYCORIS = (  # ends of their tensors' names
+    "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
+    "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2",
+)  # fmt: skip
 MOST = 2**26  # weights of the largest layer that is unfolded; Kolors' largest has 29.5 million
 NOTHING = 1e-7  # a direction weaker than this beside the strongest is float32's rounding
 
@@ -66,7 +71,8 @@ def _loha(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tens
         up, down = (up, down) if into <= out else (torch.eye(out), up)
     lost = 0.0
     if up.shape[1] > limit:
-        up, down, lost = _strongest(up, down, limit)
+        up, down, values = strongest(up, down, limit)
+        lost = _lost(values, limit)
     dim = parts["hada_w1_b"].shape[0]
     return up, down, _shape(name, parts.get("hada_t1"), into), lost, dim
 
@@ -111,17 +117,6 @@ def _whole(parts: Parts, side: str, core: str) -> tuple[torch.Tensor, int]:
     a, b = _factors(parts, side, core)
     _bounded(a.shape[0], b.flatten(1).shape[1])
     return (a @ b.flatten(1)).reshape(a.shape[0], *b.shape[1:]), parts[f"{side}_b"].shape[0]
-
-
-def _strongest(up: torch.Tensor, down: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """The nearest product of `rank` directions, and the share that it loses."""
-    import torch
-
-    left, upper = torch.linalg.qr(up)
-    right, lower = torch.linalg.qr(down.T)
-    u, s, v = torch.linalg.svd(upper @ lower.T, full_matrices=False)
-    root = s[:rank].sqrt()
-    return left @ u[:, :rank] * root, (right @ v.T[:, :rank] * root).T, _lost(s, rank)
 
 
 def _lost(strength: torch.Tensor, kept: int) -> float:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import FetchError, SettingError
+from kolors_lab.core.errors import FetchError
+from kolors_lab.core.fields import OneOf, check_fields
 from kolors_lab.core.files import data_dir, replacing
 from kolors_lab.core.language import _
 from kolors_lab.models.hub import (
@@ -53,13 +54,11 @@ class FetchConfig:
 
     preset: str = "kolors"
     """whose files: "kolors", or a folder that holds a Kolors pipeline ("tiny" needs none)"""
-    what: str = "model"
+    what: Annotated[str, OneOf(KINDS)] = "model"
     """model, data, scorer or clip"""
 
     def __post_init__(self):
-        if self.what not in KINDS:
-            names = ", ".join(KINDS)
-            raise SettingError("{name} = {value!r}: must be one of {names}", name="what", value=self.what, names=names)
+        check_fields(self)
 
 
 def fetch(config: FetchConfig, on_progress: Say | None = None) -> Path:

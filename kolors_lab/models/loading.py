@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.models.device import pick_device
-from kolors_lab.models.memory import _must_offload, plan, weights_variant
+from kolors_lab.models.memory import free_on, plan, weights_variant, working_memory
 from kolors_lab.models.presets import Preset, local_path, pipeline_path
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def place(pipe: KolorsPipeline, device: torch.device | str) -> None:
     device = torch.device(device)
     pipe.remove_all_hooks()
     size = sum(parameter.nbytes for part in _parts(pipe) for parameter in part.parameters())
-    if device.type == "cuda" and _must_offload(size, pipe.unet.config.sample_size * 8, device):
+    needed = size + working_memory(pipe.unet.config.sample_size * 8)
+    if device.type == "cuda" and needed > free_on(device):
         pipe.to("cpu")
         pipe.enable_model_cpu_offload(device=device)
         pipe.vae.enable_slicing()  # batches picture by picture, and what is larger than the VAE was made for in tiles
@@ -192,7 +193,7 @@ def place(pipe: KolorsPipeline, device: torch.device | str) -> None:
 
 
 def load_quantized_unet(preset: Preset, bits: int, dtype: torch.dtype) -> UNet2DConditionModel:
-    """The preset's UNet on the card, its linear layers in 4 or 8 bits, computing in `dtype`."""
+    """The preset's UNet on the GPU, its linear layers in 4 or 8 bits, computing in `dtype`."""
     from diffusers import UNet2DConditionModel
 
     config, folder = quantization(bits, dtype, "diffusers"), pipeline_path(preset)

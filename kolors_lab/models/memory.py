@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,8 +134,6 @@ def tensor_shapes(folder: Path, part: str = "*") -> dict[str, tuple[int, ...]]:
 
 def parameter_count(folder: Path, part: str = "*") -> int:
     """How many parameters a pipeline folder, or one part of it, holds. Raises ModelError for a damaged file."""
-    from math import prod
-
     return sum(map(prod, tensor_shapes(folder, part).values()))
 
 
@@ -222,11 +221,6 @@ def _way_out(least: Plan, size: int, free: int) -> str:
 # What a GPU holds -----------------------------------------------------------------------------------------------------
 
 
-def _must_offload(weights: int, size: int, device: torch.device) -> bool:
-    """Whether `weights` bytes and what sampling at `size` px needs besides exceed the GPU's free memory."""
-    return weights + working_memory(size) > free_on(device)
-
-
 def free_on(gpu: torch.device) -> int:
     """Bytes that are free on the GPU, what torch keeps in reserve among them."""
     import torch
@@ -257,14 +251,14 @@ def _told(plan: str) -> str:
     }[plan]
 
 
-def gpu_plan(encoder: int, rest: int, size: int, card: int) -> str:
-    """whole, parts, encode, turns or none, at `size` px with `card` bytes free; encoder and rest in bytes."""
+def gpu_plan(encoder: int, rest: int, size: int, free: int) -> str:
+    """whole, parts, encode, turns or none, at `size` px with `free` bytes free; encoder and rest in bytes."""
     working, room = working_memory(size), int(GIB / 4 * (size / 1024) ** 2)
-    if encoder + rest + working <= card:
+    if encoder + rest + working <= free:
         return "whole"
-    if rest + working <= card:
-        return "parts" if encoder + room <= card else "encode"
-    return "turns" if rest + 4 * room <= card else "none"
+    if rest + working <= free:
+        return "parts" if encoder + room <= free else "encode"
+    return "turns" if rest + 4 * room <= free else "none"
 
 
 def gpu_plan_here(preset: Preset, device: torch.device, dtype: torch.dtype | None = None) -> str:
@@ -294,9 +288,9 @@ def memory_plan(preset: Preset, device: torch.device | str) -> str:
     main = told.format(plan=plan(preset, device), free=free_memory() / GIB)
     if device.type != "cuda":
         return main
-    free = _("{free:.1f} GiB are free on the GPU: {plan}")
+    there = _("{free:.1f} GiB are free on the GPU: {plan}")
     held = torch.cuda.mem_get_info(device)[0] / GIB
-    return f"{main}; {free.format(free=held, plan=_told(gpu_plan_here(preset, device)))}"
+    return f"{main}; {there.format(free=held, plan=_told(gpu_plan_here(preset, device)))}"
 
 
 def gpu_plans(preset: Preset) -> str:

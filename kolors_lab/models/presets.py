@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-EVERY_BLOCK = (
-    *ATTENTION,
-    "ff.net.0.proj",
-    "ff.net.2",
-    "proj_in",
-    "proj_out",
-    "conv1",
-    "conv2",
-)  # feed-forward, resnets
+EVERY_BLOCK = (*ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2")
 GIB = 2**30
 MAX_TOKENS, PREFIX = 256, 2  # of a Kolors prompt in all; of them [gMASK] and sop, which stand before the text
 

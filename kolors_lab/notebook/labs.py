@@ -23,8 +23,8 @@ from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon, uplo
 from kolors_lab.notebook.window import Window
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import RECIPES, GridConfig, grid
-from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig, file_mark
+from kolors_lab.sampling.config import GenerateConfig
+from kolors_lab.sampling.metadata import file_mark, read_settings
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline

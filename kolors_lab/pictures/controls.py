@@ -14,9 +14,10 @@ from kolors_lab.dataset.tables import PAIRS
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import SIDE, Axis, sheet
+from kolors_lab.sampling.config import GenerateConfig, prompts_of
 from kolors_lab.sampling.control import control_picture
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import write_picture
-from kolors_lab.sampling.pipeline import GenerateConfig, load_for, prompts_of
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.comfy.writer import ONE_RUN, chunks, workflow_api
 from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.config import GenerateConfig, draw, picture_settings, prompts_of, settle_tags
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import write_picture
-from kolors_lab.sampling.pipeline import GenerateConfig, Stop, draw, load_for, picture_settings, prompts_of, settle_tags
+from kolors_lab.sampling.pipeline import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,15 +27,9 @@ from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
 from kolors_lab.models.processes import start_processes
 from kolors_lab.pictures.files import save_picture
+from kolors_lab.sampling.config import GenerateConfig, draw, picture_settings, prompts_of, settle_tags
+from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import read_settings
-from kolors_lab.sampling.pipeline import (
-    GenerateConfig,
-    draw,
-    load_for,
-    picture_settings,
-    prompts_of,
-    settle_tags,
-)
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline

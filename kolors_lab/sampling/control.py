@@ -12,10 +12,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from weakref import WeakKeyDictionary
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError, check_name, check_number
+from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.models.device import device_of
@@ -28,39 +29,6 @@ if TYPE_CHECKING:
 
 CLASSES = ("ControlNetModel", "ControlNetModel_JQ")  # diffusers' and Kwai's, which differ in nothing but the forward
 LOW, HIGH = 100, 200  # Canny's thresholds, as in Kwai's own samples
-
-
-@dataclass(frozen=True)
-class ControlConfig:
-    """Where things stand in a picture.
-
-    Args:
-        control: the picture that says where things stand, of the shape of what is drawn; none: the prompt alone does
-        control_kind: what to make of it: canny (thin edges), scribble (thick soft strokes), none (it is one already)
-        control_net: folder of the ControlNet that reads it, Kwai's for Kolors or one by `train --method controlnet`
-        control_strength: how strongly it acts, 0 not at all
-        control_start: the share of the noise, from 0, after which it begins to act
-        control_end: the share, up to 1, after which it no longer does; the last details are the prompt's
-    """
-
-    control: str | None = None
-    control_kind: str = "canny"
-    control_net: str | None = None
-    control_strength: float = 0.7
-    control_start: float = 0.0
-    control_end: float = 0.9
-
-    def __post_init__(self):
-        check_name("control_kind", self.control_kind, KINDS)
-        check_number("control_strength", self.control_strength, 0, 2)
-        check_number("control_start", self.control_start, 0, 1)
-        check_number("control_end", self.control_end, self.control_start, 1)
-        if (self.control is None) != (self.control_net is None):
-            raise SettingError(
-                "control = {control}, control_net = {net}: a picture and a net go together",
-                control=self.control,
-                net=self.control_net,
-            )
 
 
 # Control pictures ----------------------------------------------------------------------------------------------------
@@ -93,6 +61,37 @@ KINDS: dict[str, Callable[[Image.Image], Image.Image]] = {  # a new kind is one 
     "scribble": scribble,
     "none": lambda image: image.convert("RGB"),
 }
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """Where things stand in a picture.
+
+    Args:
+        control: the picture that says where things stand, of the shape of what is drawn; none: the prompt alone does
+        control_kind: what to make of it: canny (thin edges), scribble (thick soft strokes), none (it is one already)
+        control_net: folder of the ControlNet that reads it, Kwai's for Kolors or one by `train --method controlnet`
+        control_strength: how strongly it acts, 0 not at all
+        control_start: the share of the noise, from 0, after which it begins to act
+        control_end: the share, up to 1, after which it no longer does; the last details are the prompt's
+    """
+
+    control: str | None = None
+    control_kind: Annotated[str, OneOf(KINDS)] = "canny"
+    control_net: str | None = None
+    control_strength: Annotated[float, Range(0, 2)] = 0.7
+    control_start: Annotated[float, Range(0, 1)] = 0.0
+    control_end: float = 0.9
+
+    def __post_init__(self):
+        check_fields(self)
+        check_number("control_end", self.control_end, self.control_start, 1)
+        if (self.control is None) != (self.control_net is None):
+            raise SettingError(
+                "control = {control}, control_net = {net}: a picture and a net go together",
+                control=self.control,
+                net=self.control_net,
+            )
 
 
 def control_picture(image: Image.Image, kind: str, width: int, height: int, what: str = "") -> Image.Image:

@@ -1,8 +1,8 @@
 """Finding faces and hands: boxes of what is to be repaired or compared.
 
 A finder is OpenCV's cascade (.xml), or any object-detection model of transformers whose labels name what is sought.
-The picture world has a probe of its own (face_probe.py). Without one, faces of
-photographs are found by the cascade that OpenCV brings; it does not know drawn faces.
+The picture world has a probe of its own (face_probe.py). Without one, faces of photographs are found by the cascade
+that OpenCV brings; it does not know drawn faces.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | P
     if name.endswith(".xml"):
         boxes = _by_cascade(image, name)
     else:
-        boxes = _by_probe(image, name) if kind == "face" and is_probe(name) else _by_model(image, name, kind)
+        probed = kind == "face" and is_probe(name)
+        boxes = [face.box for face in find_faces([image], name)[0]] if probed else _by_model(image, name, kind)
     return sorted(boxes, key=lambda box: -box[2] * box[3])
 
 
@@ -52,10 +53,6 @@ def _own(preset: Preset, kind: str) -> str:
     import cv2
 
     return cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
-
-
-def _by_probe(image: Image.Image, folder: str) -> list[Box]:
-    return [face.box for face in find_faces([image], folder)[0]]
 
 
 def _by_cascade(image: Image.Image, file: str) -> list[Box]:

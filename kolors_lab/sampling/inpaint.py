@@ -9,9 +9,10 @@ beside the latents.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import SettingError, check_name, check_number
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.sampling.latents import encode_image
 from kolors_lab.sampling.masks import grow, paste, read_mask
 
@@ -41,12 +42,11 @@ class MaskConfig:
     """
 
     mask: str | None = None
-    mask_fill: str = "original"
-    mask_grow: int = 6
+    mask_fill: Annotated[str, OneOf(FILLS)] = "original"
+    mask_grow: Annotated[int, Range(0, 64)] = 6
 
     def __post_init__(self):
-        check_name("mask_fill", self.mask_fill, FILLS)
-        check_number("mask_grow", self.mask_grow, 0, 64, whole=True)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,6 @@ class Area:
             )
         return Area(part, cut, fill, grow)
 
-    @property
-    def grown(self) -> Image.Image:
-        return grow(self.mask, self.grow)
-
     def hidden(self) -> Image.Image:
         """The picture, grey where it is drawn anew."""
         from PIL import Image
@@ -99,7 +95,7 @@ class Area:
         from torch.nn.functional import interpolate
 
         width, height = self.image.size
-        mask = torch.from_numpy(np.asarray(self.grown, dtype=np.float32) / 255)[None, None]
+        mask = torch.from_numpy(np.asarray(grow(self.mask, self.grow), dtype=np.float32) / 255)[None, None]
         return interpolate(mask, (height // 8, width // 8), mode="bilinear")
 
     def seen_by(self, pipe: KolorsPipeline, denoiser: Guided) -> Any:

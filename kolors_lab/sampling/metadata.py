@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,16 +47,11 @@ def infotext(settings: dict) -> str:
     lora, strength = settings.get("lora", ""), settings.get("lora_strength", 1.0)
     tag = f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" if lora else ""
     names = {
-        "steps": "Steps",
-        "sampler_name": "Sampler",
-        "scheduler": "Schedule type",
-        "cfg": "CFG scale",
-        "seed": "Seed",
-    }
-    names |= {"denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale"}
-    shown = settings | {
-        "sampler_name": SAMPLER_LABELS.get(settings.get("sampler_name", "euler"), settings.get("sampler_name"))
-    }
+        "steps": "Steps", "sampler_name": "Sampler", "scheduler": "Schedule type", "cfg": "CFG scale", "seed": "Seed",
+        "denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale",
+    }  # fmt: skip
+    sampler = settings.get("sampler_name", "euler")
+    shown = settings | {"sampler_name": SAMPLER_LABELS.get(sampler, sampler)}
     values = [f"{label}: {shown[name]}" for name, label in names.items() if name in shown]
     values += [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
     negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
@@ -73,3 +69,13 @@ def read_settings(file: str | Path) -> dict:
     if not isinstance(settings, dict):
         raise DataError("{file} carries damaged settings", file=file)
     return settings
+
+
+def file_mark(what: str, file: str | Path) -> str:
+    """`name.safetensors:0123456789ab`, the file's name and the start of its SHA-256. Raises DataError."""
+    try:
+        return f"{Path(file).name}:{hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]}"
+    except OSError as error:
+        raise DataError(
+            "{what} {file} cannot be read: {reason}", what=what, file=file, reason=error.strerror
+        ) from error

@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import DataError, SettingError, check_name, check_number
+from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.files import replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
@@ -22,7 +23,7 @@ from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.finding import KINDS, find
-from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.ksampler import MAX_SEED, KSampler
 from kolors_lab.sampling.masks import Box, draw_mask, parse_box, paste
 from kolors_lab.sampling.metadata import read_settings, write_picture
 from kolors_lab.sampling.pipeline import generate_batch
@@ -56,25 +57,20 @@ class RepairConfig:
     """
 
     pictures: tuple[str, ...]
-    find: str = "face"
+    find: Annotated[str, OneOf(KINDS)] = "face"
     box: str | None = None
     finder: str | None = None
     preset: str | None = None
     prompt: str | None = None
     lora: str | None = None
-    lora_strength: float | None = None
-    denoise: float = 0.5
-    seed: int | None = None
+    lora_strength: Annotated[float | None, Range(-10, 10)] = None
+    denoise: Annotated[float, Range(0.01, 1)] = 0.5
+    seed: Annotated[int | None, Range(0, MAX_SEED)] = None
 
     def __post_init__(self):
-        check_name("find", self.find, KINDS)
-        check_number("denoise", self.denoise, 0.01, 1)
+        check_fields(self)
         if self.box:
             parse_box(self.box)
-        if self.seed is not None:
-            KSampler(seed=self.seed)
-        if self.lora_strength is not None:
-            check_number("lora_strength", self.lora_strength, -10, 10)
 
 
 def repair(

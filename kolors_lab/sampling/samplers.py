@@ -1,8 +1,9 @@
 """Samplers: each one short function that takes latents from the first sigma down to the last.
 
-All have one signature. `denoiser(x, sigma)` is what the picture seems to be, `sigmas` falls, to 0 or to what is left
-for another pass, `callback(i, x, denoised)` hears of every step, `noise()` gives fresh unit noise like x. Which error
-a step of length h leaves: order 1 ~ h², order 2 ~ h³. λ = -log sigma is the time in which the DPM-Solvers step.
+All have one signature; one that remembers nothing is written as its single step, and `stepwise` goes through them.
+`denoiser(x, sigma)` is what the picture seems to be, `sigmas` falls, to 0 or to what is left for another pass,
+`callback(i, x, denoised)` hears of every step, `noise()` gives fresh unit noise like x. Which error a step of length h
+leaves: order 1 ~ h², order 2 ~ h³. λ = -log sigma is the time in which the DPM-Solvers step.
 
 References: Karras et al. 2022 https://arxiv.org/abs/2206.00364 (EDM) · DPM-Solver https://arxiv.org/abs/2206.00927 ·
 DPM-Solver++ https://arxiv.org/abs/2211.01095 · https://github.com/crowsonkb/k-diffusion
@@ -11,6 +12,7 @@ DPM-Solver++ https://arxiv.org/abs/2211.01095 · https://github.com/crowsonkb/k-
 from __future__ import annotations
 
 import math
+from functools import wraps
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
     Callback = Callable[[int, Tensor, Tensor], None]
     Noise = Callable[[], Tensor]
     Sampler = Callable[[Denoiser, Tensor, Sequence[float], Callback, Noise], Tensor]
+    Step = Callable[[Denoiser, Tensor, Tensor, float, float, Noise], Tensor]
+
+
+def stepwise(step: Step) -> Sampler:
+    """The sampler that takes this step again and again: from x at sigma, `denoised` seen there, to x at sigma_next."""
+
+    @wraps(step)
+    def sampler(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+        for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+            denoised = denoiser(x, sigma)
+            callback(i, x, denoised)
+            x = step(denoiser, x, denoised, sigma, sigma_next, noise)
+        return x
+
+    return sampler
 
 
 def _euler(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
@@ -36,37 +53,30 @@ def _ancestral_step(sigma: float, sigma_next: float) -> tuple[float, float]:
     return math.sqrt(sigma_next**2 - sigma_up**2), sigma_up
 
 
-def euler(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def euler(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """Euler's method: order 1. EDM, algorithm 2 without its correction; the same as DDIM."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        x = _euler(x, denoised, sigma, sigma_next)
-    return x
+    return _euler(x, denoised, sigma, sigma_next)
 
 
-def euler_ancestral(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def euler_ancestral(
+    denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise
+) -> Tensor:
     """Euler steps that go too far down, and back up with fresh noise."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
-        x = _euler(x, denoised, sigma, sigma_down)
-        x = x + noise() * sigma_up if sigma_next else x
-    return x
+    sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+    x = _euler(x, denoised, sigma, sigma_down)
+    return x + noise() * sigma_up if sigma_next else x
 
 
-def heun(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def heun(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """Heun's method, the mean of the slopes at both ends: order 2, two looks a step. EDM, algorithm 2."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        slope = (x - denoised) / sigma
-        if sigma_next:
-            ahead = x + slope * (sigma_next - sigma)
-            slope = (slope + (ahead - denoiser(ahead, sigma_next)) / sigma_next) / 2
-        x = x + slope * (sigma_next - sigma)
-    return x
+    slope = (x - denoised) / sigma
+    if sigma_next:
+        ahead = x + slope * (sigma_next - sigma)
+        slope = (slope + (ahead - denoiser(ahead, sigma_next)) / sigma_next) / 2
+    return x + slope * (sigma_next - sigma)
 
 
 def _midpoint(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
@@ -76,56 +86,46 @@ def _midpoint(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sig
     return x + (half - denoiser(half, middle)) / middle * (sigma_next - sigma)
 
 
-def dpm_2(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def dpm_2(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """DPM-Solver-2, the slope in the middle of each step: order 2, two looks a step. DPM-Solver, algorithm 1."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        x = _midpoint(denoiser, x, denoised, sigma, sigma_next) if sigma_next else denoised
-    return x
+    return _midpoint(denoiser, x, denoised, sigma, sigma_next) if sigma_next else denoised
 
 
-def dpm_2_ancestral(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def dpm_2_ancestral(
+    denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise
+) -> Tensor:
     """DPM-Solver-2 with ancestral noise."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
-        x = _midpoint(denoiser, x, denoised, sigma, sigma_down) + noise() * sigma_up if sigma_next else denoised
-    return x
+    sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+    return _midpoint(denoiser, x, denoised, sigma, sigma_down) + noise() * sigma_up if sigma_next else denoised
 
 
+@stepwise
 def dpmpp_2s_ancestral(
-    denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise
+    denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise
 ) -> Tensor:
     """DPM-Solver++(2S), the picture as seen half-way in λ, with ancestral noise. DPM-Solver++, algorithm 1."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        if not sigma_next:
-            return denoised
-        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
-        middle = math.sqrt(sigma * sigma_down)
-        x = _euler(x, denoiser(_euler(x, denoised, sigma, middle), middle), sigma, sigma_down) + noise() * sigma_up
-    return x
+    if not sigma_next:
+        return denoised
+    sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+    middle = math.sqrt(sigma * sigma_down)
+    return _euler(x, denoiser(_euler(x, denoised, sigma, middle), middle), sigma, sigma_down) + noise() * sigma_up
 
 
-def dpmpp_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def dpmpp_sde(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """DPM-Solver++ of the diffusion as a stochastic equation: two looks a step, fresh noise before each."""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        if not sigma_next:
-            return denoised
-        middle = math.sqrt(sigma * sigma_next)
-        first, second = noise(), noise()
-        sigma_down, sigma_up = _ancestral_step(sigma, middle)
-        halfway = _euler(x, denoised, sigma, sigma_down) + first * sigma_up
-        both = first * math.sqrt(sigma - middle) + second * math.sqrt(middle - sigma_next)
-        both = both / math.sqrt(sigma - sigma_next)  # one Brownian path
-        sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
-        x = _euler(x, denoiser(halfway, middle), sigma, sigma_down) + both * sigma_up
-    return x
+    if not sigma_next:
+        return denoised
+    middle = math.sqrt(sigma * sigma_next)
+    first, second = noise(), noise()
+    sigma_down, sigma_up = _ancestral_step(sigma, middle)
+    halfway = _euler(x, denoised, sigma, sigma_down) + first * sigma_up
+    both = first * math.sqrt(sigma - middle) + second * math.sqrt(middle - sigma_next)
+    both = both / math.sqrt(sigma - sigma_next)  # one Brownian path
+    sigma_down, sigma_up = _ancestral_step(sigma, sigma_next)
+    return _euler(x, denoiser(halfway, middle), sigma, sigma_down) + both * sigma_up
 
 
 def dpmpp_2m(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
@@ -214,23 +214,17 @@ def _curve(looks: list[Tensor], sigmas: Sequence[float]) -> Tensor | float:
     return (d1_0 + d2 * r0) * phi_2 - d2 * phi_3
 
 
-def ddpm(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def ddpm(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """The sampler of the first diffusion models; with sigmas as here, euler_ancestral. https://arxiv.org/abs/2006.11239"""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        x = _sde_step(x, denoised, sigma, sigma_next, noise)
-    return x
+    return _sde_step(x, denoised, sigma, sigma_next, noise)
 
 
-def lcm(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@stepwise
+def lcm(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:
     """All the way to the picture, and up again with fresh noise: for models distilled to few steps.
     https://arxiv.org/abs/2310.04378"""
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        x = denoised + noise() * sigma_next if sigma_next else denoised
-    return x
+    return denoised + noise() * sigma_next if sigma_next else denoised
 
 
 def lms(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:

@@ -156,7 +156,7 @@ def forget_texts(pipe: KolorsPipeline) -> None:
 def encode_then_free(pipe: KolorsPipeline, texts: Iterable[tuple[str, str]]) -> None:
     """Encode all (prompt, syntax) of a run, then take the text encoder off: Kolors' 12 GiB that sampling never needs.
 
-    `pipeline.load_for` does so on a GPU that has no room for all parts at once.
+    `loading.load_for` does so on a GPU that has no room for all parts at once.
     """
     for text, syntax in texts:
         encode_text(pipe, text, syntax)

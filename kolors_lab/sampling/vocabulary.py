@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import replacing
-from kolors_lab.lora.formats import serialize
+from kolors_lab.lora.writing import serialize
 from kolors_lab.sampling.text import forget_texts
 
 if TYPE_CHECKING:

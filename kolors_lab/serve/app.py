@@ -28,8 +28,8 @@ from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.metadata import infotext, read_settings
-from kolors_lab.sampling.pipeline import GenerateConfig
 from kolors_lab.serve.server import check_door
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from kolors_lab.comfy.infotext import find_sampler
 from kolors_lab.core.errors import SettingError, check_name, check_number
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
-from kolors_lab.sampling.pipeline import GenerateConfig
+from kolors_lab.sampling.config import GenerateConfig
 
 if TYPE_CHECKING:
     from PIL import Image

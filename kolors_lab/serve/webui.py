@@ -22,8 +22,9 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
+from kolors_lab.sampling.config import prompts_of, settle_tags
 from kolors_lab.sampling.metadata import SAMPLER_LABELS, infotext, read_settings
-from kolors_lab.sampling.pipeline import Stopped, prompts_of, settle_tags
+from kolors_lab.sampling.pipeline import Stopped
 from kolors_lab.serve.asked import KINDS, configs_of, decode
 from kolors_lab.serve.server import read_json
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
     from PIL import Image
 
-    from kolors_lab.sampling.pipeline import GenerateConfig
+    from kolors_lab.sampling.config import GenerateConfig
     from kolors_lab.serve.line import Job, Line
     from kolors_lab.serve.server import ServeConfig
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.core.fields import OneOf
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_sources
 from kolors_lab.sampling.control import KINDS, pixels
@@ -23,23 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from kolors_lab.dataset.folder import Example
-    from kolors_lab.dataset.sets import DataConfig
-
-
-@dataclass(frozen=True)
-class BesideConfig:
-    """What lies beside the pictures.
-
-    Args:
-        control_kind: method controlnet: what controls are made of: canny, scribble, or none (they are controls already)
-        controls: method controlnet: folder of a control for each picture, of the same name; none: those that the set's
-            own list of pairs (prompt.json) names, or else made of the pictures themselves
-        masks: folder of a mask for each picture, of the same name: white counts in the loss, black does not
-    """
-
-    control_kind: Annotated[str, OneOf(KINDS)] = "canny"
-    controls: str | None = None
-    masks: str | None = None
+    from kolors_lab.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,7 @@ class Beside(Encoded):
 
     images: Sequence[Path] = ()  # per picture
     size: int = 0  # px
-    config: DataConfig | None = None
+    config: TrainConfig | None = None
     kind: str = ""  # of the controls; "" where there are none
     controls: Sequence[Path | None] = ()  # per picture; None: made of the picture
     masks: Sequence[Path] = ()  # per picture; none at all where all of a picture counts
@@ -81,25 +64,23 @@ class Beside(Encoded):
         return mask
 
 
-def beside(data: Encoded, examples: Sequence[Example], size: int, config: DataConfig, method: str) -> Encoded:
-    """The encoded set with what the config lays beside it. DataError for a control or mask that is missing or unlike.
-
-    `config` is a TrainConfig, or its `plain()`.
-    """
-    if method != "controlnet" and not config.masks:
+def beside(data: Encoded, examples: Sequence[Example], size: int, config: TrainConfig) -> Encoded:
+    """The encoded set with what lies beside it. DataError for a control or mask that is missing or of another shape."""
+    controlled = config.method == "controlnet"
+    if not controlled and not config.masks:
         return data
     images = [example.image for example in examples]
-    controls = _controls(images, config) if method == "controlnet" else []
+    controls = _controls(images, config) if controlled else []
     masks = [file_beside(image, config.masks) for image in images] if config.masks else []
     for image, *others in zip(images, *(side for side in (controls, masks) if side), strict=True):
         for other in filter(None, others):
             _same_shape(image, other)
     given = {field.name: getattr(data, field.name) for field in fields(Encoded)}
-    kind = config.control_kind if method == "controlnet" else ""
+    kind = config.control_kind if controlled else ""
     return Beside(**given, images=images, size=size, config=config, kind=kind, controls=controls, masks=masks)
 
 
-def _controls(images: Sequence[Path], config: DataConfig) -> list[Path | None]:
+def _controls(images: Sequence[Path], config: TrainConfig) -> list[Path | None]:
     """Each picture's control; None where it is made of the picture."""
     if config.controls:
         return [file_beside(image, config.controls) for image in images]

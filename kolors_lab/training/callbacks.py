@@ -12,11 +12,14 @@ What a training does beside its steps stands in that list as well: pictures on t
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError
-from kolors_lab.training.checkpoint import Metrics, checkpoint_file, clear_states, save_state
+from kolors_lab.core.files import replacing, writing
+from kolors_lab.training.checkpoint import checkpoint_file, clear_states, save_state
 from kolors_lab.training.processes import any_of
 
 if TYPE_CHECKING:
@@ -70,16 +73,27 @@ class Progress(Callback):
 
 
 class MetricsFile(Callback):
-    """Writes metrics.jsonl, and TensorBoard's file where it is installed."""
+    """Writes metrics.jsonl in the run's folder, a line for each step, and TensorBoard's file where it is installed."""
 
     def __init__(self, run: Path):
-        self.run = run
+        self.run, self.file, self.board = run, run / "metrics.jsonl", None
 
     def on_start(self, training: Training) -> None:
-        self.metrics = Metrics(self.run, training.step)
+        """Keep the lines of the steps that are done: later ones of a run that was cut short are written anew."""
+        done = training.step
+        lines = self.file.read_text(encoding="utf-8").splitlines()[:done] if done and self.file.exists() else []
+        with replacing(self.file) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with contextlib.suppress(ImportError):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(self.run / "tensorboard"), purge_step=done + 1)
 
     def on_step(self, training: Training, row: dict[str, float]) -> None:
-        self.metrics.write(row)
+        with writing(self.file), self.file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        for name, value in row.items() if self.board else ():
+            self.board.add_scalar(name, value, row["step"])
 
 
 class Checkpoints(Callback):

@@ -134,27 +134,6 @@ def clear_states(run: Path) -> None:
         file.unlink()
 
 
-class Metrics:
-    """metrics.jsonl in the run's folder, one line for each step, and TensorBoard's file where it is installed."""
-
-    def __init__(self, run: Path, done: int):
-        """Keep the lines of the first `done` steps: later ones of a run that was cut short are written anew."""
-        self.file, self.board = run / "metrics.jsonl", None
-        lines = self.file.read_text(encoding="utf-8").splitlines()[:done] if done and self.file.exists() else []
-        with replacing(self.file) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        with contextlib.suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1)
-
-    def write(self, row: dict[str, float]) -> None:
-        with writing(self.file), self.file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
-        for name, value in row.items() if self.board else ():
-            self.board.add_scalar(name, value, row["step"])
-
-
 @contextlib.contextmanager
 def claim(run: Path) -> Iterator[None]:
     """Hold the folder for one training; DataError while another holds it. The system lets go of it when a run dies."""

@@ -1,5 +1,4 @@
-"""The settings of a training, side by side: what is learned from (DataConfig), what lies beside it (BesideConfig), what
-watches it (ValidationConfig), and the rest."""
+"""The settings of a training, beside those of what is learned from (DataConfig), and what must agree to go on."""
 
 from __future__ import annotations
 
@@ -15,11 +14,10 @@ from kolors_lab.core.language import _
 from kolors_lab.dataset.sets import DataConfig
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset
-from kolors_lab.training.beside import BesideConfig
+from kolors_lab.sampling.control import KINDS
 from kolors_lab.training.checkpoint import states
 from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import SCHEDULES, check_optimizer, parse_growth, peak_rate
-from kolors_lab.training.validation import ValidationConfig
 
 if TYPE_CHECKING:
     from kolors_lab.dataset.folder import Example
@@ -32,10 +30,19 @@ PLACES = ("data", "more_data", "out", "resume", "init_lora", "controls", "masks"
 
 
 @dataclass(frozen=True)
-class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
+class TrainConfig(DataConfig):
     """Training a LoRA, a ControlNet, or the whole UNet.
 
     Args:
+        validate_every: steps between looks at the held-out pictures, if there are any
+        patience: end after so many looks without a better one; 0: go on to the last step
+        keep_best: save the weights of the best look, not the last ones
+        sample_every: steps between pictures drawn on the way, into the run's samples; 0: none
+        sample_prompts: what they show; none: the captions of the first two pictures
+        control_kind: method controlnet: what controls are made of: canny, scribble, or none (they are controls already)
+        controls: method controlnet: folder of a control for each picture, of the same name; none: those that the set's
+            own list of pairs (prompt.json) names, or else made of the pictures themselves
+        masks: folder of a mask for each picture, of the same name: white counts in the loss, black does not
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
         method: lora; controlnet, a net that says where things stand; full, every weight of the UNet, kept as a UNet
             folder and as the LoRA of `rank` that comes nearest
@@ -70,6 +77,14 @@ class TrainConfig(BesideConfig, ValidationConfig, DataConfig):
         checkpoint_every: steps between checkpoints; 0: one only when stopped by Ctrl+C or SIGTERM
     """
 
+    validate_every: Annotated[int, Range(1)] = 20
+    patience: Annotated[int, Range(0)] = 0
+    keep_best: bool = True
+    sample_every: Annotated[int, Range(0)] = 0
+    sample_prompts: tuple[str, ...] = ()
+    control_kind: Annotated[str, OneOf(KINDS)] = "canny"
+    controls: str | None = None
+    masks: str | None = None
     preset: str = "tiny"
     method: Annotated[str, OneOf(METHODS)] = "lora"
     out: str = "runs/train"

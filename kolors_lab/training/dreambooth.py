@@ -15,8 +15,9 @@ from kolors_lab.dataset.folder import Example
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import place
 from kolors_lab.sampling.ksampler import KSampler
-from kolors_lab.sampling.pipeline import generate_batch, load_for
-from kolors_lab.training.latent_cache import cache_file, caching
+from kolors_lab.sampling.loading import load_for
+from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.training.cache_files import cache_file, caching
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.lora.formats import Layer, Lora, write_lora
+from kolors_lab.lora.layers import Layer, Lora
+from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.memory import set_checkpointing
 from kolors_lab.training.learner import Learner, save_folder
 

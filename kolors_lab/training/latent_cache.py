@@ -1,7 +1,6 @@
-"""Pictures and captions encoded once, into the user's cache, and read from there batch by batch.
+"""Pictures and captions encoded once, into the user's cache (cache_files.py), and read from there batch by batch.
 
-A cache file is named by a hash of all that its content depends on (the picture's bytes, its size and changes, the
-model), so runs share what they have in common. Nothing but file names stays in memory, whatever the number of pictures:
+Nothing but file names stays in memory, whatever the number of pictures:
 so a picture is decoded twice, once to check the whole set before anything is written, once to be encoded.
 """
 
@@ -14,19 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import DataError
-from kolors_lab.core.files import cache_dir, elsewhere, replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.dataset.augment import bucket, crop, vary
 from kolors_lab.dataset.captions import shuffled
 from kolors_lab.dataset.sets import DataConfig
-from kolors_lab.models.memory import fitting_device
 from kolors_lab.models.presets import MAX_TOKENS
 from kolors_lab.sampling.text import encode_prompt, encode_text
+from kolors_lab.training.cache_files import (
+    at,
+    cache_file,
+    fill_files,
+    latent_shape,
+    read_bytes,
+    read_tensors,
+    weights_hash,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     import torch
@@ -71,8 +76,8 @@ class Encoded:
         import torch
 
         entry = number % len(self)
-        picture = _read(self.pictures[entry], "latent_mean", "time_ids")
-        caption = _read(self.captions[entry] if number < len(self) else self.empty, "prompt_embeds", "pooled")
+        picture = read_tensors(self.pictures[entry], "latent_mean", "time_ids")
+        caption = read_tensors(self.captions[entry] if number < len(self) else self.empty, "prompt_embeds", "pooled")
         weight = torch.tensor(self.weights[entry // self.variants])
         return {"latents": picture["latent_mean"], "time_ids": picture["time_ids"], **caption, "weight": weight}
 
@@ -161,7 +166,7 @@ def encode_sets(
             for n, text in enumerate(one[: len(examples) * config.variants])
         }
         work = [(file, lambda t=text: _encode_caption(pipe, t, owners.get(t))) for text, file in captions.items()]
-        _fill(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
+        fill_files(work, pipe.text_encoder, device, pipe.text_encoder.dtype, tick)
         if prompts:
             with at(pipe.text_encoder, device, pipe.text_encoder.dtype):
                 for text in prompts:
@@ -175,12 +180,12 @@ def encode_sets(
                 one = examples[picture].image, size, config, number, file.stem
                 work.append((file, lambda one=one: _encode_image(pipe.vae, *one)))
         # float32: in half precision SDXL's VAE overflows
-        _fill(work, pipe.vae, device, torch.float32, lambda done: tick(len(captions) + done))
+        fill_files(work, pipe.vae, device, torch.float32, lambda done: tick(len(captions) + done))
     return [
         Encoded(
             pictures=files,
             captions=[captions[text] for text in one[: len(files)]],
-            shapes=[_shape(file) for file in files[:: config.variants]],
+            shapes=[latent_shape(file) for file in files[:: config.variants]],
             weights=[example.weight for example in examples],
             repeats=[example.repeats for example in examples],
             variants=config.variants,
@@ -203,7 +208,8 @@ def _told(examples: list[Example], config: DataConfig) -> list[str]:
 
 def _caption_files(pipe: KolorsPipeline, texts: list[str]) -> dict[str, Path]:
     """Each caption's cache file."""
-    model = weights_hash(pipe.text_encoder) + _tokenizer_hash(pipe)
+    tokenizer = hashlib.sha256(read_bytes(Path(pipe.tokenizer.vocab_file))).hexdigest()
+    model = weights_hash(pipe.text_encoder) + tokenizer
     return {text: cache_file("text", text, model, MAX_TOKENS) for text in texts}
 
 
@@ -212,7 +218,7 @@ def _picture_files(pipe: KolorsPipeline, examples: list[Example], size: int, con
     model, files = weights_hash(pipe.vae), []
     shape = ("buckets",) if config.buckets else ()
     for example in examples:
-        content = hashlib.sha256(_read_bytes(example.image)).hexdigest()
+        content = hashlib.sha256(read_bytes(example.image)).hexdigest()
         for number in range(config.variants):
             files.append(cache_file("latents", content, model, size, *shape, *config.changes(number)))
     return files
@@ -255,110 +261,3 @@ def cut(
     """
     width, height = bucket(image.width, image.height, size) if config.buckets else (size, size)
     return vary(image, width, height, config, random.Random(seed)) if number else crop(image, width, height)
-
-
-# The cache -----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def caching(file: Path) -> Iterator[Path]:
-    """As `replacing`; a DataError says how to have the cache elsewhere."""
-    try:
-        with replacing(file) as temporary:
-            yield temporary
-    except DataError as error:
-        raise DataError("{why}; {how}", why=error, how=elsewhere()) from error
-
-
-def cache_file(*parts: object, suffix: str = ".safetensors") -> Path:
-    """The file named by one hash over the parts, each with its length, so that no two lists of parts run together."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = str(part).encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
-    key = digest.hexdigest()
-    return cache_dir() / key[:2] / f"{key}{suffix}"
-
-
-def weights_hash(module: torch.nn.Module) -> str:
-    """A hash of name, shape, type and first values of every parameter: another model or training gives another."""
-    digest = hashlib.sha256()
-    for name, parameter in module.named_parameters():
-        few = parameter.detach()[:16].dequantize()  # weights in 8 bit have no flat view
-        values = few.flatten()[:16].float().cpu().numpy().tobytes()
-        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype}".encode() + values)
-    return digest.hexdigest()
-
-
-def _tokenizer_hash(pipe: KolorsPipeline) -> str:
-    return hashlib.sha256(_read_bytes(Path(pipe.tokenizer.vocab_file))).hexdigest()
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise DataError("{file} cannot be read: {why}", file=file, why=error.strerror) from error
-
-
-def _fill(
-    work: list[tuple[Path, Callable[[], dict[str, torch.Tensor]]]],
-    module: torch.nn.Module,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    tick: Callable[[int], None],
-) -> None:
-    """Make each file that is missing or damaged; the module is on the device, in that type, while there is work."""
-    import torch
-    from safetensors.torch import save
-
-    idle = all(_whole(file) for file, _make in work)
-    with contextlib.nullcontext() if idle else at(module, device, dtype):
-        for done, (file, make) in enumerate(work, 1):
-            if not _whole(file):
-                with torch.no_grad(), caching(file) as temporary:
-                    temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in make().items()}))
-            tick(done)
-
-
-@contextlib.contextmanager
-def at(module: torch.nn.Module, device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
-    """With the module on the device, or on the CPU where a GPU has no room for it, in that type; then as it was."""
-    import torch
-
-    before, move = module.dtype, torch.nn.Module.to  # not diffusers' own, which warns of half precision, needed or not
-    try:
-        move(module, fitting_device(module, device), dtype)
-        yield
-    finally:
-        move(module, "cpu", before)
-
-
-def _whole(file: Path) -> bool:
-    """Whether the file is there and as long as its header says; its tensors are not read."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt"):
-            return True
-    except (OSError, SafetensorError):
-        return False
-
-
-def _shape(file: Path) -> tuple[int, int]:
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as source:
-        return tuple(source.get_slice("latent_mean").get_shape()[1:])
-
-
-def _read(file: Path, *names: str) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as source:
-            return {name: source.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise DataError(
-            "{file} is gone from the cache or damaged ({error}); run the same command again", file=file, error=error
-        ) from error

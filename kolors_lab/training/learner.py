@@ -20,11 +20,7 @@ class Learner:
     """A UNet and what learns with it, called like the UNet."""
 
     def __init__(self, unet: UNet2DConditionModel):
-        self.unet, self.config, self.conv_in = unet, unet.config, unet.conv_in
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
+        self.unet, self.conv_in = unet, unet.conv_in
 
     def parts(self) -> list[torch.nn.Module]:
         """The modules that go where the learner goes, those that learn at the end."""

@@ -102,9 +102,9 @@ def train(
             examples += class_examples(own, examples, config, preset, processes.device, on_encode)
             sets, known = [(examples, config), (held, config.plain())], ("", *prompts) if prompts else ()
             data, seen = encode_sets(pipe, sets, preset.size, processes.device, on_encode, part, known)
-        data = beside(data, examples, preset.size, config, config.method)
-        seen = beside(seen, held, preset.size, config.plain(), config.method)
-        watchers = [*watch(pipe, prompts, seen, preset, run, processes.device, loss), *callbacks]
+        data = beside(data, examples, preset.size, config)
+        seen = beside(seen, held, preset.size, config.plain())
+        watchers = [*watch(pipe, prompts, seen, preset, run, processes.device), *callbacks]
         progress = [Progress(on_step)] if on_step else []
         checkpoints = Checkpoints(run, method, header, settings, watchers)
         listeners = [*watchers, MetricsFile(run), *progress, checkpoints]

@@ -1,6 +1,6 @@
 """What moves the weights: the optimiser, its learning rate and the pictures of each step, over the whole training.
 
-A new optimiser is one line in OPTIMIZERS, a new schedule one in SCHEDULES.
+A new optimiser is one line in OPTIMIZERS, a new schedule of diffusers one name in SCHEDULES.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ OPTIMIZERS = {  # name: (class, its learning rate in multiples of AdamW's; None:
     "lion": ("pytorch_optimizer.Lion", 0.2),  # each of its steps has full size: its paper advises 3 to 10 times less
     "prodigy": ("pytorch_optimizer.Prodigy", None),
 }
-
+SCHEDULES = (  # diffusers' names, and torch's schedule that watches the loss
+    "cosine", "cosine_with_restarts", "linear", "polynomial", "constant", "constant_with_warmup", "reduce_on_plateau",
+)  # fmt: skip
 LIBRARIES = ("torch.optim", "pytorch_optimizer", "bitsandbytes.optim")  # whose classes go by their dotted names
 
 
@@ -110,33 +112,15 @@ def make_optimizer(config: TrainConfig, weights: list[torch.nn.Parameter]) -> to
         ) from error
 
 
-def _by_diffusers(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:
-    from diffusers.optimization import get_scheduler
-
-    settings = {"num_warmup_steps": config.lr_warmup_steps, "num_training_steps": config.steps}
-    return get_scheduler(config.lr_scheduler, optimizer, **settings)
-
-
-def _on_plateau(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LRScheduler:
-    from torch.optim.lr_scheduler import ReduceLROnPlateau
-
-    return ReduceLROnPlateau(optimizer, factor=0.5, patience=max(10, config.steps // 20))
-
-
-SCHEDULES = {  # name: function of (optimizer, config)
-    "cosine": _by_diffusers,
-    "cosine_with_restarts": _by_diffusers,
-    "linear": _by_diffusers,
-    "polynomial": _by_diffusers,
-    "constant": _by_diffusers,
-    "constant_with_warmup": _by_diffusers,
-    "reduce_on_plateau": _on_plateau,
-}
-
-
 def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer) -> LRScheduler:
     """The config's learning-rate schedule; `advance` takes it on."""
-    return SCHEDULES[config.lr_scheduler](optimizer, config)
+    from diffusers.optimization import get_scheduler
+    from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+    if config.lr_scheduler == "reduce_on_plateau":
+        return ReduceLROnPlateau(optimizer, factor=0.5, patience=max(10, config.steps // 20))
+    settings = {"num_warmup_steps": config.lr_warmup_steps, "num_training_steps": config.steps}
+    return get_scheduler(config.lr_scheduler, optimizer, **settings)
 
 
 def advance(schedule: LRScheduler, value: float) -> None:

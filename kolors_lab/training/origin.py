@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.dataset.sets import read_sets
-from kolors_lab.lora.formats import read_lora
+from kolors_lab.lora.reading import read_lora
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.training.config import PLACES, identity, settle
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.fields import Range
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import write_picture
 from kolors_lab.sampling.pipeline import generate_batch
 from kolors_lab.training.callbacks import Callback
+from kolors_lab.training.loss import loss
 from kolors_lab.training.processes import from_main
 
 if TYPE_CHECKING:
@@ -33,27 +33,8 @@ if TYPE_CHECKING:
 SEED, TIMESTEPS = 20240809, 8  # of the noise; for each held-out picture, evenly spread
 
 
-@dataclass(frozen=True)
-class ValidationConfig:
-    """How a training is watched.
-
-    Args:
-        validate_every: steps between looks at the held-out pictures, if there are any
-        patience: end after so many looks without a better one; 0: go on to the last step
-        keep_best: save the weights of the best look, not the last ones
-        sample_every: steps between pictures drawn on the way, into the run's samples; 0: none
-        sample_prompts: what they show; none: the captions of the first two pictures
-    """
-
-    validate_every: Annotated[int, Range(1)] = 20
-    patience: Annotated[int, Range(0)] = 0
-    keep_best: bool = True
-    sample_every: Annotated[int, Range(0)] = 0
-    sample_prompts: tuple[str, ...] = ()
-
-
-def validation_loss(training: Training, held: Encoded, loss: Callable[..., torch.Tensor]) -> float:
-    """The mean of `loss`, train.loss, over all held-out pictures at eight timesteps each, of the same noise always."""
+def validation_loss(training: Training, held: Encoded, loss: Callable[..., torch.Tensor] = loss) -> float:
+    """The mean of `loss` over all held-out pictures at eight timesteps each, of the same noise always."""
     import torch
 
     scheduler, config, device = training.noise_scheduler, training.config, training.device
@@ -73,7 +54,7 @@ def validation_loss(training: Training, held: Encoded, loss: Callable[..., torch
 class Watcher(Callback):
     """Looks at held-out pictures every so many steps, ends the training where they get no better, keeps the best."""
 
-    loss: Callable[..., torch.Tensor]  # loss.loss
+    loss: Callable[..., torch.Tensor] = loss
     held: Encoded | None = None
     best: float = float("inf")
     best_step: int = 0
@@ -183,8 +164,7 @@ def watch(
     preset: Preset,
     folder: Path,
     device: torch.device,
-    loss: Callable[..., torch.Tensor],
 ) -> list[Callback]:
     """The callbacks for the prompts of pictures on the way and for held-out pictures, where there are any."""
     samples = [Samples(pipe, prompts, preset, folder / "samples", device)] if prompts else []
-    return [*samples, *([Watcher(loss, held)] if len(held) else [])]
+    return [*samples, *([Watcher(held=held)] if len(held) else [])]

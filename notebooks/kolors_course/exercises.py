@@ -16,7 +16,7 @@ from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.lora.arithmetic import mix
-from kolors_lab.lora.formats import open_lora, read_lora
+from kolors_lab.lora.reading import open_lora, read_lora
 from kolors_lab.scoring.clip import classify
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def check_story(file: str | Path, trigger: str = "二次元") -> Verdict:
     if len({scene.prompt for scene in scenes}) < len(scenes):
         faults.append("有两格的提示词一样 two scenes have the same prompt")
     if not _hero(scenes, trigger):
-        faults.append("没有哪个说主角的词组在多数格里重复 no words for the hero recur in most of the scenes")
+        faults.append(
+            "没有哪个说主角的词组在多数格里重复：画出来会像不同的人 no words for the hero recur in most of the scenes: "
+            "they would show different people"
+        )
     return Verdict(faults)
 
 
@@ -189,7 +192,7 @@ def check_lora(
     if (highest := max(layer.rank for layer in lora.layers.values())) > rank:
         faults.append(f"秩是 {highest}，最多 {rank} the rank is {highest}, it should be at most {rank}")
     if set(lora.layers) != set(wanted.layers):
-        return Verdict([*faults, "层不一样 other layers"])
+        return Verdict([*faults, "层不一样：不是由那几个 LoRA 合成的 other layers: it was not mixed of those LoRAs"])
     apart = sum((lora.layers[name].delta() - layer.delta()).norm() for name, layer in wanted.layers.items())
     if apart > 0.05 * sum(layer.delta().norm() for layer in wanted.layers.values()):
         faults.append("作用和要求的不一样，看看权重和正负号 its effect is not the one wanted: mind weights and signs")

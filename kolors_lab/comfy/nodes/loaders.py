@@ -17,7 +17,7 @@ from kolors_lab.comfy.registry import (
     Widget,
     node,
 )  # fmt: skip
-from kolors_lab.lora.formats import read_lora
+from kolors_lab.lora.reading import read_lora
 
 Toggle = Annotated[str, Widget(choices=("Off", "On"))]
 CrStrength = Annotated[float, Widget(-10, 10)]

@@ -1,25 +1,22 @@
 """LoRA files of diffusers, peft, kohya/ComfyUI, LyCORIS and DiffSynth; whichever it was, one `Lora` comes of it.
 
 They differ in the names of the layers (layer_names.py), in where alpha is (alpha.py) and in how the change is written
-(lycoris.py). ComfyUI reads diffusers' names as well, but not that header: it would take alpha for equal to the rank.
-diffusers' own `convert_state_dict_to_kohya` writes just that alpha.
+(lycoris.py).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kolors_lab.core.errors import KolorsLabWarning, ModelError, SettingError, check_number
-from kolors_lab.core.files import replacing
+from kolors_lab.core.errors import KolorsLabWarning, ModelError, check_number
 from kolors_lab.core.language import _
 from kolors_lab.lora.alpha import ADAPTER_FILE, ADAPTER_KEY, LARGEST, Said, number, said_of
 from kolors_lab.lora.layer_names import TEXT_ENCODER, layer_name
-from kolors_lab.lora.lycoris import plain
+from kolors_lab.lora.layers import Layer, Lora, adapter_config
+from kolors_lab.lora.lycoris import LYCORIS, plain
 from kolors_lab.lora.weights import lora_file, open_weights
 
 if TYPE_CHECKING:
@@ -29,57 +26,17 @@ if TYPE_CHECKING:
 
     Tensors = dict[str, torch.Tensor]
 
-OWN = re.compile(
-    rf"format|{ADAPTER_KEY}|lora_alpha|ss_network_\w+|sshs_\w+"
-)  # of a header: what concerns only the file itself
+OWN = re.compile(rf"format|{ADAPTER_KEY}|lora_alpha|ss_network_\w+|sshs_\w+")  # of a header: what the file only needs
 PARTS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
 PARTS |= {"lora_mid": "mid", "alpha": "alpha", "lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
-LYCORIS = (
-    "hada_w1_a",
-    "hada_w1_b",
-    "hada_w2_a",
-    "hada_w2_b",
-    "hada_t1",
-    "hada_t2",
-    "lokr_w1",
-    "lokr_w1_a",
-    "lokr_w1_b",
-)
-LYCORIS += ("lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2")
 PARTS |= {part: part for part in LYCORIS}
 ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
 KEY = re.compile(rf"(?P<name>.+?)[._](?P<part>{ENDS})(\.default)?(\.weight)?")
+BASE = ("modelspec.architecture", "ss_base_model_version")  # what a header says of the model it was made for
+FORMS = {r"(lora|lycoris)_": "kohya/ComfyUI", r"blocks\.\d": "DiffSynth", r"base_model\.": "peft"}  # by a name's start
+KINDS = {"hada_": "LoHa", "lokr_": "LoKr"}  # by a part's
 LIMIT = 256  # rank up to which LoHa and LoKr are written out in full
 ROOM = 2**24  # bytes for each rank of all layers together: 4 GiB at 256, where every layer of Kolors takes 3.3
-
-
-class Layer(NamedTuple):
-    """What a LoRA adds to one layer: alpha / rank · up @ down."""
-
-    down: torch.Tensor  # A: (rank, in), of a convolution (rank, in, k, k)
-    up: torch.Tensor  # B: (out, rank), of a convolution (out, rank, 1, 1)
-    alpha: float | None  # None: the file does not say
-    magnitude: torch.Tensor | None = None  # of a DoRA: the length of each of the layer's output rows
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]
-
-    def delta(self) -> torch.Tensor:
-        """What a plain LoRA adds to the weight, in float32 and of its shape."""
-        flat = self.up.float().flatten(1) @ self.down.float().flatten(1)
-        return (self.alpha / self.rank * flat).reshape(len(self.up), *self.down.shape[1:])
-
-
-class Lora(NamedTuple):
-    """A LoRA: its layers by diffusers' names, and what its file says about itself."""
-
-    layers: dict[str, Layer]
-    header: dict[str, str]
-
-    @property
-    def dora(self) -> bool:
-        return any(layer.magnitude is not None for layer in self.layers.values())
 
 
 class Opened(NamedTuple):
@@ -194,11 +151,6 @@ def _other_rank(place: str, header: dict[str, str], said: Said, ranks: dict[str,
 
 def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in sorted(numbers))
-
-
-BASE = ("modelspec.architecture", "ss_base_model_version")  # what a header says of the model it was made for
-FORMS = {r"(lora|lycoris)_": "kohya/ComfyUI", r"blocks\.\d": "DiffSynth", r"base_model\.": "peft"}  # by a name's start
-KINDS = {"hada_": "LoHa", "lokr_": "LoKr"}  # by a part's
 
 
 def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
@@ -330,74 +282,3 @@ def _magnitude(file: Path, name: str, parts: Tensors, layer: Layer) -> torch.Ten
             rows=out,
         )
     return lengths.reshape((1, out, 1, 1) if conv else (out,))
-
-
-def write_lora(lora: Lora, file: str | Path, to: str = "diffusers") -> Path:
-    """Write a .safetensors file for `diffusers` or `comfyui`, whole or not at all; equal LoRAs give equal bytes.
-
-    Raises SettingError for another name and for a DoRA to ComfyUI, which scales it by other lengths than peft does.
-    """
-    check_format(to)
-    if Path(file).suffix != ".safetensors":
-        raise SettingError("LoRA {file}: the name must end in .safetensors", file=file)
-    if to == "comfyui" and lora.dora:
-        raise SettingError("to = 'comfyui': this LoRA is a DoRA, which ComfyUI draws otherwise; train a plain LoRA")
-    config = adapter_config(lora)
-    header = {"format": "pt", **lora.header, "rank": str(config["r"]), "alpha": str(config["lora_alpha"])}
-    if to == "diffusers":
-        header[ADAPTER_KEY] = json.dumps({f"unet.{key}": value for key, value in config.items()}, sort_keys=True)
-    with replacing(file) as temporary:
-        temporary.write_bytes(serialize(FORMATS[to](lora), header))
-    return Path(file)
-
-
-def adapter_config(lora: Lora) -> dict:
-    """peft's settings for this LoRA: those of most layers, and patterns for the others. No more than old peft knows."""
-    rank, alpha = Counter((layer.rank, layer.alpha) for layer in lora.layers.values()).most_common(1)[0][0]
-    config = {"r": rank, "lora_alpha": alpha, "target_modules": sorted(lora.layers)}
-    config["rank_pattern"] = {name: layer.rank for name, layer in lora.layers.items() if layer.rank != rank}
-    config["alpha_pattern"] = {name: layer.alpha for name, layer in lora.layers.items() if layer.alpha != alpha}
-    return config | ({"use_dora": True} if lora.dora else {})
-
-
-def diffusers_tensors(lora: Lora) -> dict[str, torch.Tensor]:
-    """`unet.<layer>.lora_A.weight` (rank, in) and `lora_B` (out, rank), as peft names them."""
-    tensors = {}
-    for name, layer in lora.layers.items():
-        tensors |= {f"unet.{name}.lora_A.weight": layer.down, f"unet.{name}.lora_B.weight": layer.up}
-        if layer.magnitude is not None:
-            tensors[f"unet.{name}.lora_magnitude_vector"] = layer.magnitude
-    return tensors
-
-
-def kohya_tensors(lora: Lora) -> dict[str, torch.Tensor]:
-    """`lora_unet_<layer>.lora_down.weight`, `.lora_up.weight` and `.alpha`, the layer's dots as underscores."""
-    import torch
-
-    tensors = {}
-    for name, layer in lora.layers.items():
-        key = f"lora_unet_{name.replace('.', '_')}"
-        tensors |= {f"{key}.lora_down.weight": layer.down, f"{key}.lora_up.weight": layer.up}
-        tensors[f"{key}.alpha"] = torch.tensor(layer.alpha, dtype=torch.float64)  # float32 would round 0.1
-    return tensors
-
-
-FORMATS = {"diffusers": diffusers_tensors, "comfyui": kohya_tensors}
-
-
-def check_format(to: str) -> None:
-    """Raise SettingError unless a LoRA can be written for `to`."""
-    if to not in FORMATS:
-        names = ", ".join(FORMATS)
-        raise SettingError("{name} = {value!r}: must be one of {names}", name="to", value=to, names=names)
-
-
-def serialize(tensors: dict[str, torch.Tensor], header: dict[str, str]) -> bytes:
-    """A safetensors file; its header sorted, since safetensors writes it in an order that changes from run to run."""
-    from safetensors.torch import save
-
-    data = save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, metadata=header)
-    end = 8 + int.from_bytes(data[:8], "little")
-    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # the tensors behind it stay aligned
-    return len(text).to_bytes(8, "little") + text + data[end:]
