@@ -104,6 +104,12 @@ def test_word_lists_that_cannot_be_are_named_by_their_line(tmp_path, content, sa
         word_groups(TaggingConfig(tag=True, words=str(tmp_path / "words.txt")))
 
 
+def test_a_word_list_of_another_encoding_says_which_it_seems_to_be(tmp_path):
+    (tmp_path / "words.txt").write_bytes("红色、绿色".encode("gbk"))
+    with pytest.raises(DataError, match="in GBK it begins “红色、绿色”"):
+        word_groups(TaggingConfig(tag=True, words=str(tmp_path / "words.txt")))
+
+
 @pytest.mark.parametrize(
     "settings", [{"words": "a.txt"}, {"accept": True}, {"tag": True, "words": "a", "tagger": "b"}, {"sure": 2.0}]
 )

@@ -157,18 +157,11 @@ class Run:
         return {"loss": mean_loss(read_metrics(folder / "metrics.jsonl"))}
 
     def tell_story(self, name: str) -> dict:
-        def load() -> KolorsPipeline:
-            return self.pipe or load_for(self.preset, prompts_of(self.scenes))
-
         panels = tell_story(
-            load,
-            self.scenes,
-            self.out / name,
-            self.preset,
-            lora=self.lora_file if name == "lora" else None,
-            lora_strength=self.config.lora_strength,
+            lambda: self.pipe or load_for(self.preset, prompts_of(self.scenes)), self.scenes, self.out / name,
+            self.preset, lora=self.lora_file if name == "lora" else None, lora_strength=self.config.lora_strength,
             on_step=self.progress(name),
-        )
+        )  # fmt: skip
         config = StoryConfig(title=self.title, out=str(self.out / name))
         make_pages(config, panels, [s.scene for s in self.scenes])
         return {"panels": [p.name for p in panels]}

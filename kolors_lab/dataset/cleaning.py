@@ -16,11 +16,12 @@ import tempfile
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 
-from kolors_lab.core.errors import DataError, FetchError, SettingError, check_name, check_number
+from kolors_lab.core.errors import DataError, FetchError, SettingError
+from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.core.files import ENCODINGS, fingerprints, parse_json, write_json, write_table, writing
 from kolors_lab.core.language import _
 from kolors_lab.dataset.archive import set_folder
@@ -80,36 +81,29 @@ class CleanConfig:
     """raw folder, or zip of it, with metadata.jsonl, metadata.csv or .txt captions; none: the preset's own set"""
     out: str = "runs/clean"
     """folder for the clean set; one that an earlier juice made is replaced"""
-    np: int = 1
+    np: Annotated[int, Range(1)] = 1
     """number of processes"""
-    executor: str = "default"
+    executor: Annotated[str, OneOf(EXECUTORS)] = "default"
     """what measures the pictures: default, this machine; ray, the cluster of RAY_ADDRESS or a Ray started here"""
-    min_size: int | None = None
+    min_size: Annotated[int | None, Range(0)] = None
     """least width and height in px; none: the preset's"""
-    min_ratio: float | None = None
+    min_ratio: Annotated[float | None, Range(0)] = None
     """least width / height; none: the preset's"""
-    max_ratio: float | None = None
+    max_ratio: Annotated[float | None, Range(0)] = None
     """greatest width / height; none: the preset's"""
-    min_sharpness: float | None = None
+    min_sharpness: Annotated[float | None, Range(0)] = None
     """least variance of the Laplacian at the preset's picture size; none: the preset's; 0 keeps blurred pictures"""
-    max_distance: int = 12
+    max_distance: Annotated[int, Range(-1, HASH_SIZE**2)] = 12
     """pictures whose perceptual hashes differ in at most so many of 256 bits are near duplicates; -1 keeps them"""
-    min_score: float | None = None
+    min_score: Annotated[float | None, Range(0)] = None
     """least score of the preset's scorer, about 1 to 10; none: no scoring"""
-    encoding: str | None = None
+    encoding: Annotated[str | None, OneOf(ENCODINGS)] = None
     """of captions that are not UTF-8: gbk, big5 or utf-16; none: they are refused"""
 
     def __post_init__(self):
-        check_number("np", self.np, 1, whole=True)
-        check_name("executor", self.executor, EXECUTORS)
+        check_fields(self)
         if self.executor == "ray" and self.np > 1:
             raise SettingError("np = {np}: with executor ray, Ray itself says how many at a time", np=self.np)
-        if self.encoding is not None:
-            check_name("encoding", self.encoding, ENCODINGS)
-        check_number("max_distance", self.max_distance, -1, HASH_SIZE**2, whole=True)
-        for field in ("min_size", "min_ratio", "max_ratio", "min_sharpness", "min_score"):
-            if getattr(self, field) is not None:
-                check_number(field, getattr(self, field), 0)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from data_juicer.ops.base_op import OPERATORS, Filter
 from data_juicer.utils.constant import Fields
 
 from kolors_lab.dataset.measures import open_sample
+from kolors_lab.models.presets import get_preset
+from kolors_lab.scoring.aesthetics import Scorer, load_scorer, score_images
 
 
 @OPERATORS.register_module("image_preset_score_filter")
@@ -23,8 +27,6 @@ class ImagePresetScoreFilter(Filter):
 
     def compute_stats_single(self, sample: dict, context: bool = False) -> dict:
         if "preset_score" not in sample[Fields.stats]:
-            from kolors_lab.scoring.aesthetics import score_images
-
             [score] = score_images(_scorer(self.preset), [open_sample(sample, self.image_key)])
             sample[Fields.stats]["preset_score"] = score
         return sample
@@ -33,14 +35,7 @@ class ImagePresetScoreFilter(Filter):
         return sample[Fields.stats]["preset_score"] >= self.min_score
 
 
-_scorers: dict = {}
-
-
-def _scorer(preset: str):
+@cache
+def _scorer(preset: str) -> Scorer:
     """The preset's scorer, loaded once: kept outside the operator, which Data-Juicer pickles."""
-    if preset not in _scorers:
-        from kolors_lab.models.presets import get_preset
-        from kolors_lab.scoring.aesthetics import load_scorer
-
-        _scorers[preset] = load_scorer(get_preset(preset))
-    return _scorers[preset]
+    return load_scorer(get_preset(preset))

@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError, check_number
+from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.fields import Range
 from kolors_lab.core.files import read_text, write_table
 from kolors_lab.core.images import SUFFIXES, open_image
 from kolors_lab.core.language import _
@@ -74,15 +75,13 @@ class TaggingConfig(CaptionsConfig):
     tag: bool = False
     preset: str = "tiny"
     words: str | None = None
-    sure: float = 0.4
+    sure: Annotated[float, Range(0, 1)] = 0.4
     tagger: str | None = None
-    each: int = 1
+    each: Annotated[int, Range(1, 10)] = 1
     accept: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        check_number("sure", self.sure, 0, 1)
-        check_number("each", self.each, 1, 10, whole=True)
         if self.words and self.tagger:
             raise SettingError(
                 "tagger = {tagger}: writes sentences of its own; leave words out, or the tagger", tagger=self.tagger
