@@ -17,8 +17,8 @@ from kolors_lab.core.errors import DataError, check_number
 from kolors_lab.core.files import fingerprint
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.models.presets import get_preset
-from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.config import GenerateConfig, prompts_of
+from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.pipeline import generate_batch
 from kolors_lab.scoring.aesthetics import load_scorer, score_images

@@ -29,8 +29,8 @@ from kolors_lab.core.language import _
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
 from kolors_lab.prompts.syntax import choose, parse
-from kolors_lab.sampling.metadata import write_picture
 from kolors_lab.sampling.loading import load_for
+from kolors_lab.sampling.metadata import write_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
