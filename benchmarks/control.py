@@ -6,6 +6,8 @@
     python benchmarks/control.py tags --pictures 96
     python benchmarks/control.py control --steps 4 --pictures 4 --scenes 8 --every 2    # does it run at all?
 
+Notebook 12 reads control-steps.csv as data/measured/control.csv.
+
 Bars: edge F1 against the control of 0.6 and twice that without it; who, place, colours still right in 90 %. Of panels
 with a broken face 70 % whole after repair, of whole ones 3 % harmed at most. The heroine's likeness rises with the
 interval above 0 over 24 stories, at 2 % less prompt fit at most. Tags are right on 85 % of held-out pictures.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import random
 import sys
 from dataclasses import replace
@@ -60,7 +63,7 @@ from kolors_lab.scoring.tagging import TaggingConfig, tagger, word_groups  # noq
 from kolors_lab.training.config import TrainConfig  # noqa: E402
 from kolors_lab.training.loop import train  # noqa: E402
 
-BATCH, ASKED = 8, ("who", "place", "color", "hair_color")
+BATCH, HELD_OUT, ASKED = 8, 0.02, ("who", "place", "color", "hair_color")
 
 
 def write(out: Path, name: str, rows: list[dict]) -> None:
@@ -132,19 +135,24 @@ def control(args: argparse.Namespace) -> None:
         rate = {"learning_rate": args.rate} if args.rate else {}
         config = TrainConfig(method="controlnet", data=str(data), out=str(run), steps=args.steps, seed=seed,
                              batch_size=args.batch, checkpoint_every=args.every, lr_scheduler="constant_with_warmup",
-                             **rate)  # fmt: skip
+                             held_out=HELD_OUT, validate_every=args.every, **rate)  # fmt: skip
         folder = run / "controlnet"
         if not folder.exists():
             train(config, pipe, on_step=lambda *step: print(*step, file=sys.stderr) if step[0] % 100 == 0 else None)
-        for point in sorted((run / "checkpoints").glob("step-*")):
-            if point.is_dir():
-                few = slice(min(24, len(prompts)))
-                images = draw(pipe, prompts[few], steps, controls[few], load_control_net(point, pipe.unet))
-                curve.append({"seed": seed, "step": int(point.name[5:]), "f1": f1(images, controls[few])})
+        looks = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses = {row["step"]: row["validation_loss"] for row in looks if "validation_loss" in row}
+        few = slice(min(24, len(prompts)))
+        for point in sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir()):
+            step, net = int(point.name[5:]), load_control_net(point, pipe.unet)
+            images = draw(pipe, prompts[few], steps, controls[few], net)
+            curve.append(
+                {"seed": seed, "step": step, "edge_f1": f1(images, controls[few]), "validation_loss": losses[step]}
+            )
         drawn = draw(pipe, prompts, steps, controls, load_control_net(folder, pipe.unet))
         figures = {"f1": f1(drawn, controls), "f1_without": f1(plain, controls)}
         ends.append({"seed": seed} | figures | right(drawn, scenes, preset))
-    write(args.out, "control-steps", curve or [{"seed": "", "step": "", "f1": ""}])
+    if curve:
+        write(args.out, "control-steps", curve)
     write(args.out, "control", [*ends, {"seed": "none", "f1": f1(plain, controls), "f1_without": f1(plain, controls)}
                                 | right(plain, scenes, preset)])  # fmt: skip
 

@@ -90,6 +90,7 @@ from .sampling.ksampler import KSampler as KSampler
 from .sampling.metadata import read_settings as read_settings
 from .sampling.pipeline import generate as generate
 from .sampling.pipeline import generate_batch as generate_batch
+from .sampling.pipeline import hand_over as hand_over
 from .sampling.reference import reference as reference
 from .sampling.repair import RepairConfig as RepairConfig
 from .sampling.repair import mend as mend

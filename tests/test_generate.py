@@ -18,7 +18,7 @@ from kolors_lab.pictures.files import generate_file, save_picture
 from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import infotext, read_settings
-from kolors_lab.sampling.pipeline import Stop, Stopped, generate, generate_batch
+from kolors_lab.sampling.pipeline import Stop, Stopped, generate, generate_batch, hand_over
 from kolors_lab.sampling.text import encode_then_free
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
@@ -252,6 +252,21 @@ def test_a_batch_draws_what_each_picture_alone_would(pipe):
     assert all(abs(one - other.astype(int)).max() <= 1 for one, other in zip(both, alone, strict=True))
     with pytest.raises(SettingError, match="steps = "):
         generate_batch(pipe, ["白马"] * 2, [""] * 2, [KSampler(steps=2), KSampler(steps=3)])
+
+
+def test_a_handover_to_the_same_model_changes_nothing(pipe):
+    settings = {"steps": 4, "width": 64, "height": 64, "seed": 1}
+    handed = hand_over(pipe, pipe, "白马", at=0.5, **settings)
+    assert np.array_equal(np.asarray(handed), draw(pipe, **settings))
+
+
+def test_a_lora_of_the_second_part_alone(pipe):
+    settings = {"steps": 4, "width": 64, "height": 64, "seed": 1}
+    worn = [(make_lora(pipe.unet, ("to_q", "to_v"), 8), 1.0)]
+    pictures = [np.asarray(hand_over(pipe, pipe, "白马", at=at, chain=worn, **settings)) for at in (0, 0.5, 1)]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+    assert np.array_equal(pictures[2], draw(pipe, **settings))  # handed over when nothing is left to draw
 
 
 def test_hires_and_picture_to_picture(pipe):

@@ -296,5 +296,5 @@ def memory_plan(preset: Preset, device: torch.device | str) -> str:
 def gpu_plans(preset: Preset) -> str:
     """The plan for the preset, in 16 bit, on GPUs of 24, 15 (a T4) and 8 GB. FetchError if it is not here."""
     encoder, rest = _weights(preset, 2)
-    free = {card: int(0.95 * card * GIB) for card in (24, 15, 8)}  # the driver keeps some
-    return "; ".join(f"{card} GB: {_told(gpu_plan(encoder, rest, preset.size, room))}" for card, room in free.items())
+    free = {size: int(0.95 * size * GIB) for size in (24, 15, 8)}  # the driver keeps some
+    return "; ".join(f"{size} GB: {_told(gpu_plan(encoder, rest, preset.size, room))}" for size, room in free.items())

@@ -59,6 +59,11 @@ class Preset:
             check_number(field, getattr(self, field), 0)
         check_number("max_ratio", self.max_ratio, self.min_ratio)
 
+    @property
+    def base_model(self) -> str:
+        """What a file made with the model says of it: its id, or the preset's name where it is a folder here."""
+        return self.name if Path(self.model).is_dir() else self.model
+
 
 def _tiny() -> Preset:
     data = data_dir()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.fields import OneOf, Range
 from kolors_lab.core.language import _
+from kolors_lab.lora.tags import find_tags
 from kolors_lab.lora.weights import lora_file
 from kolors_lab.models.loading import check_bits
 from kolors_lab.prompts.syntax import SYNTAXES, choose, parse
@@ -17,6 +18,7 @@ from kolors_lab.sampling.inpaint import MaskConfig
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.metadata import check_png, file_mark
 from kolors_lab.sampling.pipeline import KNOBS, generate_batch
+from kolors_lab.sampling.vocabulary import load_word, remove_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,8 +75,6 @@ class GenerateConfig(MaskConfig, ControlConfig, KSampler):
 
 def settle_tags(config: GenerateConfig) -> GenerateConfig:
     """The config with its prompt's `<lora:name:0.8>` tag, if it has one, as lora and lora_strength. SettingError."""
-    from kolors_lab.lora.tags import find_tags
-
     if config.prompt_syntax == "plain" or "<lora:" not in config.prompt:
         return config
     text, chain = find_tags(config.prompt, config.loras)
@@ -103,8 +103,6 @@ def draw(pipe: KolorsPipeline, config: GenerateConfig, preset: Preset, **callbac
     Its learned word is taken off again. `callbacks`: generate_batch's on_step, on_preview and stop. Raises
     SettingError, DataError, ModelError, Stopped.
     """
-    from kolors_lab.sampling.vocabulary import load_word, remove_words
-
     config = config.resolve(preset)
     knobs = KSampler(**{name: getattr(config, name) for name in KNOBS})
     names = ("prompt_syntax", "hires", "hires_denoise", "image", "mask", "mask_fill", "mask_grow")

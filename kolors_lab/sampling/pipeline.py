@@ -10,6 +10,9 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import KolorsLabError, SettingError, check_number
+from kolors_lab.core.images import open_image
+from kolors_lab.lora.adapter import wearing
+from kolors_lab.lora.tags import find_tags
 from kolors_lab.models.presets import preset_of
 from kolors_lab.prompts.syntax import choose
 from kolors_lab.sampling.consistency import sharing
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from diffusers import KolorsPipeline
     from PIL import Image
 
+    from kolors_lab.lora.adapter import Chain
     from kolors_lab.sampling.control import Control
     from kolors_lab.sampling.reference import Reference
 
@@ -55,9 +59,6 @@ def generate(
     tags, whose LoRAs take the place of any on the pipeline. Equal calls give identical pictures on a CPU and
     near-identical ones on a GPU. Raises SettingError, ModelError.
     """
-    from kolors_lab.lora.adapter import wearing
-    from kolors_lab.lora.tags import find_tags
-
     options = {name: settings.pop(name) for name in tuple(settings) if name not in KNOBS}
     text, chain = find_tags(prompt, loras) if loras else (prompt, [])
     with wearing(pipe, chain) if chain else nullcontext():
@@ -92,8 +93,6 @@ def generate_batch(
     `on_step(step, total)` is called after each step, `on_preview(picture)` with a rough view, all pictures in a row.
     Raises SettingError, DataError, Stopped.
     """
-    from kolors_lab.core.images import open_image
-
     image = open_image(image) if isinstance(image, (str, Path)) else image
     settings = [one.resolve(preset_of(pipe)) for one in settings]
     passes = [settings, *_second_pass(settings, hires, hires_denoise)]
@@ -123,6 +122,38 @@ def generate_batch(
             latents = run_ksampler(denoiser, step[0], latents, draw_noise(), look)
         pictures = decode(pipe, latents)
     return [area.paste(picture) for picture in pictures] if area else pictures
+
+
+def hand_over(
+    pipe: KolorsPipeline,
+    refiner: KolorsPipeline,
+    prompt: str,
+    negative_prompt: str = "",
+    *,
+    at: float = 0.8,
+    chain: Chain = (),
+    on_step: Callable[[int, int], None] | None = None,
+    **settings: Any,
+) -> Image.Image:
+    """One picture whose first steps `pipe` draws and, from `at` of them on, `refiner`: base and refiner as in SDXL.
+
+    The refiner may be the same pipeline; a `chain` of LoRAs, as set_loras takes it, then acts in its part only.
+    Raises SettingError, ModelError.
+    """
+    check_number("at", at, 0, 1)
+    one = KSampler(**settings).resolve(preset_of(pipe))
+    switch, look = round(at * one.steps), _observer(pipe, [one], on_step, None, None)
+    latents = empty_latents(pipe, one)
+    noise = Noise([one.seed], latents.shape[1:], one.batch)
+    with drawing(pipe), drawing(refiner):
+        base = _denoiser(pipe, [prompt], [negative_prompt], [one], "webui")
+        latents = run_ksampler(
+            base, one, latents.repeat(one.batch, 1, 1, 1), noise, look, end_at_step=switch, leftover=True
+        )
+        with wearing(refiner, chain) if chain else nullcontext():
+            second = _denoiser(refiner, [prompt], [negative_prompt], [one], "webui")
+            latents = run_ksampler(second, one, latents, noise, look, add_noise=switch == 0, start_at_step=switch)
+        return decode(refiner, latents)[0]
 
 
 def _second_pass(settings: Sequence[KSampler], hires: float, denoise: float) -> list[list[KSampler]]:

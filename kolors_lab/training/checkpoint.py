@@ -34,6 +34,15 @@ def checkpoint_file(run: Path, step: int, suffix: str) -> Path:
     return run / "checkpoints" / f"step-{step:06d}{suffix}"
 
 
+def check_free(run: Path, *results: str) -> None:
+    """Raise DataError if the run's folder holds one of these results already: it would be lost."""
+    for result in results:
+        if (run / result).exists():
+            raise DataError(
+                "{folder} already holds a {result}; choose another folder or move it away", folder=run, result=result
+            )
+
+
 def states(run: Path) -> list[Path]:
     """The run's states, the oldest first."""
     return sorted((run / "checkpoints").glob("step-*.state"))

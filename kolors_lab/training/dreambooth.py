@@ -81,8 +81,7 @@ def class_captions(texts: list[str], config: DataConfig) -> list[str]:
 
 
 def _draw(pipe: KolorsPipeline, examples: list[Example], seeds: list[int], preset: Preset) -> None:
-    size = {"steps": preset.steps, "cfg": preset.cfg, "width": preset.size, "height": preset.size}
-    settings, texts = [KSampler(seed=seed, **size) for seed in seeds], [example.text for example in examples]
+    settings, texts = [KSampler(seed=seed).resolve(preset) for seed in seeds], [example.text for example in examples]
     # plain: brackets in a caption are no weights
     images = generate_batch(pipe, texts, [""] * len(texts), settings, prompt_syntax="plain")
     for example, image in zip(examples, images, strict=True):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import DataConfig, read_sets
@@ -24,6 +24,7 @@ from kolors_lab.models.loading import load_pipeline, place
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.text import run_text_encoder
 from kolors_lab.sampling.vocabulary import add_word, embedding_of, remove_words, save_word
+from kolors_lab.training.checkpoint import check_free
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loss import draw_noise, loss
 
@@ -85,12 +86,7 @@ def invert(
     Raises DataError for a set that cannot be used or a folder that holds a word already.
     """
     preset, file = get_preset(config.preset), Path(config.out) / "word.safetensors"
-    if file.exists():
-        raise DataError(
-            "{folder} already holds a {result}; choose another folder or move it away",
-            folder=config.out,
-            result=file.name,
-        )
+    check_free(file.parent, file.name)
     plain = DataConfig(data=config.data).plain()  # the captions are told anew at each step
     examples, _ = read_sets(plain)
     write_config(Path(config.out) / "config.json", config)
@@ -105,8 +101,7 @@ def invert(
     try:
         captions = [name_it(example.text, config) for example in examples]
         _learn(pipe, vector, captions, data, config, config.batch_size or preset.batch_size, on_step)
-        base = preset.name if Path(preset.model).is_dir() else preset.model
-        return save_word(file, config.word, vector, {"base_model": base})
+        return save_word(file, config.word, vector, {"base_model": preset.base_model})
     finally:
         remove_words(pipe)
         place(pipe, device)

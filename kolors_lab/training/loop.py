@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import unload_lora
@@ -29,7 +29,7 @@ from kolors_lab.models.memory import memory_used
 from kolors_lab.models.processes import start_processes
 from kolors_lab.training.beside import beside
 from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
-from kolors_lab.training.checkpoint import claim, load_state, states, stop_signals
+from kolors_lab.training.checkpoint import check_free, claim, load_state, states, stop_signals
 from kolors_lab.training.config import PRECISIONS, TrainConfig, check_identity, identity, saved_config, settle
 from kolors_lab.training.dreambooth import class_examples
 from kolors_lab.training.latent_cache import encode_sets
@@ -75,11 +75,7 @@ def train(
     find_optimizer(config.optimizer)
     need_quantization("base_bits", config.base_bits)
     run, method = Path(config.out), METHODS[config.method]
-    for result in {method.result, "lora.safetensors"}:
-        if (run / result).exists():
-            raise DataError(
-                "{folder} already holds a {result}; choose another folder or move it away", folder=run, result=result
-            )
+    check_free(run, method.result, "lora.safetensors")
     examples, held = read_sets(config)
     processes = start_processes()
     if not processes.is_main_process:  # one of them tells and writes

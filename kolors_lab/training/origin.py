@@ -42,7 +42,7 @@ def make_header(config: TrainConfig, preset: Preset, examples: list[Example]) ->
     settings = {key: value for key, value in asdict(config).items() if key not in ("preset", *PLACES)}
     used = any(config.trigger_word in example.text for example in examples)
     return {
-        "base_model": preset.name if Path(preset.model).is_dir() else preset.model,
+        "base_model": preset.base_model,
         "trigger_word": config.trigger_word if used else "",
         "examples": str(len(examples)),
         "training": _mark(config, preset, examples),

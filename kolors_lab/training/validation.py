@@ -122,10 +122,7 @@ class Samples(Callback):
     def __init__(self, pipe: KolorsPipeline, prompts: tuple[str, ...], preset: Preset, folder: Path, device: Any):
         """`encode_text` knows the prompts, and the empty one, already: the text encoder may be gone."""
         self.pipe, self.prompts, self.folder, self.device, self.model = pipe, prompts, folder, device, preset.name
-        self.settings = [
-            KSampler(seed=seed, steps=preset.steps, cfg=preset.cfg, width=preset.size, height=preset.size)
-            for seed in range(len(prompts))
-        ]
+        self.settings = [KSampler(seed=seed).resolve(preset) for seed in range(len(prompts))]
 
     def on_step(self, training: Training, row: dict[str, float]) -> None:
         if training.step % training.config.sample_every == 0 or training.step == training.config.steps:
