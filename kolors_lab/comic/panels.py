@@ -55,7 +55,7 @@ class StoryConfig(LookConfig):
 
     Args:
         preset: which model: tiny (embedded), kolors, or a folder that holds a Kolors pipeline
-        story: table of scenes (CSV, Markdown, JSON or a numbered list); without it the bundled 偶像少女养成日记
+        story: table of scenes (CSV, Markdown, JSON, YAML or a numbered list); without it the bundled 偶像少女养成日记
         count: how many scenes there must be; without it any number will do
         lora: .safetensors file of a LoRA to draw with; without it the base model draws
         lora_strength: how strongly the LoRA acts: 0 not at all, 1 as it was trained
