@@ -149,6 +149,13 @@ def test_bullets_with_a_colon_are_no_yaml():
     assert read_story(story + "- negative_prompt: 模糊\n") == TWO
 
 
+def test_lists_of_two_keys_are_yaml_only_where_they_are_the_scenes():
+    people = "- 角色: 少女\n  服装: **绿色**\n- 角色: 王子\n  服装: *白色*\n\n"
+    inner = "1. 上课\n  - prompt: 古风，少女，坐着\n    negative_prompt: 模糊\n2. 梦醒\n"
+    inner += "  - prompt: 古风，(少女:1.2)，醒来\n    negative_prompt: 模糊\n"
+    assert read_story(people + inner) == TWO
+
+
 def test_a_list_of_captions_and_prompts():
     assert read_story("1. 上课：古风，少女，坐着\n2. 梦醒 - 古风，醒来\n") == [
         StoryScene("上课", "古风，少女，坐着", seed=0), StoryScene("梦醒", "古风，醒来", seed=1)

@@ -68,7 +68,7 @@ class ComfyRunConfig:
         missing_loras: a LoRA that is not there: refuse the workflow, or skip it and say so
         images: the folder of the pictures that LoadImage takes
         control_nets: the folder of the ControlNets, or the one that all nodes use
-        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
+        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small GPU
     """
 
     file: str

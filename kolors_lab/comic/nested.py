@@ -19,6 +19,7 @@ BLOCK = re.compile(  # a list of objects of two keys at least; a bullet a line i
     rf"^([ \t]{{0,20}})- {KEY}[^\n]*\n(?:[ \t]*\n)?\1[ \t]+{KEY}[^\n]*\n?(?:\1[ \t]+[^\n]*\n?|\1- [^\n]*\n?|[ \t]*\n)*",
     re.MULTILINE,
 )
+KEYS = re.compile(rf"^[ \t]*(?:- )?({KEY})", re.MULTILINE)
 
 Value = tuple[Any, int, int]  # what stands there, where it begins in the text and where it ends
 
@@ -33,11 +34,14 @@ def read_json(text: str, name: str) -> Answer | None:
 
 
 def read_yaml(text: str, name: str) -> Answer | None:
-    """The scenes of a YAML list in a text; None where there is none. DataError: broken."""
-    values = [value for value in _yaml_values(text, name) if _holds_scenes(value[0])]
-    if not values:
+    """The scenes of the YAML list in a text; None where there is none, or several: bullets of a list look alike.
+
+    DataError: broken.
+    """
+    blocks = [block for block in BLOCK.finditer(text) if "prompt" in map(key_of, KEYS.findall(block[0]))]
+    if len(blocks) != 1:
         return None
-    answer = _collected(values, text, name)
+    answer = _collected([_yaml_value(blocks[0], text, name)], text, name)
     answer.said, _nothing, answer.prose = said(answer.rest.splitlines())
     return answer
 
@@ -81,23 +85,21 @@ def _json_values(text: str, name: str) -> Iterator[Value]:
         yield value, start.start(), place
 
 
-def _yaml_values(text: str, name: str) -> Iterator[Value]:
-    """Each YAML list of `- key: text` in a text, where it begins and ends; every text stays as it is written."""
+def _yaml_value(block: re.Match, text: str, name: str) -> Value:
+    """The YAML list of a block, and where it stands; every text in it stays as it is written. DataError: broken."""
     import yaml
 
-    for block in BLOCK.finditer(text):
-        try:
-            if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(block[0])):  # a bomb can be made of them
-                raise ValueError(_("it refers to itself with *"))
-            yield _plain(yaml.compose(block[0], yaml.BaseLoader)), block.start(), block.end()
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            line = text.count("\n", 0, block.start()) + 1
-            raise DataError(
-                "{name}: line {n}: the list that begins here is not whole YAML ({error}); put each text in quotes",
-                name=name,
-                n=line,
-                error=" ".join(str(error).split())[:200],
-            ) from error
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(block[0])):  # a bomb can be made of them
+            raise ValueError(_("it refers to itself with *"))
+        return _plain(yaml.compose(block[0], yaml.BaseLoader)), block.start(), block.end()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(
+            "{name}: line {n}: the list that begins here is not whole YAML ({error}); put each text in quotes",
+            name=name,
+            n=text.count("\n", 0, block.start()) + 1,
+            error=" ".join(str(error).split())[:200],
+        ) from error
 
 
 def _plain(node: Any) -> Any:

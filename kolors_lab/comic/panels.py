@@ -61,7 +61,7 @@ class StoryConfig(LookConfig):
         lora_strength: how strongly the LoRA acts: 0 not at all, 1 as it was trained
         steps: denoising steps of a panel; without it the preset's
         cfg: how strictly a panel follows its prompt, 1 to about 10; without it the preset's
-        together: panels drawn at once; without it 8 small ones, and one alone at 1024 px, which few cards have room for
+        together: panels drawn at once; without it 8 small ones, and one alone at 1024 px, which few GPUs have room for
         title: headline of the page; without it the story's name
         layout: grid (rows of four) or strip (one below the other, for phones)
         for_print: page.png at 300 dpi, A4 in the layout grid, instead of for a screen

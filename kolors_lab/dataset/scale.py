@@ -35,18 +35,21 @@ def ray_running() -> Iterator[None]:
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # else a page of its plans for every operator
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    if ray.is_initialized():
-        yield
-        return
-    _check_answers(os.environ.get("RAY_ADDRESS", ""))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    log, context = logging.getLogger("ray.data"), ray.data.DataContext.get_current()
+    level, bars, running = log.level, context.enable_progress_bars, ray.is_initialized()
+    log.setLevel(logging.ERROR)  # else a page of its plans for every operator
+    context.enable_progress_bars = False
     try:
+        if not running:
+            _check_answers(os.environ.get("RAY_ADDRESS", ""))
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
         yield
     finally:
-        ray.shutdown()
+        log.setLevel(level)
+        context.enable_progress_bars = bars
+        if not running:
+            ray.shutdown()
 
 
 def measured_by_ray(operator: Any, rows: list[Row]) -> list[Row]:

@@ -46,7 +46,7 @@ class GenerateConfig(MaskConfig, ControlConfig, KSampler):
         hires: draw once more this many times larger (hires-fix); 1: no second pass
         hires_denoise: how much of the picture the second pass draws anew; the more of it and the larger the canvas
             beyond the model's own size, the sooner it draws a second figure
-        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small card
+        text_encoder_bits: 4 or 8: the text encoder in so many bits (CUDA, needs bitsandbytes), for a small GPU
         out: the PNG to write; one of that name is replaced; further ones of a batch are numbered
     """
 
