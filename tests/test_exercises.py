@@ -20,6 +20,7 @@ from kolors_course.exercises import (
     check_set,
     check_story,
     check_subject,
+    check_tags,
     check_wired,
 )
 from kolors_course.formulas import (
@@ -40,6 +41,7 @@ from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.scoring.clip import classify
+from kolors_lab.scoring.tagging import Tagged
 from kolors_lab.training.config import TrainConfig
 from kolors_lab.training.validation import Watcher
 
@@ -195,6 +197,19 @@ def test_set_with_every_fault(tmp_path):
         assert words in said
 
 
+def tagged(*captions):
+    return Tagged([(f"{n}.png", text) for n, text in enumerate(captions)])
+
+
+def test_tags_of_which_styles_go_and_all_else_stays():
+    drafted = tagged("一个少女，黑色头发，全身，水墨画", "一匹白马，山野，二次元")
+    said = check_tags(drafted.pruned(["全身"]).triggered("画风"), drafted, "画风")
+    for words in ("触发词应该是“二次元”", "还留着画风的词", "水墨画", "不写出来的内容会被记到触发词头上", "全身"):
+        assert words in said
+    assert "触发词不在最前面" in check_tags(drafted, drafted, "二次元")
+    assert "Well done" in check_tags(drafted.pruned(["水墨画", "二次元"]).triggered("二次元"), drafted, "二次元")
+
+
 def test_set_that_is_not_there(tmp_path):
     assert "does not exist" in check_set(tmp_path / "set", 128, 0.5, 2)
 
@@ -285,7 +300,7 @@ def test_captions_of_a_subject_before_and_after_the_folded_solution():
         ["zwx小狗，黄毛，在沙发上", "小狗在草地上", "zwx，在雪地里"], TrainConfig(trigger_word="zwx"), own
     )
     assert all(
-        part in wrong for part in ("prior preservation is off", "subject's own: 黄毛", "“小狗在草地上”里没有“zwx”")
+        part in wrong for part in ("prior preservation is off", "subject's own: 黄毛", "“小狗在草地上”：没有“zwx")
     )
     names = {"TrainConfig": TrainConfig}
     exec(solution("08"), names)

@@ -214,11 +214,20 @@ def test_without_a_class_word_or_a_weight_there_is_no_class(pipe, pipe_folder):
 
 
 def test_score_and_prompt_fit_count_alike_whatever_their_scales():
-    pretty, middling, fitting = (
-        Candidate(Path("a"), 6.6, 0.10), Candidate(Path("b"), 6.5, 0.30), Candidate(Path("c"), 6.0, 0.31)
-    )  # fmt: skip
-    assert [candidate.file.name for candidate in rank([pretty, middling, fitting])] == ["b", "a", "c"]
-    assert [candidate.total for candidate in rank([pretty, replace(pretty, file=Path("d"))])] == [0, 0]
+    def candidate(name, score, fit):
+        return Candidate(Path(name), [score - 0.1, score, score + 0.1], [fit, fit, fit])
+
+    pretty, middling, fitting = candidate("a", 6.6, 0.10), candidate("b", 6.5, 0.30), candidate("c", 6.0, 0.31)
+    assert [one.file.name for one in rank([pretty, middling, fitting])] == ["b", "a", "c"]
+    assert [one.total for one in rank([pretty, replace(pretty, file=Path("d"))])] == [0, 0]
+
+
+def test_a_score_that_tells_nothing_apart_has_no_vote():
+    """Means of 6.50 and 6.51 from scores that go up and down by a tenth; the fit is better of every picture."""
+    lucky = Candidate(Path("a"), [6.40, 6.63, 6.50, 6.51], [0.30, 0.31, 0.29, 0.30])
+    fitting = Candidate(Path("b"), [6.52, 6.43, 6.56, 6.49], [0.31, 0.32, 0.30, 0.32])
+    assert [one.file.name for one in rank([lucky, fitting])] == ["b", "a"]
+    assert [one.total for one in rank([lucky, replace(fitting, fits=lucky.fits)])] == [0, 0]
 
 
 def test_each_different_lora_of_a_training_draws_and_the_finished_one_goes_by_its_name(pipe, pipe_folder, tmp_path):

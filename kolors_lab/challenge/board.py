@@ -164,23 +164,28 @@ def leaderboard(config: LeaderboardConfig) -> list[str]:
 
 @lettered()
 def draw_board(entries: Sequence[Entry]) -> Figure:
-    """Runs from top to bottom: score with its interval and the gate, likenesses, prompt fit, each on its own axis."""
+    """Runs from top to bottom: score with its interval and the gate, likenesses, prompt fit, each on its own axis.
+
+    What no run was measured by has no axis.
+    """
     import numpy as np
     from matplotlib.figure import Figure
 
     practice = _("practice score")
     names = [entry.run + (f"\n{practice}" if entry.practice else "") for entry in entries]
     rows = np.arange(len(entries))
+    labels = {"heroine": _("heroine's likeness"), "style": _("style likeness"), "fit": _("prompt fit")}
+    told = {label: [getattr(entry, name) for entry in entries] for name, label in labels.items()}
+    told = {label: values for label, values in told.items() if any(value is not None for value in values)}
     figure = Figure(figsize=(8.4, 1.2 + 0.45 * len(entries)), layout="constrained")
-    score, *others = figure.subplots(1, 4, sharey=True, width_ratios=(2, 1, 1, 1))
+    widths = (2, *[1] * len(told))
+    score, *others = figure.subplots(1, len(widths), sharey=True, width_ratios=widths, squeeze=False).flat
     bounds = np.array([interval(entry.scores) for entry in entries])
     score.hlines(rows, *bounds.T, color=SOFT, linewidth=6)
     score.plot([entry.score for entry in entries], rows, "o", color=INK)
     score.axvline(GATE, color=GATE_RED, linestyle="--", linewidth=1.5)
     score.set_xlabel(_("score, its 95 % interval, gate at {gate:g}").format(gate=GATE))
-    labels = {"heroine": _("heroine's likeness"), "style": _("style likeness"), "fit": _("prompt fit")}
-    for axes, (name, label) in zip(others, labels.items(), strict=True):
-        values = [getattr(entry, name) for entry in entries]
+    for axes, (label, values) in zip(others, told.items(), strict=True):
         axes.plot([np.nan if value is None else value for value in values], rows, "o", color=INK)
         axes.set_xlabel(label)
     for axes in (score, *others):

@@ -8,13 +8,14 @@ A falling loss does not say when a LoRA draws best: trained for too long it repe
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.comic.panels import read_story, story_file
 from kolors_lab.core.errors import DataError, check_number
 from kolors_lab.core.files import fingerprint
+from kolors_lab.core.stats import interval
 from kolors_lab.lora.adapter import load_lora, unload_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.config import GenerateConfig, prompts_of
@@ -58,12 +59,23 @@ class ChooseConfig:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A LoRA with its mean score, its mean prompt fit, and their sum as deviations from the candidates' means."""
+    """A LoRA with the scores and prompt fits of its pictures, which are the same prompts and seeds for all candidates,
+    and their votes together."""
 
     file: Path
-    score: float
-    fit: float
+    scores: Sequence[float]
+    fits: Sequence[float]
     total: float = 0.0
+
+    @property
+    def score(self) -> float:
+        """The mean score."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def fit(self) -> float:
+        """The mean prompt fit."""
+        return statistics.fmean(self.fits)
 
 
 def choose_checkpoint(
@@ -72,6 +84,7 @@ def choose_checkpoint(
     """All candidates, the best first. A pipeline that is passed in is given back without a LoRA.
 
     Score and fit count alike, each in standard deviations of the candidates, since their scales have nothing in common.
+    One by which best and worst cannot be told apart (the 95 % interval of their paired difference holds 0) has no vote.
     """
     every = sorted(Path(config.folder).rglob("*.safetensors"))
     files = list({fingerprint(file): file for file in every}.values())  # the last checkpoint may be the LoRA itself
@@ -98,7 +111,7 @@ def choose_checkpoint(
                 if on_step:
                     on_step(number * len(wanted) + len(images), len(files) * len(wanted))
             scores, fits = score_images(scorer, images), eyes.fit(images, [prompt for prompt, _ in wanted])
-            found.append(Candidate(file, statistics.fmean(scores), statistics.fmean(fits)))
+            found.append(Candidate(file, scores, fits))
     finally:
         unload_lora(pipe)
     return rank(found)
@@ -106,11 +119,22 @@ def choose_checkpoint(
 
 def rank(found: Sequence[Candidate]) -> list[Candidate]:
     """The candidates with their totals, the best first; of equal ones the earlier."""
-    scores, fits = _deviations([c.score for c in found]), _deviations([c.fit for c in found])
-    summed = [Candidate(c.file, c.score, c.fit, s + f) for c, s, f in zip(found, scores, fits, strict=True)]
+    votes = zip(_votes([c.scores for c in found]), _votes([c.fits for c in found]), strict=True)
+    summed = [replace(candidate, total=sum(two)) for candidate, two in zip(found, votes, strict=True)]
     return sorted(summed, key=lambda candidate: -candidate.total)
 
 
-def _deviations(values: Sequence[float]) -> list[float]:
-    mean, spread = statistics.fmean(values), statistics.pstdev(values)
-    return [(value - mean) / spread if spread else 0.0 for value in values]
+def told_apart(values: Sequence[Sequence[float]]) -> bool:
+    """Whether the candidates of the highest and of the lowest mean differ by more than their pictures do by chance."""
+    ordered = sorted(values, key=statistics.fmean)
+    low, _ = interval([high - low for high, low in zip(ordered[-1], ordered[0], strict=True)])
+    return low > 0
+
+
+def _votes(values: Sequence[Sequence[float]]) -> list[float]:
+    """Each candidate's mean in standard deviations of all of them; 0 where they cannot be told apart."""
+    if not told_apart(values):
+        return [0.0] * len(values)
+    means = [statistics.fmean(one) for one in values]
+    mean, spread = statistics.fmean(means), statistics.pstdev(means)
+    return [(value - mean) / spread for value in means]

@@ -63,10 +63,15 @@ def _captions(config: Any, done: Any) -> list[str]:
 
 
 def _choose(config: Any, done: Any) -> list[str]:
+    from kolors_lab.challenge.selection import told_apart
+
     row = _("score {score:5.2f}   fit {fit:6.3f}   together {total:+.2f}   {file}")
     lines = [row.format(score=c.score, fit=c.fit, total=c.total, file=c.file) for c in done]
     note = _("together: score and fit, each in standard deviations of these LoRAs; the more --seeds, the surer")
-    return [*lines, note, _("the best: {file}").format(file=done[0].file)]
+    alike = _("{what} of these LoRAs differs no more than by chance, so it does not count")
+    named = {_("score"): [c.scores for c in done], _("prompt fit"): [c.fits for c in done]}
+    notes = [alike.format(what=what) for what, values in named.items() if not told_apart(values)]
+    return [*lines, note, *notes, _("the best: {file}").format(file=done[0].file)]
 
 
 def _submit(config: Any, done: Any) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comfy.graph import Graph, ends, is_link, running_order, within
 from kolors_lab.comfy.nodes import kind_of
-from kolors_lab.comfy.nodes.control import Controlled
+from kolors_lab.comfy.nodes.control import with_nets
 from kolors_lab.comfy.settings import put_together
 from kolors_lab.comfy.values import Guider, Latent, in_turn
 from kolors_lab.core.errors import DataError
@@ -156,7 +156,7 @@ class Workbench:
         guided = Guided(self.pipe, guider.prompt.fill(pictures), guider.negative.fill(pictures), guider.cfg, size)
         _tell(guided, guider)
         if guider.prompt.hints or guider.negative.hints:
-            guided.unet = Controlled(guided, guider.prompt, guider.negative, pictures, (columns * 8, rows * 8))
+            guided.unet = with_nets(guided, guider.prompt, guider.negative, pictures, (columns * 8, rows * 8))
         dtype = self.pipe.unet.dtype if like_diffusers else None
 
         def noise() -> Noise:

@@ -199,7 +199,6 @@ def residuals(
     embeds: torch.Tensor,
     added: dict[str, torch.Tensor],
     hint: torch.Tensor,
-    strength: float = 1.0,
 ) -> dict[str, Any]:
     """What the net adds to the UNet's layers, as the UNet's keyword arguments.
 
@@ -208,7 +207,7 @@ def residuals(
     """
     if net.config.encoder_hid_dim_type == "text_proj":
         embeds = net.encoder_hid_proj(embeds)
-    down, mid = net(sample, time, embeds, hint, conditioning_scale=strength, added_cond_kwargs=added, return_dict=False)
+    down, mid = net(sample, time, embeds, hint, added_cond_kwargs=added, return_dict=False)
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
 
@@ -230,33 +229,54 @@ class Control:
         hints = [pixels(control_picture(image, self.kind, width, height)) for image in self.pictures]
         device, dtype = device_of(pipe), pipe.unet.dtype
         hint = torch.stack(hints).repeat_interleave(batch, 0).to(device, dtype)
-        return Controlled(unet, self.net.to(device), hint, self, pipe.scheduler.config.num_train_timesteps)
+        strength = torch.full((len(hint), 1, 1, 1), self.strength, device=device, dtype=dtype)
+        read = Reading(self.net.to(device), hint, strength, self.start, self.end)
+        return Controlled(unet, [read] if self.strength else [], pipe.scheduler.config.num_train_timesteps)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A ControlNet, what it reads, `hint` (B, 3, H, W) from 0 to 1, and how strongly it acts on each, (B, 1, 1, 1).
+
+    It acts while the noise is between `start` and `end` of its way, counted in the model's own training steps, as
+    ComfyUI's ControlNetApplyAdvanced does.
+    """
+
+    net: ControlNetModel
+    hint: torch.Tensor
+    strength: torch.Tensor
+    start: float
+    end: float
 
 
 class Controlled:
-    """A UNet with a ControlNet at its side, called like the UNet alone.
+    """A UNet with ControlNets at its side, called like the UNet alone; what they say adds up."""
 
-    The net acts while the noise is between `control.start` and `control.end` of its way, counted in the model's own
-    training steps, as ComfyUI's ControlNetApplyAdvanced does.
-    """
-
-    def __init__(self, unet: Any, net: ControlNetModel, hint: torch.Tensor, control: Control, training_steps: int):
-        self.unet, self.net, self.hint, self.control, self.last = unet, net, hint, control, training_steps - 1
+    def __init__(self, unet: Any, readings: Sequence[Reading], training_steps: int):
+        self.unet, self.readings, self.last = unet, readings, training_steps - 1
 
     def __call__(
         self, sample: torch.Tensor, time: torch.Tensor, encoder_hidden_states: torch.Tensor, added_cond_kwargs: dict,
         **options: Any,
     ) -> Any:  # fmt: skip
         share, more = 1 - float(time) / self.last, {}
-        if self.control.strength and self.control.start <= share <= self.control.end:
-            hint = self.hint.repeat(len(sample) // len(self.hint), 1, 1, 1)  # with guidance, both halves see it
-            more = residuals(
-                self.net, sample, time, encoder_hidden_states, added_cond_kwargs, hint, self.control.strength
-            )
+        for one in self.readings:
+            if one.start <= share <= one.end:
+                times = (len(sample) // len(one.hint), 1, 1, 1)  # with guidance, both halves see it
+                hint, strength = one.hint.repeat(times), one.strength.repeat(times)
+                found = residuals(one.net, sample, time, encoder_hidden_states, added_cond_kwargs, hint)
+                more = {name: _plus(more.get(name), part, strength) for name, part in found.items()}
         return self.unet(
-            sample, time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs,
-            **more, **options,
+            sample, time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs, **more,
+            **options,
         )  # fmt: skip
+
+
+def _plus(before: Any, part: Any, strength: torch.Tensor) -> Any:
+    """What one net says, as strong as each row asks, added to what those before it said."""
+    if isinstance(part, (list, tuple)):
+        return [_plus(before[n] if before else None, each, strength) for n, each in enumerate(part)]
+    return part * strength if before is None else before + part * strength
 
 
 _nets: WeakKeyDictionary[KolorsPipeline, tuple[str, ControlNetModel]] = WeakKeyDictionary()  # the last one used

@@ -13,6 +13,7 @@ from kolors_lab.comfy.graph import Graph, faults
 from kolors_lab.comic.script import StoryScene, read_script, read_story
 from kolors_lab.core.errors import DataError, ModelError
 from kolors_lab.core.images import open_image
+from kolors_lab.dataset.captions import parts
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.lora.arithmetic import mix
@@ -21,9 +22,11 @@ from kolors_lab.scoring.clip import classify
 
 if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
+    from kolors_lab.scoring.tagging import Tagged
     from kolors_lab.training.config import TrainConfig
 
 FRAMINGS = ("全身", "半身", "特写", "侧面", "近景", "远景")
+STYLES = ("插画", "水墨画", "油画", "彩铅画", "水彩画", "剪纸", "二次元")
 NO_HERO = ("", "全身", "上半身", "半身", "特写", "古风", "水墨画", "动漫", "日系动漫", "高清")
 
 
@@ -157,6 +160,31 @@ def check_set(
     return Verdict(faults)
 
 
+def check_tags(mine: Tagged, drafted: Tagged, trigger: str) -> Verdict:
+    """Notebook 02: no word for a style is left but the trigger word, in front of each caption; all else is left."""
+    faults = []
+    if trigger != "二次元":
+        faults.append("触发词应该是“二次元” the trigger word should be 二次元")
+    words = [parts(text) for _, text in mine.rows]
+    late = [name for (name, _), tags in zip(mine.rows, words, strict=True) if tags[:1] != [trigger]]
+    if trigger and late:
+        faults.append(f"触发词不在最前面 the trigger word is not in front: {late[0]}")
+    left = sorted({tag for tags in words for tag in tags[bool(trigger) :] if tag in STYLES})
+    if left:
+        faults.append(
+            f"还留着画风的词，它们会从触发词那里分走画风 words for styles are left, "
+            f"and would share the style with the trigger word: {'、'.join(left)}"
+        )
+    gone = sorted(
+        {tag for _, text in drafted.rows for tag in parts(text)} - {tag for tags in words for tag in tags} - {*STYLES}
+    )
+    if gone:
+        faults.append(
+            f"不写出来的内容会被记到触发词头上 what is left unsaid is put down to the trigger word: {'、'.join(gone)}"
+        )
+    return Verdict(faults)
+
+
 def check_wired(graph: Graph) -> Verdict:
     """Notebook 05: kijai's nodes with a LoRA that the sampler really draws with."""
     if found := faults(graph):
@@ -212,9 +240,9 @@ def check_subject(captions: Sequence[str], config: TrainConfig, its_own: Sequenc
     }
     for caption in captions:
         said = [word for word in its_own if word in caption]
-        faults[f"“{caption}”里没有“{name}” {name} is missing"] = name not in caption
-        faults[f"“{caption}”里写了角色自己的 says what is the subject's own: {', '.join(said)}"] = bool(said)
-        faults[f"“{caption}”只有名字，没说在哪里 only names it, and not where it is"] = caption.strip() == name
+        faults[f"“{caption}”：没有“{name}” without {name}"] = name not in caption
+        faults[f"“{caption}”：写了角色自己的 says what is the subject's own: {', '.join(said)}"] = bool(said)
+        faults[f"“{caption}”：只有名字，没说在哪里 only names it, and not where it is"] = caption.strip() == name
     return Verdict([fault for fault, here in faults.items() if here])
 
 

@@ -113,7 +113,7 @@ def check_stopping(stop: Callable[[list[float], int], tuple[int, int]]) -> Verdi
     for case, (losses, patience, right) in cases.items():
         answer = _answer(stop, list(losses), patience)
         if answer != right:
-            faults.append(f"{case}, patience {patience}: {answer}，应该是 should be {right}")
+            faults.append(f"{case}: stop({losses}, {patience}): {answer}，应该是 should be {right}")
     return Verdict(faults)
 
 

@@ -49,6 +49,13 @@ QUESTIONS = {
             "that is a power cut with a checkpoint every 10 steps; this one was stopped in order",
         },
     ),
+    "02 one bad picture": Question(
+        "0",
+        {
+            "6": "那样的话，训练时会碰上一张打不开的图 then training would come upon a picture that cannot be opened",
+            "5": "人人都这样想：只丢坏的那一张。跑一下再看 so everybody thinks: only the bad one goes. Run it and see",
+        },
+    ),
     "03 clothes": Question(
         "7",
         {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comfy.registry import Conditioning, ControlNet, Images, Model, Part, Vae, Widget, node
 from kolors_lab.comfy.values import Prompt, in_turn
-from kolors_lab.sampling.control import load_control_net, pixels, residuals
+from kolors_lab.sampling.control import Controlled, Reading, load_control_net, pixels
 
 if TYPE_CHECKING:
     import torch
@@ -71,44 +71,19 @@ def _with(prompt: Prompt, hint: Hint) -> Prompt:
     return replace(prompt, hints=(*prompt.hints, hint)) if hint.strength else prompt
 
 
-class Controlled:
-    """A UNet with ControlNets at its side, called like the UNet alone. What they say adds up; each acts on the pictures
-    of those prompts only that it was put on."""
+def with_nets(guided: Any, prompt: Prompt, negative: Prompt, count: int, size: tuple[int, int]) -> Controlled:
+    """A Guided's UNet with the ControlNets of its prompts at its side, for `count` pictures of `size` (width, height)
+    px. Each acts on the pictures of those prompts only that it was put on."""
+    import torch
 
-    def __init__(self, guided: Any, prompt: Prompt, negative: Prompt, count: int, size: tuple[int, int]):
-        """`guided` is the Guided whose UNet this becomes, for `count` pictures of `size` (width, height) px."""
-        import torch
-
-        self.unet, self.last = guided.unet, len(guided.sigmas) - 1
-        self.parts: list[tuple[Hint, torch.Tensor, torch.Tensor]] = []
-        halves = (negative, prompt) if guided.guided else (prompt,)
-        for hint in dict.fromkeys((*prompt.hints, *(negative.hints if guided.guided else ()))):
-            on = [float(hint in half.hints or hint.everywhere) for half in halves for _ in range(count)]
-            rows = torch.tensor(on, device=guided.device, dtype=guided.dtype).reshape(-1, 1, 1, 1)
-            pictures = _fitted(hint.pictures, count, size).to(guided.device, guided.dtype)
-            self.parts.append((hint, rows * hint.strength, pictures.repeat(len(halves), 1, 1, 1)))
-            hint.net.to(guided.device)
-
-    def __call__(
-        self, sample: torch.Tensor, time: torch.Tensor, encoder_hidden_states: torch.Tensor, added_cond_kwargs: dict,
-        **options: Any,
-    ) -> Any:  # fmt: skip
-        share, more = 1 - float(time) / self.last, {}
-        for hint, rows, pictures in self.parts:
-            if hint.start <= share <= hint.end:
-                found = residuals(hint.net, sample, time, encoder_hidden_states, added_cond_kwargs, pictures)
-                more = {name: _plus(more.get(name), part, rows) for name, part in found.items()}
-        return self.unet(
-            sample, time, encoder_hidden_states=encoder_hidden_states, added_cond_kwargs=added_cond_kwargs, **more,
-            **options,
-        )  # fmt: skip
-
-
-def _plus(before: Any, part: Any, rows: torch.Tensor) -> Any:
-    """What one net says, as strong as each row asks, added to what those before it said."""
-    if isinstance(part, (list, tuple)):
-        return [_plus(before[n] if before else None, each, rows) for n, each in enumerate(part)]
-    return part * rows if before is None else before + part * rows
+    halves, readings = (negative, prompt) if guided.guided else (prompt,), []
+    for hint in dict.fromkeys((*prompt.hints, *(negative.hints if guided.guided else ()))):
+        on = [float(hint in half.hints or hint.everywhere) for half in halves for _ in range(count)]
+        rows = torch.tensor(on, device=guided.device, dtype=guided.dtype).reshape(-1, 1, 1, 1)
+        pictures = _fitted(hint.pictures, count, size).to(guided.device, guided.dtype).repeat(len(halves), 1, 1, 1)
+        net = hint.net.to(guided.device)
+        readings.append(Reading(net, pictures, rows * hint.strength, hint.start, hint.end))
+    return Controlled(guided.unet, readings, len(guided.sigmas))
 
 
 def _fitted(pictures: Sequence[Image.Image], count: int, size: tuple[int, int]) -> torch.Tensor:
