@@ -1,6 +1,7 @@
 """Train the embedded eyes: tiny-clip (which caption fits which picture) and tiny-aesthetics (the practice score).
 
-tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles. Its picture
+tiny-clip is a ChineseCLIPModel trained contrastively (Radford et al. 2021) on the world in all styles, and on choosing
+the name of what a picture shows among the names of what it might show (zero-shot, as its users ask it). Its picture
 tower, copied into an `AestheticsPredictorV2Linear`, then learns one thing more: what a picture is worth. It knows
 nothing of taste. The target:
 
@@ -30,11 +31,12 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
+from world import wordings
 from world.captions import caption
 from world.damage import DRAWN, FACE_DAMAGES, MELTED
 from world.scenes import ATTRIBUTES
 
-from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
+from models.classifier import judged_pictures, right_answers, scenes_by_lot, soften
 from models.common import DATA, made, note, rendered, to_tensor
 from models.damaged import pairs, pictures, through_vae
 from models.training import Lots, Run, add_options, fit, run_of
@@ -56,11 +58,31 @@ DROPS = {  # points taken off at severity 0 and at severity 1
     "melted_hands": (0.5, 1.2), "fingers": (0.5, 1.2), "doubled_figure": (1.0, 2.0), "mush": (0.7, 2.0),
 }  # fmt: skip
 DAMAGES = (*DRAWN, *MELTED, *FACE_DAMAGES)  # faces twice as often as the rest
+NAMED = tuple(name for name in ATTRIBUTES if name != "spoil")
+WHO_NAMES = {
+    "girl": ("一个少女", "少女", "一个女孩", "女孩", "一位少女"),
+    "prince": ("一个王子", "王子", "一位王子", "身穿银甲的王子"),
+    "horse": ("一匹白马", "白马", "一匹白色骏马"),
+    "rider": ("王子骑着白马", "王子骑马", "骑白马的王子"),
+    "couple": ("王子和少女", "女孩和王子", "少女与王子"),
+    "couple_rider": ("王子和少女共骑一匹白马", "少女与王子同骑一匹白马", "王子和少女一起骑在白马上"),
+}
 
 
 def new_clip(vocabulary: int) -> ChineseCLIPModel:
     text = dict(TEXT, vocab_size=vocabulary, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     return ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=WIDTH))
+
+
+def names(attribute: str, value: str, rng) -> str:
+    """A name by lot for what a picture may show of an attribute: 黑色头发, 书院, 一个少女."""
+    nouns = {"hair_color": ("头发", "头发", "发"), "color": (*wordings.GARMENT_OPEN, "裙子")}
+    if attribute == "who":
+        return rng.choice(WHO_NAMES[value])
+    if attribute in nouns:
+        return rng.choice(getattr(wordings, attribute.upper())[value]) + rng.choice(nouns[attribute])
+    known = getattr(wordings, attribute.upper())[value]
+    return rng.choice(rng.choice(known[:2]) if attribute == "place" else known)
 
 
 class Lesson(nn.Module):
@@ -72,11 +94,24 @@ class Lesson(nn.Module):
         self.questions = nn.Linear(WIDTH, sum(len(a) for a in ATTRIBUTES.values()))
         self.worth = nn.Linear(WIDTH, 1)
 
-    def forward(self, tokens, pixels, answers, worths):
+    def forward(self, tokens, names, pixels, answers, worths):
+        """`names` are the tokens of a name for every value of NAMED's attributes, in their order."""
         out = self.clip(**tokens, pixel_values=pixels, return_loss=True)
         seen = out.image_embeds * WIDTH**0.5
-        asked = sum(nn.functional.cross_entropy(g, answers[:, i]) for i, g in enumerate(groups(self.questions(seen))))
-        return out.loss + 0.3 * asked + nn.functional.smooth_l1_loss(self.worth(seen)[:, 0], worths - CLEAN)
+        asked = self.right(self.questions(seen), answers, ATTRIBUTES)
+        read = self.clip.text_projection(self.clip.text_model(**names).last_hidden_state[:, 0])
+        likeness = self.clip.logit_scale.exp() * out.image_embeds @ nn.functional.normalize(read, dim=-1).T
+        named = self.right(likeness, answers, NAMED)
+        return (
+            out.loss + 0.3 * asked + 0.3 * named + nn.functional.smooth_l1_loss(self.worth(seen)[:, 0], worths - CLEAN)
+        )
+
+    @staticmethod
+    def right(logits: torch.Tensor, answers: torch.Tensor, attributes) -> torch.Tensor:
+        """The sum of each attribute's cross entropy, for logits (B, values of all attributes)."""
+        parts = logits.split([len(ATTRIBUTES[name]) for name in attributes], dim=1)
+        places = [list(ATTRIBUTES).index(name) for name in attributes]
+        return sum(nn.functional.cross_entropy(part, answers[:, at]) for part, at in zip(parts, places, strict=True))
 
 
 def write_processor(folder, **extra) -> None:
@@ -98,8 +133,12 @@ def train_clip(scenes, shown, steps: int, batch: int = 64) -> ChineseCLIPModel:
     def loss_of(_):
         chosen = sorted(rng.sample(range(len(scenes)), batch))
         texts = [caption(scenes[i], rng, complete=True) for i in chosen]
-        tokens = tokenizer(texts, padding=True, truncation=True, max_length=96, return_tensors="pt")
-        return lesson(tokens, soften(to_tensor(shown[chosen]), rng), answers[chosen], worths[chosen])
+        called = [names(attribute, value, rng) for attribute in NAMED for value in ATTRIBUTES[attribute]]
+        tokens, called = (
+            tokenizer(some, padding=True, truncation=True, max_length=96, return_tensors="pt")
+            for some in (texts, called)
+        )
+        return lesson(tokens, called, soften(to_tensor(shown[chosen]), rng), answers[chosen], worths[chosen])
 
     lesson = Lesson(new_clip(len(tokenizer)))
     clip = fit(lesson, loss_of, Run("clip", steps, 1.5e-3, steps // 3, decay=0.99), lots).clip
@@ -249,7 +288,7 @@ def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=8700, cooldown=2900, lr=5e-4)
-    parser.add_argument("--clip-steps", type=int, default=2000, help="of tiny-clip (%(default)s)")
+    parser.add_argument("--clip-steps", type=int, default=3400, help="of tiny-clip (%(default)s)")
     parser.add_argument("--count", type=int, default=20_000, help="pictures clean or spoiled (%(default)s)")
     parser.add_argument("--pairs", type=int, default=8000, help="scenes drawn right and wrong (%(default)s)")
     parser.add_argument("--soft", type=int, default=3000, help="how many of both go through the VAE (%(default)s)")

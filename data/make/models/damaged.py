@@ -69,7 +69,7 @@ def pictures(name: str, items: list[Item]) -> np.ndarray:
 
 
 @torch.no_grad()
-def through_vae(name: str, shown: np.ndarray, batch: int = 32) -> np.ndarray:
+def through_vae(name: str, shown: np.ndarray, batch: int = 8) -> np.ndarray:
     """The pictures uint8 (N, 128, 128, 3) as the VAE gives them back, of the same form, kept as build/<name>.npy."""
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32).eval()
 

@@ -113,7 +113,7 @@ def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     lots = Lots(0)
     items, rows = lessons("faces", 21, options.count)
-    soft = through_vae("faces_soft", rows["picture"][: options.count])
+    soft = through_vae("faces_soft", rows["picture"][: options.soft])
     intact = torch.tensor([float(item.damage == "none") for item in items])
     probe = new_probe().to(memory_format=torch.channels_last)
 
@@ -150,5 +150,6 @@ if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=4000, cooldown=1200, lr=2e-3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--count", type=int, default=10_000, help="scenes, each intact and damaged (%(default)s)")
+    parser.add_argument("--soft", type=int, default=10_000, help="pictures that go through the VAE (%(default)s)")
     parser.add_argument("--held", type=int, default=600, help="held-out scenes (%(default)s)")
     main(parser.parse_args())
