@@ -52,6 +52,13 @@ def test_a_fit_that_falls_beyond_chance_names_its_cure():
     assert Effect(side(6, [None] * 8), side(6, [0.1] * 8), "", practice=True).advice() == []
 
 
+def test_a_lora_that_takes_the_story_below_the_gate_names_its_cure():
+    (line,) = Effect(side(6.4), side(5.7), "二次元", practice=True).advice()
+    assert "5.70" in line and "6.40" in line and "--lora_strength 0.7" in line
+    assert Effect(side(5.9), side(5.7), "", practice=True).advice() == []  # it was below the gate without the LoRA too
+    assert Effect(side(6.4), side(6.0), "", practice=True).advice() == []
+
+
 def test_the_style_is_that_of_most_pictures_learned_from(monkeypatch, tmp_path):
     from kolors_lab.models.presets import get_preset
 

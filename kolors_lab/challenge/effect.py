@@ -47,9 +47,18 @@ class Effect:
         ]
 
     def advice(self) -> list[str]:
-        """What to try where the panels are copies, or tell less of their prompts than without it, beyond chance."""
+        """What to try where the panels are copies, where the LoRA takes them below the gate, or where they tell less of
+        their prompts than without it, beyond chance."""
         copied = [alarm_text()] if (self._figure(self.lora, "copies") or 0) > ALARM else []
-        return copied + self._fallen()
+        return copied + self._below() + self._fallen()
+
+    def _below(self) -> list[str]:
+        before, after = self._figure(self.base, "mean"), self._figure(self.lora, "mean")
+        if None in (before, after) or not after < GATE <= before:
+            return []
+        told = _("with the LoRA the mean score is {after:.2f}, without it {before:.2f}, the gate {gate:g}: {way}")
+        way = _("it may be too strong; try --lora_strength 0.7, or train with fewer --steps")
+        return [told.format(after=after, before=before, gate=GATE, way=way)]
 
     def _fallen(self) -> list[str]:
         pairs = zip(self.base.get("fits") or (), self.lora.get("fits") or (), strict=False)

@@ -94,11 +94,11 @@ def _by_model(image: Image.Image, name: str, kind: str) -> list[Box]:
 
 @lru_cache(maxsize=1)
 def _model(name: str) -> tuple[Any, Any]:
-    from transformers import AutoImageProcessor, AutoModelForObjectDetection
-
     folder = local_path(name)
     try:
         with quietly():
+            from transformers import AutoImageProcessor, AutoModelForObjectDetection  # it warns
+
             model = AutoModelForObjectDetection.from_pretrained(folder).float().eval()
             return model, AutoImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -159,12 +159,13 @@ def find_scorer(preset: Preset) -> Path:
 def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
     """The preset's `AestheticsPredictorV2Linear` in fp32. ModelError if the folder holds no such model."""
     folder, device = find_scorer(preset), device or pick_device()
-    from aesthetics_predictor import AestheticsPredictorV2Linear
     from safetensors import SafetensorError
-    from transformers import CLIPImageProcessor
 
     try:
         with quietly():
+            from aesthetics_predictor import AestheticsPredictorV2Linear
+            from transformers import CLIPImageProcessor  # it warns
+
             model = AestheticsPredictorV2Linear.from_pretrained(folder).float().to(device).eval()
             processor = CLIPImageProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

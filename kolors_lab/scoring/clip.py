@@ -98,10 +98,11 @@ def load_eyes(preset: Preset, device: torch.device | None = None) -> Eyes:
     """The preset's Chinese-CLIP in fp32. FetchError if it is not here, ModelError if the folder holds no such model."""
     folder, device = local_path(preset.clip, "clip"), device or pick_device()
     from safetensors import SafetensorError
-    from transformers import BertTokenizer, ChineseCLIPImageProcessor, ChineseCLIPModel
 
     try:
         with quietly():
+            from transformers import BertTokenizer, ChineseCLIPImageProcessor, ChineseCLIPModel  # it warns
+
             model = ChineseCLIPModel.from_pretrained(folder).float().to(device).eval()
             processor = ChineseCLIPImageProcessor.from_pretrained(folder)
             tokenizer = BertTokenizer.from_pretrained(folder)
