@@ -36,9 +36,9 @@ def right_answers(scenes) -> torch.Tensor:
     return torch.tensor(rows)
 
 
-def groups(logits: torch.Tensor):
-    """The logits of each attribute, in ATTRIBUTES' order."""
-    return logits.split([len(answers) for answers in ATTRIBUTES.values()], dim=1)
+def groups(logits: torch.Tensor, attributes=tuple(ATTRIBUTES)):
+    """The logits of each attribute, in the order given."""
+    return logits.split([len(ATTRIBUTES[name]) for name in attributes], dim=1)
 
 
 def soften(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:

@@ -36,7 +36,7 @@ from world.captions import caption
 from world.damage import DRAWN, FACE_DAMAGES, MELTED
 from world.scenes import ATTRIBUTES
 
-from models.classifier import judged_pictures, right_answers, scenes_by_lot, soften
+from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
 from models.common import DATA, made, note, rendered, to_tensor
 from models.damaged import pairs, pictures, through_vae
 from models.training import Lots, Run, add_options, fit, run_of
@@ -58,6 +58,7 @@ DROPS = {  # points taken off at severity 0 and at severity 1
     "melted_hands": (0.5, 1.2), "fingers": (0.5, 1.2), "doubled_figure": (1.0, 2.0), "mush": (0.7, 2.0),
 }  # fmt: skip
 DAMAGES = (*DRAWN, *MELTED, *FACE_DAMAGES)  # faces twice as often as the rest
+NOUNS = {"hair_color": ("头发", "头发", "发"), "color": ("裙子", "裙子", "衣服", "衣裙")}  # behind a bare colour
 NAMED = tuple(name for name in ATTRIBUTES if name != "spoil")
 WHO_NAMES = {
     "girl": ("一个少女", "少女", "一个女孩", "女孩", "一位少女"),
@@ -74,15 +75,12 @@ def new_clip(vocabulary: int) -> ChineseCLIPModel:
     return ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=WIDTH))
 
 
-def names(attribute: str, value: str, rng) -> str:
-    """A name by lot for what a picture may show of an attribute: 黑色头发, 书院, 一个少女."""
-    nouns = {"hair_color": ("头发", "头发", "发"), "color": (*wordings.GARMENT_OPEN, "裙子")}
-    if attribute == "who":
-        return rng.choice(WHO_NAMES[value])
-    if attribute in nouns:
-        return rng.choice(getattr(wordings, attribute.upper())[value]) + rng.choice(nouns[attribute])
-    known = getattr(wordings, attribute.upper())[value]
-    return rng.choice(rng.choice(known[:2]) if attribute == "place" else known)
+def name_by_lot(attribute: str, value: str, rng) -> str:
+    """What people may call what a picture shows of an attribute: 黑色头发, 书院, 一个少女."""
+    known = WHO_NAMES[value] if attribute == "who" else getattr(wordings, attribute.upper())[value]
+    if attribute == "place":  # with a preposition, or bare
+        known = rng.choice(known[:2])
+    return rng.choice(known) + rng.choice(NOUNS.get(attribute, ("",)))
 
 
 class Lesson(nn.Module):
@@ -109,9 +107,8 @@ class Lesson(nn.Module):
     @staticmethod
     def right(logits: torch.Tensor, answers: torch.Tensor, attributes) -> torch.Tensor:
         """The sum of each attribute's cross entropy, for logits (B, values of all attributes)."""
-        parts = logits.split([len(ATTRIBUTES[name]) for name in attributes], dim=1)
-        places = [list(ATTRIBUTES).index(name) for name in attributes]
-        return sum(nn.functional.cross_entropy(part, answers[:, at]) for part, at in zip(parts, places, strict=True))
+        parts = zip(groups(logits, attributes), map(list(ATTRIBUTES).index, attributes), strict=True)
+        return sum(nn.functional.cross_entropy(part, answers[:, at]) for part, at in parts)
 
 
 def write_processor(folder, **extra) -> None:
@@ -133,7 +130,7 @@ def train_clip(scenes, shown, steps: int, batch: int = 64) -> ChineseCLIPModel:
     def loss_of(_):
         chosen = sorted(rng.sample(range(len(scenes)), batch))
         texts = [caption(scenes[i], rng, complete=True) for i in chosen]
-        called = [names(attribute, value, rng) for attribute in NAMED for value in ATTRIBUTES[attribute]]
+        called = [name_by_lot(attribute, value, rng) for attribute in NAMED for value in ATTRIBUTES[attribute]]
         tokens, called = (
             tokenizer(some, padding=True, truncation=True, max_length=96, return_tensors="pt")
             for some in (texts, called)
