@@ -54,8 +54,9 @@ $(STAMP):
 	@$(INSTALL) -q --no-deps --no-build-isolation --editable . 2>&1 | $(SHOW)
 	@rm -f $(VENV)/ready-* && touch $@
 
+# At strength 1 the LoRA's outlines grow so heavy that the practice score falls below the gate; at 0.7 the style is there too.
 run: $(STAMP)  ## the whole job on the embedded model -> runs/baseline/report.html
-	@$(PY) -m kolors_lab baseline --preset tiny --out runs/baseline
+	@$(PY) -m kolors_lab baseline --preset tiny --out runs/baseline --lora_strength 0.7
 
 test: export CUDA_VISIBLE_DEVICES =
 test: test-unit test-notebooks  ## every test, the notebooks too, on the CPU
