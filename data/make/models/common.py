@@ -76,9 +76,9 @@ def rendered(name: str, items: list, draw=drawn) -> np.ndarray:
         return stored(name, len(items), np.uint8, (SIZE, SIZE, 3), rows, key_of(items[:1000]))
 
 
-def to_tensor(pictures: np.ndarray) -> torch.Tensor:
+def to_tensor(pictures: np.ndarray, device: str = "cpu") -> torch.Tensor:
     """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in -1..1."""
-    return torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def forget_places(folder: Path) -> None:

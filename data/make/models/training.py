@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -31,7 +31,8 @@ SAVE_EVERY = 300  # seconds
 @dataclass(frozen=True)
 class Run:
     """How a model is trained: `name` of its state in build/, `steps` in all, of which the last `cooldown` let the
-    rate `lr` down to nothing; at most `minutes` in this go; `decay` of the moving average."""
+    rate `lr` down to nothing; at most `minutes` in this go, of which the last `cool_minutes` do the same; `decay` of
+    the moving average."""
 
     name: str
     steps: int
@@ -40,16 +41,24 @@ class Run:
     warmup: int = 100
     decay: float = 0.999
     minutes: float = float("inf")
+    cool_minutes: float = 0
     device: str = "cpu"
+    started: float = field(default_factory=time.time)
+
+    @property
+    def minutes_left(self) -> float:
+        """In this go."""
+        return self.minutes - (time.time() - self.started) / 60
 
     def rate(self, step: int) -> float:
         """The rate of a step, counted from 0."""
         rising = (step + 1) / self.warmup
         falling = (self.steps - step) / self.cooldown if self.cooldown else 1.0
-        return self.lr * min(1.0, rising, falling)
+        in_time = max(0.0, self.minutes_left / self.cool_minutes) if self.cool_minutes else 1.0
+        return self.lr * min(1.0, rising, falling, in_time)
 
     def cooling(self, step: int) -> bool:
-        return step > self.steps - self.cooldown
+        return step > self.steps - self.cooldown or self.minutes_left < self.cool_minutes
 
     @property
     def file(self) -> Path:
@@ -63,18 +72,19 @@ class Run:
 
 
 def add_options(parser: argparse.ArgumentParser, **defaults) -> argparse.ArgumentParser:
-    """The options of a Run: --steps, --cooldown, --lr, --minutes, --device."""
+    """The options of a Run: --steps, --cooldown, --lr, --minutes, --cool-minutes, --device."""
     parser.add_argument("--steps", type=int, help="in all, earlier goes and the cool-down included (%(default)s)")
     parser.add_argument("--cooldown", type=int, help="the last steps, in which the rate falls (%(default)s)")
     parser.add_argument("--lr", type=float, help="the rate (%(default)s)")
     parser.add_argument("--minutes", type=float, help="stop after that time, with the state kept")
+    parser.add_argument("--cool-minutes", type=float, help="the last of them, in which the rate falls (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"))
-    parser.set_defaults(**{"cooldown": 0, "minutes": float("inf"), "device": "cpu"} | defaults)
+    parser.set_defaults(**{"cooldown": 0, "minutes": float("inf"), "cool_minutes": 0, "device": "cpu"} | defaults)
     return parser
 
 
 def run_of(name: str, options: argparse.Namespace, **more) -> Run:
-    chosen = {key: getattr(options, key) for key in ("steps", "cooldown", "lr", "minutes", "device")}
+    chosen = {key: getattr(options, key) for key in ("steps", "cooldown", "lr", "minutes", "cool_minutes", "device")}
     return Run(name, **chosen | more)
 
 
@@ -166,13 +176,13 @@ class Journal:
         """Since this go began."""
         return (time.time() - self.start) / 60
 
-    def step(self, loss: float) -> None:
-        self.recent.append(loss)
+    def step(self, loss: torch.Tensor) -> None:
+        self.recent.append(loss)  # read when it is written: a GPU need not wait
         self.ends.append(time.time())
 
     def write(self, step: int, **figures: float) -> None:
         rounded = {name: round(float(value), 5) for name, value in figures.items()}
-        row = {"step": step, "loss": round(sum(self.recent) / len(self.recent), 5), **rounded}
+        row = {"step": step, "loss": round(float(sum(self.recent)) / len(self.recent), 5), **rounded}
         row |= {"seconds_a_step": round((self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1), 3)}
         row |= {"minutes": round(self.minutes, 1)}
         print(self.run.name, json.dumps(row), flush=True)
@@ -191,6 +201,7 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
     averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(run.decay), use_buffers=True)
     optimizer = Optimizer(model, list(hidden))
     state = State(run, {"model": model, "averaged": averaged, "optimizer": optimizer, "lots": lots, **(beside or {})})
+    torch.backends.cudnn.benchmark = run.device == "cuda"
     journal, stop, saved = Journal(run), Stop(), time.time()
     while state.step < run.steps:
         with autocast(run.device):
@@ -200,9 +211,9 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step(run.rate(state.step))
         averaged.update_parameters(model)
-        journal.step(loss.item())
+        journal.step(loss.detach())
         state.step += 1
-        ends = stop or state.step == run.steps or journal.minutes > run.minutes
+        ends = stop or state.step == run.steps or run.minutes_left < 0
         if ends or run.steps - state.step == run.cooldown or time.time() - saved > SAVE_EVERY:
             state.save()
             journal.write(state.step, **(report(averaged.module.eval()) if report and not stop else {}))

@@ -113,7 +113,7 @@ def held_out_loss(unet, data, device: str, batch: int = 32) -> dict[str, float]:
         at = slice(rows.start, rows.stop)
         errors = denoising.errors(data.latents_of(list(rows)), texts, t[at], noise[at])
         maps.append(errors * denoising.weight(t[at])[:, None, None])
-    maps, details = torch.cat(maps).cpu(), data.details_of(list(range(count)))
+    maps, details = torch.cat(maps), data.details_of(list(range(count)))
     return {"held_out": maps.mean().item(), "details": ((maps * details).sum() / details.sum()).item()}
 
 
@@ -133,8 +133,10 @@ def assemble(unet) -> None:
 
 def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    data, held, lots = training_data(options.count), held_out_data(), Lots(0)
+    data, held, lots = training_data(options.count, options.device), held_out_data(options.device), Lots(0)
     unet = starting_unet(options.start, data.width).to(options.device, memory_format=torch.channels_last)
+    if options.compile:
+        unet.compile()
     denoising = Denoising(unet, options.device)
 
     def loss_of(_):
@@ -153,6 +155,7 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=21_000, cooldown=3000, lr=1e-3)
     parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--compile", action="store_true", help="by torch.compile: minutes at first, then faster")
     parser.add_argument("--muon", action="store_true", help="train the matrices and kernels with it")
     parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
     parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")

@@ -4,13 +4,14 @@ where in them faces and hands are.
 Left padding: all padded places of a prompt hold one and the same vector, and Kolors masks none of them, so 256 places
 are worth `n` words, one padding vector and a bias of log(256 - n) on it in attention: same numbers, less work.
 
-    python data/make/build.py models.unet_data      # draws, encodes and writes down; a killed run goes on where it was
+    python data/make/build.py models.unet_data      # pictures and texts beforehand; models.unet encodes the pictures
 """
 
 import argparse
 import random
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 from world.captions import caption
 from world.scenes import Scene, held_out, random_scene, training_scenes
 
-from models.common import SIZE, found, key_of, rendered, stored
+from models.common import SIZE, found, key_of, stored
 from models.vae import encoder_key, latents
 
 WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
 CAPTIONS_EACH = 2
 DETAILS = 6  # the most that a scene shows: two faces, four hands
+DRAWN = np.dtype([("picture", np.uint8, (SIZE, SIZE, 3)), ("boxes", np.int16, (DETAILS, 4))])
 
 
 @dataclass(frozen=True)
@@ -40,64 +42,70 @@ class Data:
 
 def mask_of(used: torch.Tensor) -> torch.Tensor:
     """The mask (N, WORDS) of prompts of `used` (N,) tokens; the one padding vector stands for all padded places."""
-    mask = (torch.arange(WORDS)[None] >= WORDS - used[:, None]).float()
+    mask = (torch.arange(WORDS, device=used.device)[None] >= WORDS - used[:, None]).float()
     mask[:, 0] = 1 + (PLACES - used).clamp(min=1).log() / 10_000
     return mask
+
+
+@cache
+def tokenizer() -> ChatGLMTokenizer:
+    return ChatGLMTokenizer.from_pretrained(found("tiny-kolors/tokenizer"))
+
+
+def tokens_of(texts: list[str]) -> dict[str, np.ndarray]:
+    """What the text encoder reads, each (len(texts), PLACES)."""
+    return dict(tokenizer()(texts, padding="max_length", max_length=PLACES, truncation=True, return_tensors="np"))
 
 
 class Embedder:
     """The frozen text encoder, reading whole 256-place prompts as the pipeline does: also the padding's vector
     depends on them."""
 
-    def __init__(self):
-        self.tokenizer = ChatGLMTokenizer.from_pretrained(found("tiny-kolors/tokenizer"))
+    def __init__(self, device: str = "cpu"):
         folder = found("tiny-kolors/text_encoder")
-        self.encoder = ChatGLMModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
-        width = self.encoder.config.hidden_size
+        encoder = ChatGLMModel.from_pretrained(folder, torch_dtype=torch.float32).eval()
+        self.key = key_of([p.double().sum().item() for p in encoder.parameters()])  # tells one training from another
+        self.encoder, self.device, width = encoder.to(device), device, encoder.config.hidden_size
         self.kind = np.dtype([("words", "f2", (WORDS, width)), ("pooled", "f2", (width,)), ("used", "i2")])
 
-    @property
-    def key(self) -> str:
-        """Tells one training of the encoder from another."""
-        return key_of([p.double().sum().item() for p in self.encoder.parameters()])
-
     @torch.no_grad()
-    def __call__(self, texts: list[str]) -> np.ndarray:
+    def __call__(self, tokens: dict[str, np.ndarray]) -> np.ndarray:
         """One row of `kind` for each text."""
-        tokens = self.tokenizer(texts, padding="max_length", max_length=PLACES, truncation=True, return_tensors="pt")
-        hidden = self.encoder(**tokens, output_hidden_states=True, return_dict=True).hidden_states
+        asked = {name: torch.from_numpy(value).to(self.device) for name, value in tokens.items()}
+        hidden = self.encoder(**asked, output_hidden_states=True, return_dict=True).hidden_states
         read = hidden[-2].transpose(0, 1)
-        rows = np.empty(len(texts), self.kind)
-        rows["words"] = torch.cat([read[:, :1], read[:, PLACES - WORDS + 1 :]], 1)
-        rows["pooled"], rows["used"] = hidden[-1][-1], tokens["attention_mask"].sum(1)
+        rows = np.empty(len(tokens["input_ids"]), self.kind)
+        rows["words"] = torch.cat([read[:, :1], read[:, PLACES - WORDS + 1 :]], 1).cpu()
+        rows["pooled"], rows["used"] = hidden[-1][-1].cpu(), tokens["attention_mask"].sum(1)
         return rows
 
 
 class Cached:
     """Latents (N, 4, 16, 16), scaled, the texts of N pictures, first the empty prompt, then CAPTIONS_EACH each, and
-    the boxes (N, DETAILS, 4) of faces and hands."""
+    the boxes (N, DETAILS, 4) of faces and hands. For a CPU they stay on the disk, a GPU holds them all."""
 
-    def __init__(self, latents: np.ndarray, texts: np.ndarray, boxes: np.ndarray):
-        self.latents, self.texts, self.boxes = latents, texts, boxes
+    def __init__(self, latents: np.ndarray, texts: np.ndarray, boxes: np.ndarray, device: str = "cpu"):
+        held = lambda part: part if device == "cpu" else torch.from_numpy(np.ascontiguousarray(part)).to(device)  # noqa: E731
+        self.latents, self.boxes = held(latents), held(boxes)
+        self.words, self.pooled, self.used = (held(texts[name]) for name in ("words", "pooled", "used"))
         self.width = texts["pooled"].shape[1]
 
     def latents_of(self, rows: list[int]) -> torch.Tensor:
-        return torch.from_numpy(self.latents[rows]).float()
+        return torch.as_tensor(self.latents[rows]).float()
 
     def details_of(self, rows: list[int]) -> torch.Tensor:
         """How much of each place of the latents is a face or a hand, (N, 16, 16) in 0..1."""
-        return coverage(torch.from_numpy(self.boxes[rows].astype(np.float32)))
+        return coverage(torch.as_tensor(self.boxes[rows]).float())
 
     def texts_of(self, rows: list[int]) -> Data:
-        read = self.texts[rows]
-        words, pooled = torch.from_numpy(read["words"]).float(), torch.from_numpy(read["pooled"]).float()
-        return Data(words, pooled, mask_of(torch.from_numpy(read["used"])))
+        words, pooled, used = (torch.as_tensor(part[rows]) for part in (self.words, self.pooled, self.used))
+        return Data(words.float(), pooled.float(), mask_of(used))
 
 
 def coverage(boxes: torch.Tensor, side: int = 16) -> torch.Tensor:
     """How much of each of side x side places of a picture lies in one of the boxes (N, B, 4) in px, in 0..1."""
     cell = SIZE / side
-    starts = torch.arange(side) * cell
+    starts = torch.arange(side, device=boxes.device) * cell
 
     def covered(first: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
         first, last = first[..., None], (first + length)[..., None]
@@ -107,65 +115,77 @@ def coverage(boxes: torch.Tensor, side: int = 16) -> torch.Tensor:
     return (covered(y, height)[..., None] * covered(x, width)[..., None, :]).amax(1)
 
 
-def texts_of(name: str, scenes, complete: bool) -> np.ndarray:
-    embedder = Embedder()
+def texts_of(name: str, scenes, complete: bool, device: str = "cpu") -> np.ndarray:
+    embedder = Embedder(device)
+    texts = [_text(scenes, i, complete) for i in range(1 + CAPTIONS_EACH * len(scenes))]
+    with ProcessPoolExecutor(torch.get_num_threads()) as pool:
 
-    def rows(at: range) -> np.ndarray:
-        return embedder([_text(scenes, i, complete) for i in at])
+        def rows(at: range) -> np.ndarray:
+            batches = [texts[i : min(i + 64, at.stop)] for i in range(at.start, at.stop, 64)]
+            return np.concatenate([embedder(tokens) for tokens in pool.map(tokens_of, batches)])
 
-    key = key_of(scenes[:1000], _text(scenes, 1, complete), embedder.key)
-    return stored(name, 1 + CAPTIONS_EACH * len(scenes), embedder.kind, (), rows, key, chunk=64)
+        key = key_of(scenes[:1000], texts[1], embedder.key)
+        return stored(name, len(texts), embedder.kind, (), rows, key, chunk=1024 if device == "cpu" else 16_384)
 
 
 def _text(scenes, row: int, complete: bool) -> str:
     return caption(scenes[(row - 1) // CAPTIONS_EACH], random.Random(row), complete) if row else ""
 
 
-def latents_of(name: str, scenes) -> np.ndarray:
-    pictures = rendered(name, scenes)
-    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
-    key = key_of(scenes[:1000], encoder_key(vae))
-    scaled = lambda at: latents(vae, pictures[at.start : at.stop]) * vae.config.scaling_factor  # noqa: E731
-    return stored(f"{name}_latents", len(scenes), np.float16, (4, 16, 16), scaled, key, chunk=64)
-
-
-def detail_boxes(scene: Scene) -> np.ndarray:
-    """The boxes x, y, width, height in px of a scene's faces and hands, int16 (DETAILS, 4); of width 0: none."""
+def drawn_with_boxes(scene: Scene) -> np.ndarray:
+    """A row of DRAWN: the picture of a scene, and the boxes x, y, width, height in px of its faces and hands; of
+    width 0: none."""
     from world.draw import drawn  # here, so that only the workers need skia
 
-    drawing, boxes = drawn(scene), np.zeros((DETAILS, 4), np.int16)
-    found = (*drawing.faces, *drawing.hands)[:DETAILS]
-    boxes[: len(found)] = np.reshape(found, (-1, 4))
-    return boxes
+    drawing, row = drawn(scene, SIZE, SIZE), np.zeros((), DRAWN)
+    boxes = (*drawing.faces, *drawing.hands)[:DETAILS]
+    row["picture"], row["boxes"][: len(boxes)] = np.asarray(drawing.image), np.reshape(boxes, (-1, 4))
+    return row
 
 
-def boxes_of(name: str, scenes) -> np.ndarray:
+def pictures_of(name: str, scenes) -> np.ndarray:
     with ProcessPoolExecutor(torch.get_num_threads()) as pool:
-        rows = lambda at: np.stack(list(pool.map(detail_boxes, scenes[at.start : at.stop], chunksize=32)))  # noqa: E731
-        return stored(f"{name}_boxes", len(scenes), np.int16, (DETAILS, 4), rows, key_of(scenes[:1000]))
+        draw = lambda at: list(pool.map(drawn_with_boxes, scenes[at.start : at.stop], chunksize=32))  # noqa: E731
+        rows = lambda at: np.array(draw(at), DRAWN)  # noqa: E731
+        return stored(f"{name}_drawn", len(scenes), DRAWN, (), rows, key_of(scenes[:1000]), chunk=4096)
 
 
-def cached(name: str, scenes, complete: bool) -> Cached:
-    latents, texts = latents_of(name, scenes), texts_of(f"{name}_texts", scenes, complete)
-    return Cached(latents, texts, boxes_of(name, scenes))
+def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> np.ndarray:
+    vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
+    key = key_of(scenes[:1000], encoder_key(vae))
+    vae.to(device)
+    scaled = lambda at: latents(vae, pictures[at.start : at.stop], device=device) * vae.config.scaling_factor  # noqa: E731
+    return stored(f"{name}_latents", len(scenes), np.float16, (4, 16, 16), scaled, key, chunk=1024)
 
 
-def training_data(count: int) -> Cached:
-    """`count` pictures, one in eight spoiled, none of a held-out combination."""
-    scenes = training_scenes(4, count, spoiled=0.12)
-    return cached("unet", scenes, complete=False)
+def cached(name: str, scenes, complete: bool, device: str) -> Cached:
+    drawn = pictures_of(name, scenes)
+    latents = latents_of(name, scenes, drawn["picture"], device)
+    return Cached(latents, texts_of(f"{name}_texts", scenes, complete, device), drawn["boxes"], device)
 
 
-def held_out_data(count: int = 256) -> Cached:
+def training_scenes_of(count: int) -> list[Scene]:
+    """`count` scenes, one in eight spoiled, none of a held-out combination."""
+    return training_scenes(4, count, spoiled=0.12)
+
+
+def training_data(count: int, device: str = "cpu") -> Cached:
+    return cached("unet", training_scenes_of(count), complete=False, device=device)
+
+
+def held_out_data(device: str = "cpu", count: int = 256) -> Cached:
     """Sound pictures of combinations that training never sees, with captions that leave nothing out."""
     rng, scenes = random.Random(14), []
     while len(scenes) < count:
         scene = random_scene(rng)
         scenes += [scene] if held_out(scene) else []
-    return cached("unet_held", scenes, complete=True)
+    return cached("unet_held", scenes, complete=True, device=device)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=50_000)
-    training_data(parser.parse_args().count), held_out_data()
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the text encoder")
+    options = parser.parse_args()
+    scenes = training_scenes_of(options.count)
+    pictures_of("unet", scenes), texts_of("unet_texts", scenes, False, options.device)

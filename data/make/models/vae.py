@@ -62,15 +62,15 @@ def reconstruction(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     return error.abs().mean() + 2 * error.square().mean()
 
 
-def crops(pictures, rng: random.Random, views=VIEWS) -> torch.Tensor:
+def crops(pictures, rng: random.Random, times: int = 1, device: str = "cpu") -> torch.Tensor:
     """Windows of one size by lot at any place, each of another picture, float (N, 3, side, side)."""
-    count, side = rng.choice(views)
+    count, side = rng.choice(VIEWS)
     corner = SIZE - side
     windows = []
-    for i in sorted(rng.sample(range(len(pictures)), count)):
+    for i in sorted(rng.sample(range(len(pictures)), times * count)):
         y, x = rng.randint(0, corner), rng.randint(0, corner)
         windows.append(pictures[i, y : y + side, x : x + side])
-    return to_tensor(np.stack(windows)).to(memory_format=torch.channels_last)
+    return to_tensor(np.stack(windows), device).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def psnr(vae, pictures, device: str = "cpu") -> list[float]:
     """Per picture the PSNR (dB) of its reconstruction from the latent's mean."""
     values = []
     for i in range(0, len(pictures), 16):
-        pixels = to_tensor(pictures[i : i + 16]).to(device)
+        pixels = to_tensor(pictures[i : i + 16], device)
         error = (vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1) - pixels) / 2
         values += (-10 * error.square().mean((1, 2, 3)).log10()).tolist()
     return values
@@ -88,7 +88,7 @@ def psnr(vae, pictures, device: str = "cpu") -> list[float]:
 def latents(vae, pictures, batch: int = 32, device: str = "cpu") -> torch.Tensor:
     """The latents' means, unscaled, (N, 4, 16, 16)."""
     with autocast(device):
-        batches = (to_tensor(pictures[i : i + batch]).to(device) for i in range(0, len(pictures), batch))
+        batches = (to_tensor(pictures[i : i + batch], device) for i in range(0, len(pictures), batch))
         parts = [vae.encode(pixels).latent_dist.mode() for pixels in batches]
     return torch.cat(parts).float().cpu()
 
@@ -112,7 +112,7 @@ def main(options: argparse.Namespace) -> None:
     looks_like = Perceptual().to(options.device)
 
     def loss_of(_):
-        pixels = crops(pictures, lots.rng).to(options.device)
+        pixels = crops(pictures, lots.rng, options.times, options.device)
         posterior = vae.encode(pixels).latent_dist
         decoded = vae.decode(posterior.sample()).sample
         loss = reconstruction(decoded, pixels) + KL * posterior.kl().float().mean()
@@ -134,6 +134,7 @@ def options(**defaults) -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
     parser.add_argument("--toys", type=float, default=TOYS, help="share of toys among them (%(default)s)")
     parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")
+    parser.add_argument("--times", type=int, default=1, help="as many pictures in a batch as a CPU sees (%(default)s)")
     parser.add_argument("--perceptual", type=float, default=PERCEPTUAL, help="weight of that term (%(default)s)")
     return parser
 

@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> None:
         teacher.step()
 
     def loss_of(step):
-        pixels = crops(pictures, lots.rng).to(options.device)
+        pixels = crops(pictures, lots.rng, options.times, options.device)
         with torch.no_grad():
             z = vae.encode(pixels).latent_dist.mode()
         strength = options.noise * deviation * torch.rand(len(z), 1, 1, 1, generator=lots.noise)
