@@ -139,20 +139,32 @@ def check(graph: Mapping[str, dict]) -> None:
 
 def faults(graph: Mapping[str, dict]) -> list[str]:
     """All that would stop a run of the graph, a line each with node id, type and what would help."""
+    return [_told(name_of(graph, key), why) if key else why for key, why in faults_by_node(graph)]
+
+
+def faults_by_node(graph: Mapping[str, dict]) -> list[tuple[str | None, str]]:
+    """The faults, each behind the id of its node; None: of no single one."""
     try:
         graph = filled(graph)
         order = running_order(graph)
     except DataError as error:
-        return [str(error)]
-    found: list[str] = []
+        return [node_of(graph, error)]
+    found: list[tuple[str | None, str]] = []
     for at, key in enumerate(order):
         if len(found) > MANY:
             left = _("{count} more nodes are not looked at before these are right").format(count=len(order) - at)
-            return [*found, left]
-        found += [_told(name_of(graph, key), fault) for fault in _node_faults(graph, key)]
+            return [*found, (None, left)]
+        found += [(key, fault) for fault in _node_faults(graph, key)]
     if not found and not ends(graph):
-        found = [_("the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted")]
+        found = [(None, _("the workflow draws nothing: it needs a SaveImage or PreviewImage that is not muted"))]
     return found
+
+
+def node_of(graph: Mapping[str, dict], error: KolorsLabError) -> tuple[str | None, str]:
+    """The node that an error names with its {at}, and what is wrong there; (None, the message) if it names none."""
+    at, why = error.values.get("at"), error.values.get("why")
+    key = next((key for key in graph if name_of(graph, key) == at), None)
+    return key, str(why if key and why else error)
 
 
 def _node_faults(graph: Graph, key: str) -> list[str]:

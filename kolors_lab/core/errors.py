@@ -38,13 +38,14 @@ class Translation(Protocol):
 class Message(Exception):
     """One line for the user, fit for a terminal: `message` translated, its {names} filled in with `values`.
 
-    A message without values is taken as it is, so that another's may be passed on whatever it holds.
+    A message without values is taken as it is, so that another's may be passed on whatever it holds. `values` are kept
+    for those who answer by program.
     """
 
     translate: ClassVar[Translation] = str  # language.py puts its own here: it needs these classes, not they it
 
     def __init__(self, message: object = "", /, **values: object):
-        text = type(self).translate(str(message))
+        text, self.values = type(self).translate(str(message)), values
         super().__init__(one_line(text.format(**values) if values else text))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 import uuid
@@ -17,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from kolors_lab.comfy.executor import Job as Workflow
 from kolors_lab.comfy.executor import Workbench, fingerprints
-from kolors_lab.comfy.graph import ends, escapes, faults, name_of
+from kolors_lab.comfy.graph import ends, escapes, faults_by_node, node_of
 from kolors_lab.comfy.prepare import fit, save_pictures
 from kolors_lab.comfy.reader import normalise
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError, check_name, one_line
@@ -258,12 +257,10 @@ class Desk:
 def node_errors(graph: dict, error: KolorsLabError) -> dict[str, Any]:
     """All that is wrong with a workflow, by node, as ComfyUI says it."""
     found: dict[str, Any] = {}
-    names = {name_of(graph, key): key for key in graph}
-    for line in faults(graph) or [str(error)]:
-        if sign := next((sign for sign in re.finditer("[:：] ?", line) if line[: sign.start()] in names), None):
-            key = names[line[: sign.start()]]
+    for key, why in faults_by_node(graph) or [node_of(graph, error)]:
+        if key is not None:
             about = {"errors": [], "dependent_outputs": [], "class_type": graph[key]["class_type"]}
-            told = {"type": "value_not_valid", "message": line[sign.end() :], "details": "", "extra_info": {}}
+            told = {"type": "value_not_valid", "message": why, "details": "", "extra_info": {}}
             found.setdefault(key, about)["errors"].append(told)
     return found
 
