@@ -11,14 +11,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.challenge.check import read_mark
 from kolors_lab.challenge.effect import Effect, count_style
 from kolors_lab.challenge.report import mean_loss, read_metrics, write_report
 from kolors_lab.challenge.submission import PLACEHOLDER, SubmitConfig, submit
 from kolors_lab.comic.panels import StoryConfig, make_pages, read_story, story_file, story_title, tell_story
-from kolors_lab.core.errors import SettingError, check_number
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.core.files import NUMBER, fingerprint, write_config, write_json
 from kolors_lab.core.steps import Steps
 from kolors_lab.dataset.cleaning import CleanConfig, clean
@@ -60,7 +61,7 @@ class BaselineConfig:
     """size of the LoRA: about 16 for a style, about 4 for one subject"""
     seed: int = 0
     """start of the training's random numbers: equal seeds give equal LoRAs"""
-    lora_strength: float = 1.0
+    lora_strength: Annotated[float, Range(-10, 10)] = 1.0
     """how strongly the LoRA acts in the story"""
     team: str = PLACEHOLDER
     """your team's name, for the submission"""
@@ -69,7 +70,7 @@ class BaselineConfig:
 
     def __post_init__(self):
         TrainConfig(steps=self.steps, rank=self.rank, seed=self.seed)  # wrong values are found now, not after juicing
-        check_number("lora_strength", self.lora_strength, -10, 10)
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.comic.panels import read_story, story_file
-from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.core.files import fingerprint
 from kolors_lab.core.stats import interval
 from kolors_lab.lora.adapter import load_lora, unload_lora
@@ -48,13 +49,11 @@ class ChooseConfig:
     folder: str
     preset: str = "tiny"
     prompts: tuple[str, ...] = ()
-    seeds: int = 1
-    steps: int | None = None
+    seeds: Annotated[int, Range(1)] = 1
+    steps: Annotated[int | None, Range(1, 1000)] = None
 
     def __post_init__(self):
-        check_number("seeds", self.seeds, 1, whole=True)
-        if self.steps is not None:
-            check_number("steps", self.steps, 1, 1000, whole=True)
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.comfy.drawing import draw
 from kolors_lab.comfy.executor import Job, Workbench
@@ -24,6 +24,7 @@ from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import encoded, file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
 from kolors_lab.core.errors import DataError, check_name
+from kolors_lab.core.fields import OneOf, check_fields
 from kolors_lab.core.files import replacing, writing
 from kolors_lab.core.language import _
 from kolors_lab.models.loading import check_bits
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
 
 SIZES = ("width", "height", "crop_w", "crop_h", "target_width", "target_height")
+MISSING = ("refuse", "skip")  # what to do about a LoRA that is not there
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,13 @@ class ComfyRunConfig:
     preset: str = "tiny"
     out: str = "runs/comfy"
     loras: str | None = None
-    missing_loras: str = "refuse"
+    missing_loras: Annotated[str, OneOf(MISSING)] = "refuse"
     images: str | None = None
     control_nets: str | None = None
     text_encoder_bits: int | None = None
 
     def __post_init__(self):
-        check_name("missing_loras", self.missing_loras, ("refuse", "skip"))
+        check_fields(self)
         check_bits("text_encoder_bits", self.text_encoder_bits)
 
 
@@ -97,10 +99,10 @@ class ComfyExportConfig:
 
     picture: str
     out: str = "workflow.json"
-    format: str = "ui"
+    format: Annotated[str, OneOf(("ui", "api"))] = "ui"
 
     def __post_init__(self):
-        check_name("format", self.format, ("ui", "api"))
+        check_fields(self)
 
 
 # Before anything runs -------------------------------------------------------------------------------------------------
@@ -242,7 +244,7 @@ def run_workflow(
     `on_step(step, total)` counts sampling steps, `say` hears what was changed and what does not run. A LoRA that is on
     the pipeline is taken off. Raises DataError, ModelError, before anything runs, for what cannot be run.
     """
-    check_name("missing_loras", missing_loras, ("refuse", "skip"))
+    check_name("missing_loras", missing_loras, MISSING)
     job = fit(read_workflow(file), preset_of(pipe), loras, missing_loras, images, control_nets)
     for note in job.notes:
         (say or (lambda _line: None))(note)

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from kolors_lab.comic.look import Look
 from kolors_lab.comic.page import make_page
@@ -33,7 +33,8 @@ from kolors_lab.comic.panels import (
     tell_story,
 )
 from kolors_lab.comic.script import StoryScene, read_story
-from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.fields import Range
 from kolors_lab.core.files import NUMBER, fits, parse_json, replacing, write_json, write_table
 from kolors_lab.core.images import open_image
 from kolors_lab.models.presets import get_preset
@@ -60,11 +61,7 @@ class CastConfig(StoryConfig):
         takes: seeds tried for each scene: its own and those that follow
     """
 
-    takes: int = 4
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_number("takes", self.takes, 1, 64, whole=True)
+    takes: Annotated[int, Range(1, 64)] = 4
 
 
 @dataclass(frozen=True)

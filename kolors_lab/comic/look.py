@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.fields import Range
 from kolors_lab.core.language import _
 from kolors_lab.sampling.control import ControlConfig, control_of_panel, find_control
 from kolors_lab.sampling.metadata import file_mark
@@ -30,11 +31,7 @@ class LookConfig(ControlConfig):
         control: the picture that says where things stand, for all panels, or a folder of 1.png, 2.png, … for each
     """
 
-    consistency: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_number("consistency", self.consistency, 0, 1)
+    consistency: Annotated[float, Range(0, 1)] = 0.0
 
 
 @dataclass(frozen=True)

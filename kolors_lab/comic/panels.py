@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
 from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
-from kolors_lab.core.errors import DataError, check_number
+from kolors_lab.core.errors import DataError
+from kolors_lab.core.fields import Range
 from kolors_lab.core.files import data_dir, fingerprint, read_table, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
@@ -70,12 +71,12 @@ class StoryConfig(LookConfig):
 
     preset: str = "tiny"
     story: str | None = None
-    count: int | None = None
+    count: Annotated[int | None, Range(1, 64)] = None
     lora: str | None = None
-    lora_strength: float = 1.0
+    lora_strength: Annotated[float, Range(-10, 10)] = 1.0
     steps: int | None = None
     cfg: float | None = None
-    together: int | None = None
+    together: Annotated[int | None, Range(1, 64)] = None
     title: str | None = None
     layout: str = "grid"
     for_print: bool = False
@@ -84,11 +85,7 @@ class StoryConfig(LookConfig):
     def __post_init__(self):
         super().__post_init__()
         KSampler(steps=self.steps, cfg=self.cfg)
-        check_number("lora_strength", self.lora_strength, -10, 10)
         get_layout(self.layout)
-        for field in ("count", "together"):
-            if getattr(self, field) is not None:
-                check_number(field, getattr(self, field), 1, 64, whole=True)
 
 
 def story_file(story: str | None) -> Path:

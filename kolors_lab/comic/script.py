@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.answers import read_answer, shapes
 from kolors_lab.comic.listing import LONG
 from kolors_lab.comic.rows import Answer, named
 from kolors_lab.comic.words import NAMES, key_of, label_of
-from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning, check_number
+from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning
+from kolors_lab.core.fields import Range, check_fields
 from kolors_lab.core.files import read_text, write_table
 from kolors_lab.core.language import _
 from kolors_lab.sampling.ksampler import KSampler
@@ -241,11 +242,10 @@ class StoryCheckConfig:
     """
 
     file: str
-    count: int | None = None
+    count: Annotated[int | None, Range(1, 64)] = None
 
     def __post_init__(self):
-        if self.count is not None:
-            check_number("count", self.count, 1, 64, whole=True)
+        check_fields(self)
 
 
 def story_check(config: StoryCheckConfig) -> list[str]:
