@@ -135,8 +135,6 @@ def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     data, held, lots = training_data(options.count, options.device), held_out_data(options.device), Lots(0)
     unet = starting_unet(options.start, data.width).to(options.device, memory_format=torch.channels_last)
-    if options.compile:
-        unet.compile()
     denoising = Denoising(unet, options.device)
 
     def loss_of(_):
@@ -155,7 +153,6 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=21_000, cooldown=3000, lr=1e-3)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--compile", action="store_true", help="by torch.compile: minutes at first, then faster")
     parser.add_argument("--muon", action="store_true", help="train the matrices and kernels with it")
     parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
     parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")
