@@ -17,7 +17,10 @@ trained side by side. A longer training of the last steps, in goes of any length
     python data/make/build.py models.unet --steps 24000 --cooldown 3000    # it stood at 21,000: down to the end
 
 The next go at the full rate starts from before the cool-down. On cores shared with others OMP_WAIT_POLICY=passive
-and OMP_NUM_THREADS=1 are several times faster than torch's own choice.
+and OMP_NUM_THREADS=1 are several times faster than torch's own choice. On a machine with a GPU,
+hired for so many minutes, the rate falls by the clock (data/README.md has all that was run):
+
+    python data/make/build.py models.unet --device cuda --batch 640 --minutes 5 --cool-minutes 2 --steps 1000000 --cooldown 0
 """
 
 import runpy
