@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from kolors_lab.scoring.clip import classify
 
 if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
+    from kolors_lab.scoring.likeness import Series
     from kolors_lab.scoring.tagging import Tagged
     from kolors_lab.training.config import TrainConfig
 
@@ -262,3 +263,24 @@ def check_post(post: str, team: str, trigger: str) -> Verdict:
         "没有说训练图从哪里来 it does not say where training pictures come from": not re.search(source, post),
     }
     return Verdict([fault for fault, here in faults.items() if here])
+
+
+def check_consistency(told: Mapping[float, Series], fits: Mapping[float, float], chosen: float) -> Verdict:
+    """Notebook 13: of the consistencies tried the one of the highest heroine's likeness that costs neither prompt fit
+    (2 % at most) nor raises the alarm; 0 where none is better than that."""
+    if chosen not in told:
+        return Verdict([f"先选一个 choose one of: {', '.join(f'{one:g}' for one in told)}"])
+    fit = [one for one in told if fits[one] >= 0.98 * fits[0] and not told[one].alarm]
+    best = max((one for one in fit if told[one].heroine > told[0].heroine), key=lambda c: told[c].heroine, default=0)
+    if chosen == best:
+        return Verdict([])
+    if told[chosen].alarm:
+        return Verdict(
+            [f"{chosen:g} 拉响了复制警报：八张几乎是一张 {chosen:g} raises the copy alarm: nearly one picture"]
+        )
+    if chosen not in fit:
+        lost = 1 - fits[chosen] / fits[0]
+        return Verdict(
+            [f"{chosen:g} 让图文相符掉了 {lost:.1%}，超过 2 % {chosen:g} costs {lost:.1%} of the prompt fit, over 2 %"]
+        )
+    return Verdict([f"{chosen:g} 合规矩，但不是最像的 {chosen:g} keeps the rule, but another is more alike"])

@@ -170,3 +170,26 @@ def check_units(units: Callable[[dict[str, list[float]]], list[float]]) -> Verdi
         math.isclose(value, wanted, abs_tol=1e-9) for value, wanted in zip(answer, (0.2, -0.1, 0.5), strict=True)
     )
     return Verdict([] if right else [f"得到 {answer}，每次训练要取平均 got {answer}; take the mean of each training"])
+
+
+def check_shares(shares: Callable[[list[float], list[float]], tuple[float, float]]) -> Verdict:
+    """Notebook 13: `shares(before, after)`: of the broken faces the share made whole, of the whole ones that broken."""
+    before, after = [0.1, 0.2, 0.9, 0.8, 0.7, 0.6], [0.9, 0.1, 0.9, 0.2, 0.8, 0.9]
+    answer = _answer(shares, list(before), list(after))
+    try:
+        healed, harmed = (float(value) for value in answer)
+    except (TypeError, ValueError):
+        return Verdict([f"要返回两个数：修好的比例、修坏的比例 it must return two shares, not {answer!r}"])
+    faults = []
+    for name, found, right, all_of_them in (
+        ("修好的比例 the share healed", healed, 1 / 2, 1 / 6),
+        ("修坏的比例 the share harmed", harmed, 1 / 4, 1 / 6),
+    ):
+        if math.isclose(found, all_of_them):
+            faults.append(
+                f"{name}: 除以了全部 6 张；修好的只能从坏的里面来，修坏的只能从好的里面来 divided by all 6: "
+                "only a broken face can be healed, and only a whole one harmed"
+            )
+        elif not math.isclose(found, right):
+            faults.append(f"{name}: {found:.2f}，应该是 should be {right:.2f}")
+    return Verdict(faults)
