@@ -70,6 +70,13 @@ def test_the_panels_own_prompt_draws_the_place(pipe, pipe_folder, panel, tmp_pat
     assert np.array_equal(own, said) and not np.array_equal(own, other)
 
 
+@pytest.mark.parametrize("full, upper", [("少女，全身", "少女，上半身"), ("a girl, full-body shot", "a girl, upper body")])
+def test_a_place_is_no_full_figure(pipe, pipe_folder, panel, full, upper):
+    """Or a little figure is drawn into the face."""
+    as_said = [mended_pixels(pipe, pipe_folder, panel, prompt=prompt) for prompt in (full, upper)]
+    assert np.array_equal(*as_said)
+
+
 def mended_pixels(pipe, pipe_folder, panel, **settings):
     copy = panel.with_name("copy.png")
     copy.write_bytes(panel.read_bytes())
@@ -86,8 +93,8 @@ def test_a_place_is_drawn_at_the_models_size(pipe, preset, monkeypatch):
 
     monkeypatch.setattr("kolors_lab.sampling.repair.generate_batch", draw)
     mend(pipe, Image.new("RGB", (300, 200)), (280, 100, 16, 16), preset, {"prompt": "脸"})
-    ((size, width, white),) = seen  # a square of 28 px around the box, at the picture's right edge
-    assert (size, width) == ((128, 128), 128) and white == (37, 27, 110, 100)
+    ((size, width, white),) = seen  # a square of 32 px around the box, at the picture's right edge
+    assert (size, width) == ((128, 128), 128) and white == (48, 32, 112, 96)
 
 
 def test_a_repaired_panel_stays_when_the_story_is_told_again(pipe, preset, pipe_folder, tmp_path):

@@ -150,14 +150,14 @@ QUESTIONS = {
         },
     ),
     "13 enlarge": Question(
-        "9",
+        "8",
         {
             "3": "那是不放大的情形：24 像素，每 8 个像素一个潜变量 "
             "that is without enlarging: 24 px, a latent for every 8",
             "24": "那是原图里的像素数；一个潜变量管 8 × 8 个像素 "
             "those are the px in the picture as it was; a latent stands for 8 × 8 of them",
-            "16": "那是整个方块放大以后的宽度：128 ÷ 8；脸只占其中 1/1.75 "
-            "that is the whole enlarged square, 128 / 8; the face is 1/1.75 of its width",
+            "16": "那是整个方块放大以后的宽度：128 ÷ 8；脸只占其中一半 "
+            "that is the whole enlarged square, 128 / 8; the face is half its width",
         },
     ),
     "14 a T4": Question(
