@@ -13,6 +13,7 @@ from PIL import Image
 from test_workflow import kijai
 
 from kolors_course.exercises import (
+    check_consistency,
     check_lora,
     check_post,
     check_script,
@@ -28,6 +29,7 @@ from kolors_course.formulas import (
     check_guided,
     check_merged,
     check_sampler,
+    check_shares,
     check_stopping,
     check_units,
 )
@@ -41,6 +43,7 @@ from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.scoring.clip import classify
+from kolors_lab.scoring.likeness import Series
 from kolors_lab.scoring.tagging import Tagged
 from kolors_lab.training.config import TrainConfig
 from kolors_lab.training.validation import Watcher
@@ -108,6 +111,30 @@ def test_pictures_of_one_training_are_one_unit():
     assert "3" in check_units(lambda given: [0.1])
     assert "mean" in check_units(lambda given: [sum(values) for values in given.values()])
     assert "a list of numbers" in check_units(lambda given: 0.1)
+
+
+def test_only_broken_faces_are_healed_and_only_whole_ones_harmed():
+    names = {}
+    exec(solution("13", "def shares"), names)
+    assert "Well done" in check_shares(names["shares"])
+    assert "divided by all 6" in check_shares(lambda before, after: (1 / 6, 1 / 6))
+    assert "should be 0.25" in check_shares(lambda before, after: (0.5, 0.75))
+    assert "two shares" in check_shares(lambda before, after: 0.5)
+
+
+def test_consistency_is_chosen_by_likeness_among_those_that_cost_nothing():
+    told = {
+        0: Series(0.6, 8, 0.8, 0),
+        0.5: Series(0.7, 8, 0.8, 0),
+        0.8: Series(0.8, 8, 0.9, 0),
+        1: Series(0.9, 8, 0.9, 1),
+    }
+    fits = {0: 0.40, 0.5: 0.40, 0.8: 0.38, 1: 0.40}
+    assert "Well done" in check_consistency(told, fits, 0.5)
+    assert "copy alarm" in check_consistency(told, fits, 1)
+    assert "over 2 %" in check_consistency(told, fits, 0.8)
+    assert "another is more alike" in check_consistency(told, fits, 0)
+    assert "choose one of" in check_consistency(told, fits, None)
 
 
 def test_a_merged_weight_lacks_neither_alpha_nor_rank_and_leaves_w_alone():
