@@ -70,7 +70,7 @@ def test_the_panels_own_prompt_draws_the_place(pipe, pipe_folder, panel, tmp_pat
     assert np.array_equal(own, said) and not np.array_equal(own, other)
 
 
-@pytest.mark.parametrize("full, upper", [("少女，全身", "少女，上半身"), ("a girl, full-body shot", "a girl, upper body")])
+@pytest.mark.parametrize("full, upper", [("少女，全身", "少女，上半身"), ("girl, full-body shot", "girl, upper body")])
 def test_a_place_is_no_full_figure(pipe, pipe_folder, panel, full, upper):
     """Or a little figure is drawn into the face."""
     as_said = [mended_pixels(pipe, pipe_folder, panel, prompt=prompt) for prompt in (full, upper)]

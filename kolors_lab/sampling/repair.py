@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from kolors_lab.models.presets import Preset
 
-ROOM = 2.0  # side of what is drawn, in multiples of the box: closer breaks more whole faces, wider heals fewer (notebook 13)
+ROOM = 2.0  # side of what is drawn, in multiples of the box: closer breaks more whole faces, wider heals fewer
 SAMPLING = ("steps", "cfg", "sampler_name", "scheduler", "seed")
 FULL = re.compile("全身(像|照|图)?|从头到脚")
 FULL_ENGLISH = re.compile(r"\b(full|whole)[- ](body|figure|length)( (shot|portrait|view))?\b", re.IGNORECASE)
