@@ -63,7 +63,8 @@ def reconstruction(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def crops(pictures, rng: random.Random, times: int = 1, device: str = "cpu") -> torch.Tensor:
-    """Windows of one size by lot at any place, each of another picture, float (N, 3, side, side)."""
+    """Windows of one size of VIEWS by lot at any place, `times` as many, each of another picture, float (N, 3, side,
+    side)."""
     count, side = rng.choice(VIEWS)
     corner = SIZE - side
     windows = []
