@@ -129,7 +129,8 @@ SHOWN, WIDE = 20, 120  # entries of a header, and characters of each
 def _about(header: dict[str, str]) -> list[str]:
     """What a file says about itself, in short lines: kohya's trainers note every caption in there."""
     entries = [(_short(name, 40), _short(value, WIDE)) for name, value in header.items() if value]
-    entries.sort(key=lambda entry: entry[0].startswith("ss_"))  # trainers' own notes behind what is written for people
+    # by name, since a file has them in any order; trainers' own notes behind what is written for people
+    entries.sort(key=lambda entry: (entry[0].startswith("ss_"), entry[0]))
     lines = [f"{name:13} {value}" for name, value in entries[:SHOWN]]
     rest = [name for name, _ in entries[SHOWN:]]
     return lines + ([_short(f"and {len(rest)} more: {', '.join(rest)}", WIDE)] if rest else [])
