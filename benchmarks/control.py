@@ -96,9 +96,7 @@ def draw(pipe, prompts: list[str], steps: int, controls: list | None = None, net
 
 
 def make_set(folder: Path, scenes: list) -> Path:
-    """The scenes drawn, with their captions, as a folder to learn from; one that is there already is taken."""
-    if (folder / "metadata.csv").exists():
-        return folder
+    """The scenes drawn, with their captions, as a folder to learn from."""
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = random.Random(0), [("file_name", "text")]
     for n, scene in enumerate(scenes):

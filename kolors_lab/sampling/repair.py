@@ -84,6 +84,8 @@ def repair(
 ) -> list[Path]:
     """Repair each picture; the files written. `say(line)` names a picture in which nothing was found.
 
+    A full figure that the prompt asks for is read as an upper body: see `closer`.
+
     A PNG that was drawn here is replaced, its original kept beside it; the repair of any other picture is written as
     NAME.repaired.png. Before anything is drawn all pictures are read and searched. Raises DataError if nothing is found
     in any, and for a picture that cannot be read; SettingError for a box outside and for a prompt or LoRA missing.

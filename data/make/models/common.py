@@ -70,10 +70,15 @@ def drawn(item: Scene | int) -> np.ndarray:
 
 
 def rendered(name: str, items: list, draw=drawn) -> np.ndarray:
-    """The pictures of `items` as uint8 (N, 128, 128, 3), drawn once, by as many processes as torch has threads."""
+    """The pictures of `items` as uint8 (N, 128, 128, 3), drawn once."""
+    return worked(name, items, draw, np.uint8, (SIZE, SIZE, 3))
+
+
+def worked(name: str, items: list, work, kind, shape: tuple[int, ...] = ()) -> np.ndarray:
+    """`work(item)` of all items, (N, *shape) of `kind`, done once, by as many processes as torch has threads."""
     with ProcessPoolExecutor(torch.get_num_threads()) as pool:  # starts no process before it is given work
-        rows = lambda at: np.stack(list(pool.map(draw, items[at.start : at.stop], chunksize=32)))  # noqa: E731
-        return stored(name, len(items), np.uint8, (SIZE, SIZE, 3), rows, key_of(items[:1000]))
+        rows = lambda at: np.array(list(pool.map(work, items[at.start : at.stop], chunksize=16)), kind)  # noqa: E731
+        return stored(name, len(items), kind, shape, rows, key_of(items[:1000]))
 
 
 def to_tensor(pictures: np.ndarray, device: str = "cpu") -> torch.Tensor:

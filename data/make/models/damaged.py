@@ -1,7 +1,6 @@
 """Scenes as they are and gone wrong (world/damage.py), with their faces' boxes: what probe and score learn from."""
 
 import random
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 from world.scenes import STYLE, UNSEEN_STYLE, Scene, random_scene
 
-from models.common import SIZE, found, key_of, stored, to_tensor
+from models.common import SIZE, found, key_of, stored, to_tensor, worked
 from models.vae import encoder_key
 
 FACES = 4  # the most that a picture is noted to show; a doubled couple shows so many
@@ -63,9 +62,7 @@ def draw(item: Item) -> tuple[np.ndarray, np.ndarray]:
 
 def pictures(name: str, items: list[Item]) -> np.ndarray:
     """(N,) of KIND, drawn once and kept as build/<name>.npy."""
-    with ProcessPoolExecutor(torch.get_num_threads()) as pool:
-        rows = lambda at: np.array(list(pool.map(draw, items[at.start : at.stop], chunksize=16)), KIND)  # noqa: E731
-        return stored(name, len(items), KIND, (), rows, key_of(items[:1000]))
+    return worked(name, items, draw, KIND)
 
 
 @torch.no_grad()

@@ -46,9 +46,13 @@ class Run:
     started: float = field(default_factory=time.time)
 
     @property
+    def minutes_done(self) -> float:
+        """Since this go began."""
+        return (time.time() - self.started) / 60
+
+    @property
     def minutes_left(self) -> float:
-        """In this go."""
-        return self.minutes - (time.time() - self.started) / 60
+        return self.minutes - self.minutes_done
 
     def rate(self, step: int) -> float:
         """The rate of a step, counted from 0."""
@@ -153,10 +157,11 @@ class State:
                 part.load_state_dict(_on_cpu(state[name]) if isinstance(part, Lots) else state[name])
             print(f"{kept.name}: going on at step {self.step}", flush=True)
 
-    def save(self) -> None:
+    def save(self, cooling: bool) -> None:
+        """`cooling`: the rate was falling already."""
         BUILD.mkdir(exist_ok=True)
         state = {"step": self.step} | {name: part.state_dict() for name, part in self.parts.items()}
-        write_atomically(state, self.run.cooling_file if self.run.cooling(self.step) else self.run.file)
+        write_atomically(state, self.run.cooling_file if cooling else self.run.file)
 
 
 def _on_cpu(state: dict) -> dict:
@@ -168,13 +173,8 @@ class Journal:
     """The course of a training, printed and kept as lines of build/<name>.jsonl."""
 
     def __init__(self, run: Run):
-        self.run, self.start = run, time.time()
+        self.run = run
         self.recent, self.ends = deque(maxlen=100), deque(maxlen=20)
-
-    @property
-    def minutes(self) -> float:
-        """Since this go began."""
-        return (time.time() - self.start) / 60
 
     def step(self, loss: torch.Tensor) -> None:
         self.recent.append(loss)  # read when it is written: a GPU need not wait
@@ -184,7 +184,7 @@ class Journal:
         rounded = {name: round(float(value), 5) for name, value in figures.items()}
         row = {"step": step, "loss": round(float(sum(self.recent)) / len(self.recent), 5), **rounded}
         row |= {"seconds_a_step": round((self.ends[-1] - self.ends[0]) / max(1, len(self.ends) - 1), 3)}
-        row |= {"minutes": round(self.minutes, 1)}
+        row |= {"minutes": round(self.run.minutes_done, 1)}
         print(self.run.name, json.dumps(row), flush=True)
         with (BUILD / f"{self.run.name}.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -202,7 +202,7 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
     optimizer = Optimizer(model, list(hidden))
     state = State(run, {"model": model, "averaged": averaged, "optimizer": optimizer, "lots": lots, **(beside or {})})
     torch.backends.cudnn.benchmark = run.device == "cuda"
-    journal, stop, saved = Journal(run), Stop(), time.time()
+    journal, stop, saved, cooling = Journal(run), Stop(), time.time(), run.cooling(state.step)
     while state.step < run.steps:
         with autocast(run.device):
             loss = loss_of(state.step)
@@ -213,12 +213,13 @@ def fit(model, loss_of, run: Run, lots: Lots, hidden=(), report=None, beside: di
         averaged.update_parameters(model)
         journal.step(loss.detach())
         state.step += 1
-        ends = stop or state.step == run.steps or run.minutes_left < 0
-        if ends or run.steps - state.step == run.cooldown or time.time() - saved > SAVE_EVERY:
-            state.save()
+        ends, cools = stop or state.step == run.steps or run.minutes_left < 0, run.cooling(state.step + 1)
+        if ends or cools > cooling or time.time() - saved > SAVE_EVERY:  # the last state at the full rate is kept
+            state.save(cooling)
             journal.write(state.step, **(report(averaged.module.eval()) if report and not stop else {}))
             journal.ends.clear()  # what was not training is not counted
             saved = time.time()
+        cooling = cools
         if stop:
             sys.exit(f"{run.name}: stopped at step {state.step}; the same command goes on from there")
         if ends:

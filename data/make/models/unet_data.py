@@ -21,7 +21,7 @@ from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 from world.captions import caption
 from world.scenes import Scene, held_out, random_scene, training_scenes
 
-from models.common import SIZE, found, key_of, stored
+from models.common import SIZE, found, key_of, stored, worked
 from models.vae import encoder_key, latents
 
 WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
@@ -143,13 +143,6 @@ def drawn_with_boxes(scene: Scene) -> np.ndarray:
     return row
 
 
-def pictures_of(name: str, scenes) -> np.ndarray:
-    with ProcessPoolExecutor(torch.get_num_threads()) as pool:
-        draw = lambda at: list(pool.map(drawn_with_boxes, scenes[at.start : at.stop], chunksize=32))  # noqa: E731
-        rows = lambda at: np.array(draw(at), DRAWN)  # noqa: E731
-        return stored(f"{name}_drawn", len(scenes), DRAWN, (), rows, key_of(scenes[:1000]), chunk=4096)
-
-
 def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> np.ndarray:
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
     key = key_of(scenes[:1000], encoder_key(vae))
@@ -159,7 +152,7 @@ def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> 
 
 
 def cached(name: str, scenes, complete: bool, device: str) -> Cached:
-    drawn = pictures_of(name, scenes)
+    drawn = worked(f"{name}_drawn", scenes, drawn_with_boxes, DRAWN)
     latents = latents_of(name, scenes, drawn["picture"], device)
     return Cached(latents, texts_of(f"{name}_texts", scenes, complete, device), drawn["boxes"], device)
 
@@ -188,4 +181,4 @@ if __name__ == "__main__":
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the text encoder")
     options = parser.parse_args()
     scenes = training_scenes_of(options.count)
-    pictures_of("unet", scenes), texts_of("unet_texts", scenes, False, options.device)
+    worked("unet_drawn", scenes, drawn_with_boxes, DRAWN), texts_of("unet_texts", scenes, False, options.device)
