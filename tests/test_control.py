@@ -59,9 +59,9 @@ def make_net(unet, folder, kind="ControlNetModel", random=True):
     return folder
 
 
-@pytest.fixture
-def net(pipe, tmp_path):
-    return make_net(pipe.unet, tmp_path / "net", "ControlNetModel_JQ")
+@pytest.fixture(params=["ControlNetModel_JQ", "Kolors_ControlNetModel"])  # what Kwai's configs call themselves
+def net(pipe, tmp_path, request):
+    return make_net(pipe.unet, tmp_path / "net", request.param)
 
 
 def test_kwais_own_folder_acts_on_the_picture(pipe, net):

@@ -15,6 +15,7 @@ from test_workflow import kijai
 from kolors_course.exercises import (
     check_consistency,
     check_lora,
+    check_placed,
     check_post,
     check_script,
     check_seen,
@@ -26,6 +27,7 @@ from kolors_course.exercises import (
 )
 from kolors_course.formulas import (
     check_better,
+    check_f1,
     check_guided,
     check_merged,
     check_sampler,
@@ -42,6 +44,7 @@ from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
+from kolors_lab.sampling.control import canny
 from kolors_lab.scoring.clip import classify
 from kolors_lab.scoring.likeness import Series
 from kolors_lab.scoring.tagging import Tagged
@@ -111,6 +114,27 @@ def test_pictures_of_one_training_are_one_unit():
     assert "3" in check_units(lambda given: [0.1])
     assert "mean" in check_units(lambda given: [sum(values) for values in given.values()])
     assert "a list of numbers" in check_units(lambda given: 0.1)
+
+
+def test_f1_falls_with_either_precision_or_recall():
+    names = {}
+    exec(solution("12", "def my_f1"), names)
+    assert "Well done" in check_f1(names["my_f1"])
+    half = check_f1(lambda drawn, wanted: (drawn & wanted).sum() / drawn.sum())
+    assert "one right pixel and nothing else: 1.00" in half and "lines all over" not in half.split("nothing else")[0]
+    assert "nothing drawn" in half, "0 / 0 is no figure"
+    assert "must return a number" in check_f1(lambda drawn, wanted: None)
+
+
+def test_a_placed_picture_is_wanted_at_its_lines_and_in_its_place(monkeypatch):
+    with open_image(data_dir() / "anime_raw/train/00.png") as image:
+        lines = canny(image)
+    preset, [seen] = get_preset("tiny"), classify([image], get_preset("tiny"))
+    assert "Well done" in check_placed(image, lines, preset, seen["place"], least=0.5)
+    assert "change the prompt" in check_placed(image, lines, preset, "nowhere", least=0.5)
+    assert "more strength" in check_placed(image, canny(image.rotate(90)), preset, seen["place"], least=0.5)
+    unseen = check_placed(image, lines, replace(preset, classifier=None), "night", least=0.5)
+    assert "look yourself" in unseen
 
 
 def test_only_broken_faces_are_healed_and_only_whole_ones_harmed():

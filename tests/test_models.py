@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from kolors_lab.core.errors import FetchError, ModelError, SettingError
 from kolors_lab.models import device, loading, presets
 from kolors_lab.models.device import pick_device
+from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline
-from kolors_lab.models.memory import memory_plan, parameter_count
+from kolors_lab.models.memory import memory_plan, parameter_count, tensor_shapes, weight_files
 from kolors_lab.models.presets import get_preset, local_path
 
 
@@ -52,6 +54,32 @@ def test_a_folder_of_another_pipeline_is_named(copy):
     (copy / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     with pytest.raises(SettingError, match="FluxPipeline"):
         get_preset(str(copy))
+
+
+def test_kwais_own_layout_is_told_how_to_become_diffusers(copy):
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))  # Kolors-Inpainting
+    with pytest.raises(SettingError, match="unet folder in the place of the one in a copy of Kolors-diffusers"):
+        get_preset(str(copy))
+
+
+def test_a_unet_under_its_plain_name_is_loaded_beside_parts_in_half_precision(copy):
+    """Kolors-Inpainting's UNet in a copy of Kolors-diffusers: the files counted and hashed are the files loaded."""
+    pipe = load_pipeline(get_preset(str(copy)))
+    nine = {**pipe.unet.state_dict(), "conv_in.weight": torch.nn.functional.pad(pipe.unet.conv_in.weight, [0] * 5 + [5])}
+    config = json.loads((copy / "unet/config.json").read_text())
+    (copy / "unet/config.json").write_text(json.dumps(config | {"in_channels": 9}))
+    save_file(nine, copy / "unet/diffusion_pytorch_model.safetensors")
+    for part in ("text_encoder", "vae"):
+        for file in (copy / part).glob("*.safetensors"):
+            file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
+    preset = get_preset(str(copy))
+    loaded = load_pipeline(preset)
+    assert loaded.unet.config.in_channels == 9 and torch.equal(loaded.unet.conv_in.weight, nine["conv_in.weight"])
+    assert tensor_shapes(copy)["unet/conv_in.weight"] == tuple(nine["conv_in.weight"].shape)
+    plain, extra = model_fingerprint(preset), copy / "vae/diffusion_pytorch_model.safetensors"
+    save_file({"x": torch.ones(1)}, extra)
+    assert {file.name.count(".fp16") for file in weight_files(copy, "vae")} == {1}
+    assert model_fingerprint(preset) == plain, "what is not loaded is not part of the model"
 
 
 @pytest.mark.parametrize(

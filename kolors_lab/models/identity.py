@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError
-from kolors_lab.models.memory import weights_variant
+from kolors_lab.models.memory import weight_files
 from kolors_lab.models.presets import local_path, pipeline_path
 
 if TYPE_CHECKING:
@@ -28,16 +28,11 @@ def model_fingerprint(preset: Preset) -> str:
     """16 hex digits for the weights that the preset draws with. FetchError if they are not on this machine, ModelError
     if a file of them is damaged."""
     folder = pipeline_path(preset)
-    files = [file for part in ("text_encoder", "unet", "vae") for file in _weights(folder, part)]
+    files = [file for part in ("text_encoder", "unet", "vae") for file in weight_files(folder, part)]
     if preset.vae:
         vae = local_path(preset.vae)
         files = [file for file in files if file.parent.name != "vae"] + sorted(vae.glob("*.safetensors"))
     return _hash_of(tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files))
-
-
-def _weights(folder: Path, part: str) -> list[Path]:
-    variant = weights_variant(folder)
-    return [file for file in sorted((folder / part).glob("*.safetensors")) if not variant or variant in file.name]
 
 
 @lru_cache(maxsize=8)  # a form asks at every keystroke; what was read counts as long as no file has changed

@@ -114,9 +114,8 @@ def _from_pretrained(
     options["variant"] = weights_variant(folder)
     if text_encoder_bits and "text_encoder" not in absent:
         few = quantization(text_encoder_bits, dtype, "transformers")
-        parts["text_encoder"] = ChatGLMModel.from_pretrained(
-            folder, subfolder="text_encoder", quantization_config=few, **options
-        )
+        few_options = options | {"variant": weights_variant(folder, "text_encoder"), "quantization_config": few}
+        parts["text_encoder"] = ChatGLMModel.from_pretrained(folder, subfolder="text_encoder", **few_options)
     return KolorsPipeline.from_pretrained(folder, **options, **parts)
 
 
@@ -197,5 +196,5 @@ def load_quantized_unet(preset: Preset, bits: int, dtype: torch.dtype) -> UNet2D
     from diffusers import UNet2DConditionModel
 
     config, folder = quantization(bits, dtype, "diffusers"), pipeline_path(preset)
-    options = {"subfolder": "unet", "variant": weights_variant(folder), "use_safetensors": True, "torch_dtype": dtype}
+    options = {"subfolder": "unet", "variant": weights_variant(folder, "unet"), "use_safetensors": True, "torch_dtype": dtype}
     return UNet2DConditionModel.from_pretrained(folder, quantization_config=config, **options)

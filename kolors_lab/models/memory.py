@@ -108,10 +108,23 @@ def _own_room() -> list[int]:
 # What is needed -------------------------------------------------------------------------------------------------------
 
 
-def weights_variant(folder: Path) -> str | None:
-    """`fp16` where the folder holds the weights under that name only, as Kolors-diffusers does."""
-    names = [file.name for file in (folder / "unet").glob("*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
+def weights_variant(folder: Path, part: str = "*") -> str | None:
+    """`fp16` where parts of a pipeline folder lie there under that name only, as Kolors-diffusers' do, and this one has
+    it; Kolors-Inpainting's UNet does not, even beside those."""
+    parts: dict[str, list[bool]] = {}
+    for file in folder.glob("*/*.safetensors"):
+        parts.setdefault(file.parent.name, []).append(".fp16" in file.name)
+    here = any(any(half) for name, half in parts.items() if part in ("*", name))
+    return "fp16" if here and any(all(half) for half in parts.values()) else None
+
+
+def weight_files(folder: Path, part: str = "*") -> list[Path]:
+    """The safetensors files of a pipeline folder, or of one part, that are loaded: not a second copy in another type."""
+    return [
+        file
+        for file in sorted(folder.glob(f"{part}/*.safetensors"))
+        if (".fp16" in file.name) == (weights_variant(folder, file.parent.name) is not None)
+    ]
 
 
 def tensor_shapes(folder: Path, part: str = "*") -> dict[str, tuple[int, ...]]:
@@ -119,10 +132,8 @@ def tensor_shapes(folder: Path, part: str = "*") -> dict[str, tuple[int, ...]]:
     `part/name`. Raises ModelError for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
-    variant, shapes = weights_variant(folder), {}
-    for file in folder.glob(f"{part}/*.safetensors"):
-        if variant and variant not in file.name:
-            continue
+    shapes = {}
+    for file in weight_files(folder, part):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118

@@ -124,11 +124,19 @@ def get_preset(name: str) -> Preset:
         raise SettingError("preset = {name!r}: must be tiny, kolors or a folder that holds a KolorsPipeline", name=name)
     try:
         pipeline = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-        size = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))["sample_size"] * 8
+        unet = json.loads((folder / "unet/config.json").read_text(encoding="utf-8"))
+        size = unet["sample_size"] * 8
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SettingError(
             "preset = {name!r}: its configuration cannot be read ({error!r})", name=name, error=error
         ) from error
+    if pipeline != "KolorsPipeline" and unet.get("encoder_hid_dim_type") == "text_proj":
+        raise SettingError(
+            "preset = {name!r}: is laid out as Kwai's own code has it ({kind}), not as diffusers': put its unet folder in "
+            "the place of the one in a copy of Kolors-diffusers, and give that",
+            name=name,
+            kind=pipeline,
+        )
     if pipeline != "KolorsPipeline":
         raise SettingError("preset = {name!r}: holds a {kind}, must be a KolorsPipeline", name=name, kind=pipeline)
     base = _nearest(size)

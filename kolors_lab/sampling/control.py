@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel, KolorsPipeline, UNet2DConditionModel
     from PIL import Image
 
-CLASSES = ("ControlNetModel", "ControlNetModel_JQ")  # diffusers' and Kwai's, which differ in nothing but the forward
+# diffusers' and the two names of Kwai's, which differ from it in nothing but the forward
+CLASSES = ("ControlNetModel", "ControlNetModel_JQ", "Kolors_ControlNetModel")
 LOW, HIGH = 100, 200  # Canny's thresholds, as in Kwai's own samples
 
 

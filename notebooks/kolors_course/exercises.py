@@ -18,9 +18,12 @@ from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import distance, perceptual_hash, sharpness
 from kolors_lab.lora.arithmetic import mix
 from kolors_lab.lora.reading import open_lora, read_lora
+from kolors_lab.sampling.control import edge_f1
 from kolors_lab.scoring.clip import classify
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from kolors_lab.models.presets import Preset
     from kolors_lab.scoring.likeness import Series
     from kolors_lab.scoring.tagging import Tagged
@@ -225,6 +228,25 @@ def check_lora(
     apart = sum((lora.layers[name].delta() - layer.delta()).norm() for name, layer in wanted.layers.items())
     if apart > 0.05 * sum(layer.delta().norm() for layer in wanted.layers.values()):
         faults.append("作用和要求的不一样，看看权重和正负号 its effect is not the one wanted: mind weights and signs")
+    return Verdict(faults)
+
+
+def check_placed(image: Image.Image, lines: Image.Image, preset: Preset, place: str, least: float) -> Verdict:
+    """Notebook 12: a picture whose edges are the lines to an F1 of `least`, at the place that the classifier names."""
+    faults, f1 = [], edge_f1(image, lines)
+    if not f1 >= least:
+        faults.append(
+            f"边缘 F1 是 {f1:.2f}，至少要 {least:.2f}：加强度，或者晚点结束 edge F1 is {f1:.2f}, at least {least:.2f} "
+            "is wanted: more strength, or a later end"
+        )
+    if not preset.classifier:
+        return Verdict([*faults, f"这里没有分类器，用眼睛看 no classifier here, look yourself: {place}?"])
+    [seen] = classify([image], preset)
+    if seen["place"] != place:
+        faults.append(
+            f"地方看起来是 {seen['place']}，要 {place}：改提示词；还不行就减强度，或者早点结束 the place seems to be "
+            f"{seen['place']}, not {place}: change the prompt; or less strength, or an earlier end"
+        )
     return Verdict(faults)
 
 

@@ -172,6 +172,33 @@ def check_units(units: Callable[[dict[str, list[float]]], list[float]]) -> Verdi
     return Verdict([] if right else [f"得到 {answer}，每次训练要取平均 got {answer}; take the mean of each training"])
 
 
+def check_f1(f1: Callable) -> Verdict:
+    """Notebook 12: `f1(drawn, wanted)` of two arrays of bool: harmonic mean of precision and recall, 0 for nothing."""
+    import numpy as np
+
+    wanted = np.zeros((8, 8), bool)
+    wanted[0] = True
+    dot, flood, elsewhere = (np.zeros((8, 8), bool) for _ in range(3))
+    dot[0, 0], elsewhere[4] = True, True
+    flood[:] = True
+    cases = {
+        "和线稿完全一样 exactly the lines": (wanted, 1.0),
+        "只画对一个像素，别的没画 one right pixel and nothing else": (dot, 2 / 9),
+        "整张图都是线 lines all over": (flood, 2 / 9),
+        "线全画在别处 all lines somewhere else": (elsewhere, 0.0),
+        "什么也没画 nothing drawn": (np.zeros((8, 8), bool), 0.0),
+    }
+    faults = []
+    for case, (drawn, right) in cases.items():
+        with np.errstate(all="ignore"):
+            answer = _answer(f1, drawn, wanted)
+        if not isinstance(answer, (int, float, np.number)):
+            faults.append(f"{case}: 要返回一个数 must return a number, not {answer!r}")
+        elif not abs(answer - right) < 1e-6:  # NaN too
+            faults.append(f"{case}: {answer:.2f}，应该是 should be {right:.2f}")
+    return Verdict(faults)
+
+
 def check_shares(shares: Callable[[list[float], list[float]], tuple[float, float]]) -> Verdict:
     """Notebook 13: `shares(before, after)`: of the broken faces the share made whole, of the whole ones that broken."""
     before, after = [0.1, 0.2, 0.9, 0.8, 0.7, 0.6], [0.9, 0.1, 0.9, 0.2, 0.8, 0.9]

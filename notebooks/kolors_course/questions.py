@@ -149,6 +149,17 @@ QUESTIONS = {
             "the challenge asks for eight pictures or more: two are invalid"
         },
     ),
+    "12 untrained": Question(
+        "same",
+        {
+            "noise": "那样的话，加到 UNet 上的要有不是零的东西；可副本说的话都要先过零卷积 "
+            "then something other than zero would have to reach the UNet; but all the copy says passes a zero "
+            "convolution first",
+            "lines": "抄来的权重认得画，从没学过线稿是什么意思；而且它说的话现在都乘 0 "
+            "the copied weights know pictures and never learned what lines mean; and whatever they say is multiplied "
+            "by 0 as yet",
+        },
+    ),
     "13 enlarge": Question(
         "8",
         {

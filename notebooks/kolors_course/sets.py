@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import DataError
+from kolors_lab.core.errors import DataError, FetchError, ModelError
+from kolors_lab.core.files import data_dir
 from kolors_lab.core.images import open_image
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.dataset.measures import sharpness
 from kolors_lab.models.presets import local_path
 
 if TYPE_CHECKING:
+    from diffusers import KolorsPipeline
     from PIL.Image import Image
 
     from kolors_lab.models.presets import Preset
 
 Captioned = tuple["Image", str]
+KWAI_EDGES = "Kwai-Kolors/Kolors-ControlNet-Canny"
 
 
 def captioned(preset: Preset, count: int, sharp: bool = False) -> list[Captioned]:
@@ -71,4 +74,28 @@ def write_set(folder: Path, pictures: Sequence[Captioned]) -> Path:
         for number, (image, text) in enumerate(pictures):
             image.save(folder / "train" / f"{number}.png")
             table.writerow((f"train/{number}.png", text))
+    return folder
+
+
+def edge_net(preset: Preset, pipe: KolorsPipeline, place: Path) -> Path | str:
+    """Notebook 12: the ControlNet for edges that goes with the pipeline: the embedded one, for Kolors Kwai's own.
+
+    For a small model that the embedded one was not made for, a new one, which has no effect, is written to `place`, and
+    a line says so.
+    """
+    from kolors_lab.sampling.control import load_control_net
+    from kolors_lab.training.control import new_net
+
+    folder = data_dir() / "tiny-control" if preset.practice else KWAI_EDGES
+    try:
+        load_control_net(folder, pipe.unet)
+    except (FetchError, ModelError):
+        if not preset.practice:
+            raise
+        print(
+            f"没有给 {preset.name} 训练过的 ControlNet，用一个新的，它不起作用 "
+            f"no ControlNet was trained for {preset.name}: here is a new one, which has no effect"
+        )
+        new_net(pipe.unet, seed=0).save_pretrained(place)
+        return place
     return folder
