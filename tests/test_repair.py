@@ -16,7 +16,7 @@ from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file, save_picture
 from kolors_lab.sampling.config import GenerateConfig
-from kolors_lab.sampling.finding import find
+from kolors_lab.sampling.finding import Found, find
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.repair import RepairConfig, mend, repair
 
@@ -147,10 +147,23 @@ def test_pictures_without_a_face_are_named_and_stay(pipe, pipe_folder, panel, mo
     config = RepairConfig((str(panel), str(second)), preset=str(pipe_folder))
     with pytest.raises(DataError, match=r"1\.png.*no face found, nothing is changed"):
         repair(replace(config, finder=None), pipe)
-    faces = iter([[], [(40, 16, 32, 24)]])
+    faces = iter([[], [Found((40, 16, 32, 24))]])
     monkeypatch.setattr("kolors_lab.sampling.repair.find", lambda *args: next(faces))
     assert repair(config, pipe, say=lines.append) == [second]
     assert len(lines) == 1 and "1.png: no face found" in lines[0]
+
+
+def test_intact_faces_are_left_alone_unless_asked_for(pipe, pipe_folder, panel, monkeypatch):
+    whole, broken, lines = Found((40, 16, 32, 24), 0.9), Found((8, 80, 24, 24), 0.1), []
+    monkeypatch.setattr("kolors_lab.sampling.repair.find", lambda *args: [whole])
+    before, config = panel.read_bytes(), RepairConfig((str(panel),), preset=str(pipe_folder))
+    assert repair(config, pipe, say=lines.append) == [] and panel.read_bytes() == before
+    assert len(lines) == 1 and "1.png: 1 x face found, all intact" in lines[0]
+    monkeypatch.setattr("kolors_lab.sampling.repair.find", lambda *args: [whole, broken])
+    assert repair(config, pipe, say=lines.append) == [panel] and len(lines) == 1
+    assert read_settings(panel)["repaired"][-1]["boxes"] == [[8, 80, 24, 24]]
+    repair(replace(config, which="all"), pipe)
+    assert len(read_settings(panel)["repaired"][-1]["boxes"]) == 2
 
 
 def test_a_picture_that_says_too_little_is_refused(pipe, pipe_folder, panel, tmp_path):
@@ -169,7 +182,7 @@ def test_a_picture_that_says_too_little_is_refused(pipe, pipe_folder, panel, tmp
 def test_a_photographed_face_is_found(preset):
     from skimage.data import astronaut
 
-    (box, *_) = find(Image.fromarray(astronaut()), replace(preset, practice=False))
+    box = find(Image.fromarray(astronaut()), replace(preset, practice=False))[0].box
     x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
     assert 180 < x < 270 and 60 < y < 180
     with pytest.raises(SettingError, match="nothing here finds one"):
@@ -189,7 +202,7 @@ def test_an_object_detection_model_finds_what_its_labels_name(preset, tmp_path, 
     monkeypatch.setattr("kolors_lab.sampling.finding.SURE", 0.0)
     image = Image.new("RGB", (64, 64))
     ImageDraw.Draw(image).rectangle((8, 8, 40, 40), fill="white")
-    boxes = find(image, preset, "hand", tmp_path)
+    boxes = [one.box for one in find(image, preset, "hand", tmp_path)]
     assert all(x >= 0 and y >= 0 and x + w <= 64 and y + h <= 64 for x, y, w, h in boxes)
     with pytest.raises(ModelError, match="none of its labels names a face"):
         find(image, preset, "face", tmp_path)

@@ -7,6 +7,7 @@ that OpenCV brings; it does not know drawn faces.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,18 +28,30 @@ KINDS = ("face", "hand")
 SURE = 0.5  # of an object-detection model's probabilities
 
 
-def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | Path | None = None) -> list[Box]:
-    """Boxes (x, y, w, h) in px, the largest first; none where nothing is found.
+@dataclass(frozen=True)
+class Found:
+    """A box (x, y, w, h) in px, and how sure the finder is, 0..1, that what it holds is intact; None: it cannot tell."""
+
+    box: Box
+    intact: float | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is not called intact."""
+        return self.intact is None or self.intact < 0.5
+
+
+def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | Path | None = None) -> list[Found]:
+    """What is found, the largest first; nothing where nothing is.
 
     `finder` None: the preset's own. Raises SettingError where there is none for this kind, FetchError, ModelError.
     """
     name = str(finder or _own(preset, kind))
-    if name.endswith(".xml"):
-        boxes = _by_cascade(image, name)
+    if kind == "face" and is_probe(name):
+        found = [Found(face.box, face.intact) for face in find_faces([image], name)[0]]
     else:
-        probed = kind == "face" and is_probe(name)
-        boxes = [face.box for face in find_faces([image], name)[0]] if probed else _by_model(image, name, kind)
-    return sorted(boxes, key=lambda box: -box[2] * box[3])
+        found = [Found(box) for box in (_by_cascade if name.endswith(".xml") else _by_model)(image, name, kind)]
+    return sorted(found, key=lambda one: -one.box[2] * one.box[3])
 
 
 def _own(preset: Preset, kind: str) -> str:
@@ -55,7 +68,7 @@ def _own(preset: Preset, kind: str) -> str:
     return cv2.data.haarcascades + "haarcascade_frontalface_default.xml"
 
 
-def _by_cascade(image: Image.Image, file: str) -> list[Box]:
+def _by_cascade(image: Image.Image, file: str, kind: str) -> list[Box]:
     import numpy as np
 
     grey = np.asarray(image.convert("L"))

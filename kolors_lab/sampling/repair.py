@@ -23,7 +23,7 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
-from kolors_lab.sampling.finding import KINDS, find
+from kolors_lab.sampling.finding import KINDS, Found, find
 from kolors_lab.sampling.ksampler import MAX_SEED, KSampler
 from kolors_lab.sampling.masks import Box, draw_mask, parse_box, paste
 from kolors_lab.sampling.metadata import read_settings, write_picture
@@ -48,6 +48,7 @@ class RepairConfig:
     Args:
         pictures: pictures to repair; those drawn here bring their prompt and settings, others want a prompt
         find: what to look for: face or hand
+        which: broken: of these only what the finder does not call intact; all. Only tiny's own probe can tell
         box: x,y,w,h in px, in place of looking for anything
         finder: what looks for it, if not the preset's own: OpenCV's cascade (.xml), or folder or id of an
             object-detection model
@@ -61,6 +62,7 @@ class RepairConfig:
 
     pictures: tuple[str, ...]
     find: Annotated[str, OneOf(KINDS)] = "face"
+    which: Annotated[str, OneOf(("broken", "all"))] = "broken"
     box: str | None = None
     finder: str | None = None
     preset: str | None = None
@@ -82,7 +84,7 @@ def repair(
     on_step: Callable[[int, int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[Path]:
-    """Repair each picture; the files written. `say(line)` names a picture in which nothing was found.
+    """Repair each picture; the files written. `say(line)` names a picture that stays as it is, and why.
 
     A full figure that the prompt asks for is read as an upper body: see `closer`.
 
@@ -90,16 +92,19 @@ def repair(
     NAME.repaired.png. Before anything is drawn all pictures are read and searched. Raises DataError if nothing is found
     in any, and for a picture that cannot be read; SettingError for a box outside and for a prompt or LoRA missing.
     """
-    work = []
+    work, intact = [], 0
     for file in map(Path, config.pictures):
         image, settings = open_image(file), _settings(file, config)
         preset = get_preset(config.preset or settings.get("model", ""))
-        boxes = [parse_box(config.box, image.size)] if config.box else find(image, preset, config.find, config.finder)
-        if boxes:
+        found = _places(image, preset, config)
+        if boxes := [one.box for one in found if config.which == "all" or one.broken]:
             work.append((file, image, settings, preset, boxes))
-        elif say:
-            told = _("{file}: no {kind} found; give its box, such as box 40,10,48,48")
-            say(told.format(file=file, kind=config.find))
+        else:
+            intact += len(found)
+            if say:
+                say(_stays(file, config.find, len(found)))
+    if not work and intact:
+        return []
     if not work:
         names = ", ".join(config.pictures[:3]) + (" …" if len(config.pictures) > 3 else "")
         raise DataError(
@@ -120,6 +125,20 @@ def repair(
         if on_step:
             on_step(done + 1, len(work))
     return written
+
+
+def _places(image: Image.Image, preset: Preset, config: RepairConfig) -> list[Found]:
+    """The box that the config gives, else what is found."""
+    if config.box:
+        return [Found(parse_box(config.box, image.size))]
+    return find(image, preset, config.find, config.finder)
+
+
+def _stays(file: Path, kind: str, found: int) -> str:
+    if found:
+        told = _("{file}: {found} x {kind} found, all intact, left as they are; which all draws them over as well")
+        return told.format(file=file, found=found, kind=kind)
+    return _("{file}: no {kind} found; give its box, such as box 40,10,48,48").format(file=file, kind=kind)
 
 
 def mend(

@@ -71,7 +71,7 @@ def series(images: Sequence[Image.Image], eyes: Eyes, boxes: Sequence[Box | None
 
 def heroine_boxes(images: Sequence[Image.Image], preset: Preset) -> list[Box | None]:
     """The largest face of each panel; None where none is found. Raises as `finding.find`."""
-    return [next(iter(find(image, preset, "face")), None) for image in images]
+    return [next((one.box for one in find(image, preset, "face")), None) for image in images]
 
 
 def crop_of(image: Image.Image, box: Box) -> Image.Image:
