@@ -24,10 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "data/make"))
 
+from models.control_net import write_set  # noqa: E402
 from world.captions import caption  # noqa: E402
 from world.draw import render  # noqa: E402
 from world.scenes import (  # noqa: E402
@@ -95,21 +97,21 @@ def draw(pipe, prompts: list[str], steps: int, controls: list | None = None, net
 # Control -------------------------------------------------------------------------------------------------------------
 
 
-def make_set(folder: Path, scenes: list) -> Path:
-    """The scenes drawn, with their captions, as a folder to learn from."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng, rows = random.Random(0), [("file_name", "text")]
-    for n, scene in enumerate(scenes):
-        render(scene).save(folder / f"{n}.png")
-        rows.append((f"{n}.png", caption(scene, rng)))
-    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    return folder
-
-
-def f1(images: list, controls: list) -> float:
+def f1(images: list, controls: list, reach: int = 0) -> float:
     """Mean edge F1 of pictures against the edges of their controls."""
-    return float(np.nanmean([edge_f1(i, canny(c)) for i, c in zip(images, controls, strict=True)]))
+    return float(np.nanmean([edge_f1(i, canny(c), reach) for i, c in zip(images, controls, strict=True)]))
+
+
+def decoded(pipe, images: list) -> list:
+    """The pictures, encoded and decoded by the VAE: what of their edges nothing that it decodes can keep."""
+    pixels = torch.stack([torch.from_numpy(np.asarray(image)) for image in images]).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        return pipe.image_processor.postprocess(pipe.vae(pixels.to(pipe.vae.dtype)).sample)
+
+
+def figures(images: list, controls: list) -> dict[str, float]:
+    """Edge F1 to the pixel, and with edges one pixel beside taken as right."""
+    return {"f1": f1(images, controls), "f1_near": f1(images, controls, reach=1)}
 
 
 def right(images: list, scenes: list, preset) -> dict[str, float]:
@@ -125,7 +127,7 @@ def control(args: argparse.Namespace) -> None:
     """Train ControlNets on edges; how well pictures keep to their control, over steps and at the end."""
     preset = get_preset("tiny")
     pipe, steps, curve, ends = load_pipeline(preset), args.drawing or preset.steps, [], []
-    data = make_set(args.out / "edges", training_scenes(1, args.scenes))
+    data = write_set(args.out / "edges", training_scenes(1, args.scenes))
     scenes = training_scenes(99, args.pictures)
     rng = random.Random(1)
     prompts, controls = [caption(s, rng, complete=True) for s in scenes], [render(s) for s in scenes]
@@ -149,12 +151,12 @@ def control(args: argparse.Namespace) -> None:
                 {"seed": seed, "step": step, "edge_f1": f1(images, controls[few]), "validation_loss": losses[step]}
             )
         drawn = draw(pipe, prompts, steps, controls, load_control_net(folder, pipe.unet))
-        figures = {"f1": f1(drawn, controls), "f1_without": f1(plain, controls)}
-        ends.append({"seed": seed} | figures | right(drawn, scenes, preset))
+        ends.append({"seed": seed} | figures(drawn, controls) | right(drawn, scenes, preset))
     if curve:
         write(args.out, "control-steps", curve)
-    write(args.out, "control", [*ends, {"seed": "none", "f1": f1(plain, controls), "f1_without": f1(plain, controls)}
-                                | right(plain, scenes, preset)])  # fmt: skip
+    for name, images in (("none", plain), ("the VAE's own", decoded(pipe, controls))):
+        ends.append({"seed": name} | figures(images, controls) | right(images, scenes, preset))
+    write(args.out, "control", ends)
 
 
 # Repair --------------------------------------------------------------------------------------------------------------

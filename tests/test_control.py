@@ -18,6 +18,7 @@ from kolors_lab.pictures.grids import GridConfig, grid
 from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.control import (
     Control,
+    canny,
     control_picture,
     edge_f1,
     load_control_net,
@@ -221,6 +222,21 @@ def test_a_new_net_begins_without_effect_and_with_the_unets_own_projection(pipe)
     assert np.array_equal(np.asarray(plain), np.asarray(drawn))
 
 
+def test_what_a_new_net_reads_keeps_its_contrast(pipe):
+    """The hint reaches the copy from the first step on; in diffusers' own start it meets zeros there as well."""
+    read = new_net(pipe.unet, seed=0).controlnet_cond_embedding(pixels(canny(square()))[None])
+    assert read.std(dim=(2, 3)).mean() > 0.01
+
+
+def test_a_net_is_trained_on_from_where_it_stood(pipe, train_net):
+    first = train_net(steps=4)
+    again = train_net("more", init_net=str(first), steps=1, learning_rate=1e-9)
+    one, other = (load_control_net(folder, pipe.unet).state_dict() for folder in (first, again))
+    assert all(torch.allclose(weight, other[name], atol=1e-6) for name, weight in one.items())
+    with pytest.raises(ModelError, match="holds no ControlNet"):
+        train_net("none", init_net=str(first.parent))
+
+
 def test_the_net_learns_what_only_the_control_tells(pipe):
     """Equal words, bright or dark latents: with the right control the loss falls below that with the other one's."""
     from diffusers import DDPMScheduler
@@ -238,13 +254,13 @@ def test_the_net_learns_what_only_the_control_tells(pipe):
     def missed(control, noise):
         return loss(model, scheduler, batch | {"control": control}, noise, times, None)
 
-    for _ in range(60):
+    for _ in range(120):
         optimizer.zero_grad()
         missed(batch["control"], torch.randn(2, 4, 8, 8)).backward()
         optimizer.step()
     noise = torch.randn(2, 4, 8, 8)
     with torch.no_grad():
-        assert missed(batch["control"], noise) < 0.99 * missed(batch["control"].flip(0), noise)
+        assert missed(batch["control"], noise) < 0.97 * missed(batch["control"].flip(0), noise)
 
 
 def test_a_list_of_pairs_brings_its_controls(tmp_path):
@@ -295,6 +311,7 @@ def test_controls_are_cut_turned_and_mirrored_with_their_picture(pipe, tmp_path)
         ({"use_dora": True}, "use_dora = True"),
         ({"sample_every": 5}, "sample_every = 5"),
         ({"method": "lora", "controls": "x"}, "controls = x: method lora"),
+        ({"method": "lora", "init_net": "x"}, "init_net = x: method lora"),
         ({"method": "lore"}, "nearest is lora"),
     ],
 )

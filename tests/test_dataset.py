@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -283,6 +285,45 @@ def test_columns_and_pictures_that_a_table_does_not_use_are_named(tmp_path):
     assert "not used: tags" in told and "no line for" in told and "2.png: left out" in told
 
 
+def test_a_second_table_and_what_lies_deeper_than_the_first_are_named(tmp_path):
+    for place in ("train", "train/10_more", "test"):
+        save(tmp_path / place / "1.png")
+        (tmp_path / place / "metadata.csv").write_text("file_name,text\n1.png,甲\n", encoding="utf-8")
+    (tmp_path / "prompt.json").write_text('{"source": "a", "target": "b", "prompt": "c"}', encoding="utf-8")
+    (tmp_path / "prompt.json").rename(tmp_path / "train" / "prompt.json")  # is read beside it
+    with pytest.warns(KolorsLabWarning) as said:
+        assert len(read_examples(tmp_path)) == 1
+    told = " ".join(str(warning.message) for warning in said)
+    assert re.search(r"train/metadata\.csv is read, \S*test/metadata\.csv and 1 more not", told)
+    assert re.search(r"no line for \S*10_more/1\.png: left out", told)
+
+
+def test_files_beside_the_pictures_and_a_caption_of_two_are_named(tmp_path):
+    captioned(tmp_path, "1.png")
+    assert not told_of(tmp_path)
+    save(tmp_path / "1.jpg")
+    for name in ("1.json", "1.npz", "clip.mp4", "Thumbs.db", "README.md", ".DS_Store", "@eaDir/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    told = told_of(tmp_path)
+    assert re.search(r"neither picture nor caption, not used: \S*1\.json and 2 more", told)
+    assert re.search(r"1\.jpg and 1 more have one caption", told)
+
+
+def told_of(folder):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        read_examples(folder)
+    return " ".join(str(warning.message) for warning in said)
+
+
+@pytest.mark.parametrize("caption", ["", " \n", ", ,", "，、。", " \ufeff"])
+def test_a_caption_without_a_word_is_none(tmp_path, caption):
+    captioned(tmp_path, "1.png", text=caption)
+    with pytest.raises(DataError, match=r"1\.png has no caption"):
+        check_examples(read_examples(tmp_path))
+
+
 def test_repeats_of_a_table_are_whole_numbers(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,text,repeats\n1.png,甲,10\n2.png,乙,\n", encoding="utf-8")
     assert [e.repeats for e in read_examples(tmp_path)] == [10, 1]
@@ -318,6 +359,29 @@ def test_a_zip_is_a_set_and_stays_as_it_is(tmp_path, cache):
         assert (example.image.name, example.text, example.repeats) == ("一.png", "甲", 10)
         check_examples([example])
     assert file.read_bytes() == before and len(list((cache / "sets").iterdir())) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+@pytest.mark.parametrize("name", ["图一", "图二", "10_少女/图一", "10_少女\\图一"])
+def test_names_that_windows_packed_are_read(tmp_path, cache, encoding, name):
+    """No flag says what they are; in GBK 图一 is by chance UTF-8, too."""
+    picture = save(tmp_path / "1.png").read_bytes()
+    names = [f"{name}{suffix}".encode(encoding) for suffix in (".png", ".txt")]
+    stand_ins = [(b"%d" % n).ljust(len(raw), b"x") for n, raw in enumerate(names)]
+    file = zipped(tmp_path / "set.zip", dict(zip(map(bytes.decode, stand_ins), (picture, "甲"), strict=True)))
+    content = file.read_bytes()
+    for stand_in, raw in zip(stand_ins, names, strict=True):
+        content = content.replace(stand_in, raw)
+    file.write_bytes(content)
+    (example,) = read_examples(file)
+    check_examples([example])
+    assert (example.image.stem, example.text, example.repeats) == (name[-2:], "甲", 10 if "10_" in name else 1)
+
+
+def test_what_windows_left_in_a_zip_hides_no_folder(tmp_path, cache):
+    picture = save(tmp_path / "1.png").read_bytes()
+    entries = {"set/train/1.png": picture, "set/metadata.csv": "file_name,text\ntrain/1.png,甲\n", "desktop.ini": "x"}
+    assert [example.text for example in read_examples(zipped(tmp_path / "set.zip", entries))] == ["甲"]
 
 
 LINK = zipfile.ZipInfo("link.png")
@@ -451,6 +515,12 @@ def test_cmyk_becomes_rgb(tmp_path):
     Image.new("CMYK", (4, 4), (255, 0, 0, 0)).save(tmp_path / "a.jpg")
     red, green, _ = colour(open_image(tmp_path / "a.jpg"))
     assert red < 30 < 200 < green
+
+
+def test_a_picture_of_fractions_is_refused_and_not_black(tmp_path):
+    Image.new("F", (64, 64), 0.5).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="nothing says what is white; save it as PNG"):
+        open_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

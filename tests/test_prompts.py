@@ -77,6 +77,24 @@ def test_each_syntax_means_what_its_own_program_means(syntax, text, spans):
         ("comfyui", '("a", "b").and()', 10, "and"),
         ("webui", "少女 --ar 1:1", 4, "Midjourney"),
         ("webui", "少女::2 白马::1", 3, r"write \(word:1.3\)"),
+        ("webui", "[[少女]|白马]", 1, "from:to:when"),
+        ("webui", "[少女:白马:0.5,0.8]", 1, "from:to:when"),
+        ("webui", "少女BREAK白马", 3, "256"),
+        ("webui", "少女 AND_PERP 白马", 4, "one prompt"),
+        ("webui", "少女 ADDCOMM 白马", 4, "orders to another program"),
+        ("comfyui", "少女，MASK(0 1 0 1)", 4, "orders to another program"),
+        ("webui", "(少女:1.2，白马)", 4, "right before the one that closes"),
+        ("webui", "少女：1.2，白马", 3, "right before the one that closes"),
+        ("webui", "少女，<LORA:b:1>", 4, "say as loras which folder"),
+        ("comfyui", "少女，＜lora：b：1＞", 4, "say as loras which folder"),
+        ("webui", "少女Embedding：bad", 3, "invert"),
+        ("webui", "少女__hair__马", 3, "wildcards"),
+        ("webui", "＿＿hair＿＿", 1, "wildcards"),
+        ("webui", "［少女｜白马］", 1, "full-width"),
+        ("webui", "1.2::少女::，白马", 1, r"write \(word:1.3\)"),
+        ("webui", "少女 --v 6", 4, "Midjourney"),
+        ("webui", "少女 —ar 16:9", 4, "Midjourney"),
+        ("webui", "/imagine prompt: girl", 1, "Midjourney"),
         ("webui", "少女\nNegative prompt: 模糊\nSteps: 20, Sampler: Euler", 4, "a picture's parameters"),
     ],
 )
@@ -84,6 +102,14 @@ def test_an_error_points_at_the_character(syntax, text, character, reason):
     with pytest.raises(SettingError, match=f"prompt, character {character}: .*{reason}") as error:
         parse(text, syntax)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["时间：18:30，马", "比例1:1.5", "well--known", "a — no hands", "x|y", "AND1", "＿马＿"]
+)
+def test_what_only_looks_like_another_programs_syntax_is_text(text):
+    assert parse(text) == [Span(text)]
+    assert parse(r"\[a|b:0.5\]") == [Span("[a|b:0.5]")]
 
 
 def test_an_unknown_syntax_is_refused():
@@ -166,6 +192,7 @@ def test_lora_tags_come_out_of_the_prompt():
     assert extract_loras("少女，<lora:my style:0.8>，夜空") == ("少女，，夜空", [("my style", 0.8)])
     assert extract_loras("<lora:a><lora:b:0.5:-1> 白马") == ("白马", [("a", 1.0), ("b", -1.0)])
     assert extract_loras(" 白马 ") == (" 白马 ", [])
+    assert extract_loras("<Lora:a:0.5>＜lora：b：０．８＞") == ("", [("a", 0.5), ("b", 0.8)])
     for text, reason in (("<lora:../a:1>", "without folders"), ("a <lora:b:c>", "no strength"), ("<lora:a", "whole")):
         with pytest.raises(SettingError, match=reason):
             extract_loras(text)

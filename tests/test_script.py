@@ -334,6 +334,28 @@ IN_THE_WILD = {  # all of them tell the same two scenes
     "prompts as bullets": "1. 上课\n提示词：\n- 少女\n- 教室\n2. 入梦\n提示词：\n- 少女，\n- 路旁",
     "emphasis within": "1. 上课：**少女**，*教室*\n2. 入梦：**少女**，路旁",
     "chapters by number": "第一章 上课\n提示词：少女，教室\n第二章 入梦\n提示词：少女，路旁",
+    "labels in brackets": "【第一格】上课\n【提示词】少女，教室\n\n【第二格】入梦\n「提示词」少女，路旁",
+    "labels before a dash": "第①幕 上课\n提示词 - 少女，教室\n\n第②幕 入梦\nPrompt——少女，路旁",
+    "labels before an arrow": "场景1 | 上课\n提示词 → 少女，教室\n场景2 | 入梦\n提示词 | 少女，路旁",
+    "labels before a space": "分镜（1）：上课\n提示词 少女，教室\n分镜（2）：入梦\n提示词 少女，路旁",
+    "captions alone": "标题：上课\n画面：坐着\n提示词：少女，教室\n---\n标题：入梦\n画面：站着\n提示词：少女，路旁",
+    "headings alone": "# 梦\n\n## 上课\n提示词：少女，教室\n\n## 入梦\n提示词：少女，路旁\n\n## 建议\n多试几次",
+    "a remark in the last line": "1. 上课：少女，教室\n2. 入梦：少女，路旁\n以上就是全部提示词，可以直接复制。",
+    "a thing left out": "1. 上课：少女，教室\n2. 入梦：少女，路旁\n（第3个场景与第1个类似，略）",
+    "an aside with commas": "1. 上课\n提示词：少女，教室\n说明（供参考，可不写）：困\n2. 入梦\n提示词：少女，路旁",
+    "where it was found": "1. 上课：少女，教室[1]\n2. 入梦：少女，路旁[^2^]",
+    "another word for prompts": "1. 上课\n正面描述词：少女，教室\n2. 入梦\n绘画指令：少女，路旁",
+    "a table on its side": "| | 场景1 | 场景2 |\n|---|---|---|\n| 标题 | 上课 | 入梦 |\n"
+    "| 提示词 | 少女，教室 | 少女，路旁 |",
+    "a table with gaps": "| 场景 | 提示词 |\n|——|——|\n| 上课 | 少女， |\n| | 教室 |\n\n| 入梦 | 少女，路旁 |",
+    "CSV with spaces and a word behind": 'scene, prompt, seed\n上课, "少女，教室", 1\n'
+    '入梦, "少女，路旁", 2\n\n祝创作愉快！',
+    "Python": "scenes = [\n    {'scene': '上课', 'prompt': '少女，教室'},  # 第一格\n"
+    "    {'scene': '入梦', 'prompt': '少女，路旁'},\n]",
+    "JSON with a comma too many": '[{"scene_title": "上课", "prompt": "少女，教室",},\n'
+    '{"scene": "入梦", "prompt": "少女，路旁"},]',
+    "JSON with a line break": '[{"scene": "上课", "prompt": "少女，\n教室"}, '
+    '{"scene": "入梦", "prompt": "少女，路旁"}]',
     "shots": "分镜头1：上课\n提示词：少女，教室\n分镜头2：入梦\n提示词：少女，路旁",
 }
 
@@ -388,6 +410,15 @@ def test_answers_that_people_posted(file, scenes):
         ('[{"prompt": "a"}]\n修改后：\n[{"prompt": "b"}]', "lists begin in lines 1, 3; leave only the one"),
         ('[{"prompt": "a"}]\n\n|场景|提示词|\n|---|---|\n|b|c|', "the scenes from line 5 on stand beside others"),
         ('1. 上课\n提示词：a\n2. 梦\n提示词：b\n\n{"scene": "c", "prompt": "d"}', "from line 1 on stand beside others"),
+        ("|场景|提示词|\n|-|-|\n|a|b|\n|c|同上，夜晚|", "line 4: prompt “同上，夜晚” leans on another scene"),
+        ("1. a\n提示词：b\n反向提示词：c\n2. d\n提示词：e\n反向提示词：同第一格", "“同第一格” leans on another scene"),
+        ("|场景|提示词|\n|-|-|\n|a|b|\n|……|……|\n|c|d|", "line 4: the prompt is missing"),
+        ("1. 上课：少女，教室 反向提示词 模糊", "the prompt holds the label “反向提示词”"),
+        ("1. 上课：少女，教室 --v 6", "“--v” is an option of another program"),
+        ("1. 上课：少女，教室\n|a|b|c|\n2. 入梦：少女", r"line 2 “\|a\|b\|c\|” is neither prompt"),
+        ("scene,prompt\na,b\n\nscene,prompt\nc,d", "tables begin in lines 1, 4; leave only the one"),
+        ("[{'scene': '上课', 'prompt': 'it's, b'}]\n", "no story found"),
+        ('[{"scene": "上课", "prompt": "a", b", "x": "c"}]', "not whole JSON"),
         ("|序号|提示词|\n|-|-|\n|1|a|\n\n|序号|提示词|\n|-|-|\n|1|b|", "tables begin in lines 1, 5"),
     ],
 )
@@ -424,6 +455,29 @@ def test_advice_behind_the_last_scene_is_not_its_own():
     assert script.unused == ("line 8 “| 步数 | 30 |”",)
     script = read_script("1. a\n提示词：b\n\n步数：20\n2. d\n提示词：e\n\n步数：30\n")
     assert [scene.steps for scene in script.scenes] == [20, 30]
+
+
+@pytest.mark.parametrize("words", ["同上", "同上。", "与上一格相同", "same as above", "〃"])
+def test_what_a_row_leaves_to_the_one_above_is_said_there(words):
+    table = f"|场景|提示词|反向提示词|\n|-|-|-|\n|上课|少女|模糊，丑陋|\n|入梦|马|{words}|\n|梦醒|少女|无|\n|又|马|-|"
+    assert [scene.negative_prompt for scene in read_story(table)] == ["模糊，丑陋", "模糊，丑陋", "", ""]
+
+
+def test_a_negative_prompt_of_all_below_its_heading():
+    story = read_story("1. 上课：少女，教室\n2. 入梦：少女，路旁\n\n**全部场景统一反向提示词**\n模糊，丑陋\n")
+    assert [scene.negative_prompt for scene in story] == ["模糊，丑陋"] * 2
+
+
+@pytest.mark.parametrize("part", ["{{画风}}", "【画风】", "[画风]", "<画风>", "{ 画风 }"])
+def test_a_part_in_other_brackets_is_that_part(part):
+    script = read_script(f"画风：水墨\n\n1. 上课：{part}，少女，【马】\n")
+    assert (script.filled()[0].prompt, script.unused) == ("水墨，少女，【马】", ())
+
+
+def test_quotes_within_a_prompt_stay():
+    story = "1. 上课\n提示词：“她说“你好””\n2. 入梦\n提示词：__hair__，她说“再见”\n3. 梦醒\n提示词：“少女，\n教室”\n"
+    prompts = [scene.prompt for scene in read_story(story)]
+    assert prompts == ["“她说“你好””", "__hair__，她说“再见”", "少女，教室"]
 
 
 @pytest.mark.parametrize("rest", [" " * 60_000, "#" * 60_000, "(" * 60_000, "*" * 40_000, "|-" * 20_000, "[{" * 20_000])

@@ -40,6 +40,7 @@ STEPS = (
     "models.face_probe",
     "models.figurine_probe",
     "models.clip_and_score",
+    "models.control_net",
     "models.ship",
     "bars",
 )

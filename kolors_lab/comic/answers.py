@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import re
 
-from kolors_lab.comic.listing import one, read_list
+from kolors_lab.comic.listing import label_at, one, read_list
 from kolors_lab.comic.nested import read_json, read_yaml
 from kolors_lab.comic.rows import Answer, said
 from kolors_lab.comic.tabular import read_csv, read_markdown
-from kolors_lab.comic.words import MARKUP, SHARED, clean, key_of, label_of
+from kolors_lab.comic.words import MARKUP, SHARED, clean, key_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
@@ -90,7 +90,7 @@ def _share(answer: Answer, text: str) -> None:
     above = next((words for part, words in answer.said.items() if key_of(part) == "negative_prompt"), "")
     lines = text.splitlines()
     for n, line in enumerate(lines):
-        label = label_of(line)
+        label = label_at(line)
         if not above and label and SHARED.search(label[0]) and key_of(label[0]) == "negative_prompt":
             above = label[1] or next(
                 (clean(words.strip(MARKUP)) for words in lines[n + 1 :] if words.strip(MARKUP)), ""

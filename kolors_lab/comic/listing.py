@@ -7,21 +7,23 @@ What is none of these is refused where scenes are, and reported where it stands 
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from kolors_lab.comic.words import MARKUP, SHARED, SIMPLE, clean, joined, key_of, label_of, number_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
-N = r"(\d{1,3}|[一二三四五六七八九十]{1,3}|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
+N = r"(\d{1,3}|[一二三四五六七八九十]{1,3}|[①-⑳]|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b)"
 N += r"(?:\s?(?:[/／]|of)\s?\d{1,3})?"  # 1/8, 1 of 8
 UNIT = "场景|分镜头|分镜|画面|镜头|图片|部分|插图|场|格|张图|张|幕|幅|镜|页|集|段|话|章|节|回|图"
 END = r"(?:\s{0,5}个)?(?=[\W_]|$)[^\w\s{(（<\"“\[]{0,6}\s{0,5}(.*)$"
 WORD_HEAD = re.compile(
     rf"^[\W_]{{0,12}}(?:第\s?{N}\s?个?\s?(?:{UNIT})|"
-    rf"(?:场景|分镜头|分镜|画面|镜头|图片|插图|图|幕|scene|panel|shot|image|picture|page|frame)\s?[#＃:：.]?\s?(?:no\.?\s?)?{N}){END}",
+    rf"(?:场景|分镜头|分镜|画面|镜头|图片|插图|图|幕|scene|panel|shot|image|picture|page|frame)\s?[#＃:：.（(【\[]?\s?(?:no\.?\s?)?{N}){END}",
     re.IGNORECASE,
 )
 BARE_HEAD = re.compile(
@@ -36,6 +38,13 @@ NAMED = re.compile(
 )  # （上课）：古风，…
 ITEM = re.compile(r"^\s{0,20}[-*+•·]\s")
 RULE = re.compile(r"^[\s|:—_*=-]{3,}$")
+ROW = re.compile(r"^\s*\|(?:[^|]*\|){2,}\s*$")  # of a table that is none of ours
+REMARK = re.compile(  # what a chat model says when it is done: no prompt begins or ends so
+    r"[（(]?(?:以上|希望|如需|如果[你您需要]|需要我|[你您]可以|这些提示词|以下场景|其余|其他场景|剩余|后续|祝[你您]|请告诉|是否需要|"
+    r"要不要|注[：:]|I hope|Hope |Let me know|Feel free|Enjoy|These prompts|Would you|If you|Note[：:])|"
+    r".*[！!？?～~]$|（[^（）]*）$",
+    re.IGNORECASE,
+)
 LONG = ("prompt", "negative_prompt")  # what may go on in the next line
 TONGUES = ("中文", "中文版", "chinese", "zh", "cn", "英文", "英文版", "english", "en")  # labels below 提示词：
 
@@ -91,7 +100,20 @@ def _heads(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
         elif found := (BARE_HEAD.match(line) or HEADING.match(line)):
             *numbers, rest = found.groups()
             bare[n] = (number_of(next(number for number in numbers if number)), rest)
-    return words if any(number == 1 for number, _ in words.values()) else bare
+    return words if any(number == 1 for number, _ in words.values()) else bare or _counted(lines)
+
+
+def _counted(lines: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """Heads where nothing is numbered: labels of a caption, `标题：上课`, or headings, each with a prompt behind it."""
+    labels = {n: label for n, line in enumerate(lines) if (label := label_at(line))}
+    captions = [n for n, label in labels.items() if key_of(label[0]) == "scene" and label[1]]
+    alike = [n for n in captions if labels[n][0] == labels[captions[0]][0]]
+    prompts = [n for n, label in labels.items() if key_of(label[0]) == "prompt" and not SHARED.search(label[0])]
+    for heads in (alike, [n for n, line in enumerate(lines) if line.lstrip().startswith("#") and n not in labels]):
+        told = [n for n, end in pairwise([*heads, len(lines)]) if bisect(prompts, n) < bisect(prompts, end)]
+        if len(told) > 1:
+            return {n: (count, lines[n]) for count, n in enumerate(told, 1)}
+    return {}
 
 
 def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
@@ -113,14 +135,14 @@ def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
 def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -> Listed:
     """One scene: its head and the lines up to the next."""
     scene, foreign = Listed(number, start + 1), []
-    opened = _take_head(scene, rest.lstrip(MARKUP))  # the field that a line without a label goes on with
+    opened = _take_head(scene, rest.lstrip(f"{MARKUP}|｜→"))  # the field that a line without a label goes on with
     closed = False  # an empty line ends that, unless nothing stands there yet
     for n in range(start + 1, end):
-        bare, label, quoted = clean(lines[n].lstrip(MARKUP)), _label(lines[n]), _quoted(lines, n)
+        bare, label, quoted = clean(lines[n].lstrip(MARKUP)), label_at(lines[n]), _quoted(lines, n)
         field_name = key_of(label[0]) if label else ""
         if not bare or RULE.match(lines[n]):
             closed = True
-        elif PAIR.match(lines[n]) and RULE.match((*lines, "")[n + 1]):
+        elif PAIR.match(lines[n]) and RULE.match("".join(lines[n + 1 : n + 2])):
             continue  # the header of a table of two columns
         elif field_name in LONG and SHARED.search(label[0]):  # of all scenes: the negative one is read by itself
             scene.unused += [quoted] if field_name == "prompt" else []
@@ -136,6 +158,11 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
             opened, closed = "", False
         elif label or opened is None or (closed and scene.row.get(opened)):
             (scene.after if closed or opened is None else scene.odd).append(quoted)
+        elif ROW.match(lines[n]):
+            scene.odd.append(quoted)
+        elif opened in LONG and scene.row.get(opened) and REMARK.match(bare):
+            scene.after.append(quoted)
+            opened = None
         elif opened:
             before = scene.row.get(opened, "")
             listed = before and ITEM.match(lines[n]) and not before.endswith(("，", ",", "、"))  # - 少女, - 教室
@@ -147,7 +174,7 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
     return scene
 
 
-def _label(line: str) -> tuple[str, str] | None:
+def label_at(line: str) -> tuple[str, str] | None:
     """(label, value) of a line: before a colon, in a row of a table of two columns, or a known one by itself."""
     if pair := PAIR.match(line):
         line = f"{pair[1]}：{pair[2]}"

@@ -13,7 +13,8 @@ from kolors_lab.comic.words import MARKUP, key_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
-VALUE = re.compile(r'(?:[\[{]\s{0,99}){1,9}["“]')  # where a JSON object or list may begin
+VALUE = re.compile(r"(?:[\[{]\s{0,99}){1,9}[\"“']")  # where a JSON object or list may begin
+LOOSE, DEEP, TRIALS = 100_000, 9, 3  # JSON that is not strict: characters, levels, and attempts in vain
 KEY = r"[\"']?[\w ]{1,30}[\"']?:(?=\s)"
 BLOCK = re.compile(  # a list of objects of two keys at least; a bullet a line is no YAML
     rf"^([ \t]{{0,20}})- {KEY}[^\n]*\n(?:[ \t]*\n)?\1[ \t]+{KEY}[^\n]*\n?(?:\1[ \t]+[^\n]*\n?|\1- [^\n]*\n?|[ \t]*\n)*",
@@ -72,17 +73,52 @@ def _collected(values: list[Value], text: str, name: str) -> Answer:
 
 def _json_values(text: str, name: str) -> Iterator[Value]:
     """Each JSON object or list in a text, where it begins and ends. DataError: not whole, or a thing said twice."""
-    decoder, place = json.JSONDecoder(object_pairs_hook=_pairs), 0
+    decoder, place = json.JSONDecoder(object_pairs_hook=_pairs, strict=False), 0  # line breaks may stand in texts
+    trials = 0
     while start := VALUE.search(text, place):
         try:
             value, place = decoder.raw_decode(text, start.start())
         except RecursionError:
             raise DataError("{name}: JSON nested too deeply to be a story", name=name) from None
         except ValueError as error:
-            raise DataError(
-                "{name}: not whole JSON ({error}); ask the chat model for it again", name=name, error=error
-            ) from error
+            found = _loose_value(text[start.start() :][:LOOSE]) if trials < TRIALS else None
+            trials += not found
+            if not found and start[0].endswith("'"):  # a quote in prose
+                place = start.end()
+                continue
+            if not found:
+                raise DataError(
+                    "{name}: not whole JSON ({error}); ask the chat model for it again", name=name, error=error
+                ) from error
+            value, place = found[0], start.start() + found[1]
         yield value, start.start(), place
+
+
+def _loose_value(text: str) -> tuple[Any, int] | None:
+    """What a text begins with, as JavaScript and Python write it: '…', a comma too many, # remarks; and its length.
+
+    All of that is YAML. None where it is none, or where a quote within a text would have cut it in pieces.
+    """
+    import yaml
+
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.BaseLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if (
+                depth > DEEP
+                or isinstance(event, yaml.AliasEvent)
+                or (
+                    isinstance(event, yaml.ScalarEvent) and event.style is None and re.search("^$|['\"“”]", event.value)
+                )
+            ):
+                return None
+            if isinstance(event, yaml.CollectionEndEvent) and not depth:
+                end = event.end_mark.index
+                return _plain(yaml.compose(text[:end], yaml.BaseLoader)), end
+    except (yaml.YAMLError, ValueError, RecursionError):
+        pass
+    return None
 
 
 def _yaml_value(block: re.Match, text: str, name: str) -> Value:

@@ -6,13 +6,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any
 
-from kolors_lab.comic.words import AROUND, MARKUP, NAMES, is_numbering, key_of, label_of, only_counts
+from kolors_lab.comic.words import AROUND, MARKUP, NAMES, is_numbering, joined, key_of, label_of, only_counts
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
 Row = tuple[str, dict[str, Any]]  # where it stands, and its texts by column
+ALIKE = "(?:相同|一致|一样)"
+SAME = re.compile(
+    rf"同[上前]\w{{0,6}}|[与和][上前]\w{{0,8}}{ALIKE}|same(?: as (?:above|before))?|ditto|[〃″]|\^\^", re.I
+)
+LEANS = re.compile(rf"[（(]?(?:同[上前第]|[同与和]场景\s?\w|[与和][上前第]\w{{0,8}}{ALIKE}|same as )", re.I)
+SIGNS = re.compile(r"[-—–./\\…·。]{1,6}")  # in a cell that says nothing
+NOTHING = re.compile(rf"{SIGNS.pattern}|无|暂无|略|省略|none|null|n/?a", re.I)
 
 
 @dataclass
@@ -64,11 +72,40 @@ def _flat(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
             yield (str(inner) if own else str(column) if key_of(str(column)) else str(inner)), part
 
 
+def settle(rows: Sequence[Row], name: str) -> list[Row]:
+    """The rows with 同上 replaced by what the row above says, and 无 or a dash by nothing.
+
+    DataError for a text that leans on another scene and adds to it: nobody can draw `同上，夜晚`.
+    """
+    settled: list[Row] = []
+    for where, row in rows:
+        above, texts = settled[-1][1] if settled else {}, dict(row)
+        for column, text in row.items():
+            if not isinstance(text, str):
+                continue
+            plain = text.strip("()（）。. ")
+            if above.get(column) and SAME.fullmatch(plain):
+                texts[column] = above[column]
+            elif column in ("prompt", "negative_prompt") and LEANS.match(text):
+                raise DataError(
+                    "{name}: {where}: {column} “{text}” leans on another scene; write out what it says",
+                    name=name,
+                    where=where,
+                    column=column,
+                    text=text[:40],
+                )
+            elif (SIGNS if column == "scene" else NOTHING).fullmatch(plain or text.strip()):
+                texts[column] = ""
+        settled.append((where, texts))
+    return settled
+
+
 def _text(value: Any) -> str:
-    """A cell as text; a list of texts becomes one with commas, what pandas calls missing nothing."""
+    """A cell as one line; a list of texts becomes one with commas, what pandas calls missing nothing."""
     if isinstance(value, list):
         return "，".join(text for text in map(_text, value) if text)
-    return "" if value is None or value != value else str(value).strip()
+    text = "" if value is None or value != value else str(value)
+    return reduce(joined, map(str.strip, text.strip().splitlines()), "")
 
 
 def said(lines: Sequence[str]) -> tuple[dict[str, str], list[str], list[str]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.answers import read_answer, shapes
 from kolors_lab.comic.listing import LONG
-from kolors_lab.comic.rows import Answer, named
+from kolors_lab.comic.rows import Answer, named, settle
 from kolors_lab.comic.words import NAMES, key_of, label_of
 from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning
 from kolors_lab.core.fields import Range, check_fields
@@ -31,9 +31,14 @@ if TYPE_CHECKING:
 COLUMNS = ("scene", "prompt", "negative_prompt", "seed")
 NUMBERS = {"seed": int, "steps": int, "width": int, "height": int, "cfg": float}
 SETTINGS = ("steps", "cfg", "width", "height", "sampler_name", "scheduler")  # a scene may have its own
-INNER = re.compile(r"[\s，,。；;（(|【\[]([^\W\d][\w ]{0,24})\s?[：:]")  # what looks like a label within a prompt
-OPTION = re.compile(r"(?<![^\s，,])--[a-z]{2,12}(?=[\s=:]|$)", re.ASCII)  # Midjourney's --ar 1:1
+INNER = re.compile(  # what looks like a label within a prompt
+    r"[\s，,。；;（(|【「\[]([^\W\d][\w ]{0,24})\s?[：:=】」]|((?:反向|负向|负面)提示词|negative[ _]prompt)",
+    re.IGNORECASE,
+)
+# Midjourney's --ar 1:1, with the dash that a word processor makes of it
+OPTION = re.compile(r"(?<![\w-])(?:--|[—–]{1,2}(?=(?:ar|no|niji|v|s|q) ))[a-z]{1,12}(?=[\s=:\d]|$)", re.ASCII)
 PART = re.compile(r"\{([^{}|]+)\}")  # {衣服}; {a|b} is a choice of the prompt's own
+LIKE_PART = re.compile(r"\{{1,2}([^{}|]+)\}{1,2}|[【\[<《]([^【】\[\]<>《》|:：]+)[】\]>》]")  # {{衣服}}, 【衣服】
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ def read_script(
     name, answer = _answer(source)
     if not answer.rows:
         raise DataError("{name}: it has no scenes; give {shapes}", name=name, shapes=shapes())
+    answer.rows = [(where, _braced(row, {*answer.said, *(fixed or {})})) for where, row in settle(answer.rows, name)]
     used = [set(PART.findall(f"{row.get('prompt')}{row.get('negative_prompt')}")) for _, row in answer.rows]
     needed = set().union(*used)
     for part in fixed or {}:
@@ -140,6 +146,17 @@ def read_script(
         {p: str(row[p]) for p in parts if row.get(p)} for parts, (_, row) in zip(used, answer.rows, strict=True)
     )
     return Script(scenes, said, own, tuple(_unused(answer, needed)), tuple(answer.prose))
+
+
+def _braced(row: dict[str, Any], parts: set[str]) -> dict[str, Any]:
+    """A row whose prompts hold known parts as {衣服}, where they stood as {{衣服}}, 【衣服】, [衣服] or <衣服>."""
+
+    def written(match: re.Match) -> str:
+        name = (match[1] or match[2]).strip()
+        return f"{{{name}}}" if name in known else match[0]
+
+    known = parts | {column for column in row if column not in NAMES}
+    return row | {name: LIKE_PART.sub(written, row[name]) for name in LONG if isinstance(row.get(name), str)}
 
 
 def _unused(answer: Answer, needed: set[str]) -> list[str]:
@@ -217,7 +234,7 @@ def _check_foreign(prompt: str, where: str) -> None:
             where=where,
             label=label[0],
         )
-    if inner := next((found[1] for found in INNER.finditer(prompt) if key_of(found[1]) in LONG), None):
+    if inner := next((name for found in INNER.finditer(prompt) if key_of(name := found[1] or found[2]) in LONG), None):
         raise DataError(
             "{where}: the prompt holds the label “{label}”; what follows it goes into a line or column of its own",
             where=where,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from kolors_lab.comic.listing import one
 from kolors_lab.comic.rows import Answer, named, quoted, said
-from kolors_lab.comic.words import MARKUP, clean, key_of, number_of
+from kolors_lab.comic.words import MARKUP, clean, joined, key_of, number_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
@@ -20,7 +20,7 @@ def read_markdown(text: str, name: str) -> Answer | None:
     rules = [n for n, line in enumerate(lines) if n and _is_rule(line) and "|" in lines[n - 1]]
     drawn = [rule for rule in rules if "prompt" in map(key_of, _cells(lines[rule - 1]))]
     if not drawn:
-        return None
+        return _turned(lines, rules, name)
     answer, used = Answer([], *said(lines[: drawn[0] - 1])), set(range(drawn[0] + 1))
     first = [lines[rule + 1 : rule + 2] for rule in drawn]
     counted = [rule for rule, row in zip(drawn, first, strict=True) if row and number_of(_cells(row[0])[0]) == 1]
@@ -29,21 +29,56 @@ def read_markdown(text: str, name: str) -> Answer | None:
         raise DataError("{name}: tables begin in lines {places}; {hint}", name=name, places=places, hint=one())
     for rule in drawn:
         header = _header(_cells(lines[rule - 1]), name, rule)
-        for n in itertools.takewhile(lambda n: "|" in lines[n], range(rule + 1, len(lines))):
+        for n in _rows_below(lines, rule):
             cells = _cells(lines[n])
             if len(cells) > len(header):
-                raise DataError(
-                    "{name}: line {n}: {count} cells instead of {wanted}; write \\| for the character within a cell",
-                    name=name,
-                    n=n + 1,
-                    count=len(cells),
-                    wanted=len(header),
-                )
+                raise _too_many(name, n, len(cells), len(header))
             _table_row(answer, dict(zip(header, cells, strict=False)), name, n + 1)
             used |= {rule - 1, rule, n}
+    return _around(answer, lines, used)
+
+
+def _rows_below(lines: Sequence[str], rule: int) -> Iterator[int]:
+    """The lines of a table below its rule. An empty line ends it unless rows go on behind it."""
+    for n in range(rule + 1, len(lines)):
+        header = any(map(_is_rule, lines[n + 1 : n + 2]))
+        if lines[n].strip() and ("|" not in lines[n] or header or (not lines[n - 1].strip() and lines[n][:1] != "|")):
+            return
+        if lines[n].strip():
+            yield n
+
+
+def _turned(lines: Sequence[str], rules: Sequence[int], name: str) -> Answer | None:
+    """The rows of a table that has a column for each scene, and the prompts in a row; None where there is none."""
+    for rule in rules:
+        places = [rule - 1, *_rows_below(lines, rule)]
+        table = [_cells(lines[n]) for n in places]
+        column = [key_of(cells[0]) for cells in table]
+        if "prompt" not in column or len(table[0]) < 3:
+            continue
+        prompts = table[column.index("prompt")]
+        if uneven := next((n for n, cells in zip(places, table, strict=True) if len(cells) != len(prompts)), None):
+            raise _too_many(name, uneven, len(_cells(lines[uneven])), len(prompts))
+        answer = Answer([], *said(lines[: rule - 1]))
+        names = _header([cells[0] for cells in table], name, rule)
+        for cells in list(zip(*table, strict=True))[1:]:
+            _table_row(answer, dict(zip(names, cells, strict=True)), name, places[column.index("prompt")] + 1)
+        return _around(answer, lines, {*range(rule + 1), *places})
+    return None
+
+
+def _around(answer: Answer, lines: Sequence[str], used: set[int]) -> Answer:
+    """The answer with what stands around its tables."""
     answer.prose += [quoted(n, line) for n, line in enumerate(lines) if n not in used and line.strip(MARKUP)]
     answer.rest = "\n".join("" if n in used else line for n, line in enumerate(lines))
     return answer
+
+
+def _too_many(name: str, n: int, count: int, wanted: int) -> DataError:
+    return DataError(
+        "{name}: line {n}: {count} cells instead of {wanted}; write \\| for the character within a cell",
+        name=name, n=n + 1, count=count, wanted=wanted,
+    )  # fmt: skip
 
 
 def _header(cells: list[str], name: str, line: int) -> list[str]:
@@ -60,7 +95,7 @@ def _header(cells: list[str], name: str, line: int) -> list[str]:
 
 def _is_rule(line: str) -> bool:
     """|---|:---:|"""
-    return "|" in line and all(re.fullmatch(":?-+:?", cell.strip()) for cell in line.strip().strip("|").split("|"))
+    return "|" in line and all(re.fullmatch(":?[-—–]+:?", cell.strip()) for cell in line.strip().strip("|").split("|"))
 
 
 def _cells(line: str) -> list[str]:
@@ -88,10 +123,19 @@ def read_csv(text: str, name: str) -> Answer | None:
             line=above + 1,
         )
     _header(header, name, above + 1)
-    answer, reader = Answer([], *said(lines[:above])), csv.reader(lines[above + 1 :], delimiter=mark)
+    apart = {n for n, line in enumerate(lines) if not line.strip()}
+    answer = Answer([], *said(lines[:above]))
+    reader = csv.reader(lines[above + 1 :], delimiter=mark, skipinitialspace=mark != "\t")
     try:
         for cells in reader:
             line = above + 1 + reader.line_num
+            if len(cells) == 1 < len(header) and line - 2 in apart:  # `Here you are!` behind an empty line
+                answer.prose.append(quoted(line - 1, lines[line - 1].strip()))
+                apart.add(line - 1)
+                continue
+            if list(map(clean, cells)) == header:
+                places = f"{above + 1}, {line}"
+                raise DataError("{name}: tables begin in lines {places}; {hint}", name=name, places=places, hint=one())
             if any(cell.strip() for cell in cells) and len(cells) != len(header):
                 raise DataError(
                     "{name}: line {n}: {count} columns instead of {wanted}; put text with a comma in quotes",
@@ -112,6 +156,10 @@ def read_csv(text: str, name: str) -> Answer | None:
 def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:
     where = _("line {n}").format(n=line)
     row, unused = named(cells, f"{name}: {where}", len(answer.rows) + 1)
+    above = answer.rows[-1][1].get("prompt", "") if answer.rows else ""
+    if above.endswith(("，", ",", "、")) and [text for text in row.values() if text] == [row.get("prompt")]:
+        answer.rows[-1][1]["prompt"] = joined(above, row["prompt"])  # a row that only goes on with the prompt above
+        return
     answer.rows.append((where, {"scene": ""} | row))
     columns = [_("column “{column}”").format(column=column) for column in unused]
     answer.unused += [column for column in columns if column not in answer.unused]

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 NAMES = {  # our columns, and what else they are called
     "scene": "scene 场景 场景描述 场景名称 场景标题 标题 名称 剧情 分镜 画面 caption title name 图注 配文 小标题 "
-    "画面描述 画面内容 剧情描述 情节 内容 描述 description story plot",
+    "画面描述 画面内容 剧情描述 情节 内容 描述 description story plot "
+    "scene_title scene_name scene_description 画面标题",
     "prompt": "prompt 提示词 正向提示词 正面提示词 正向词 正面词 生图提示词 文生图提示词 图片提示词 positive_prompt "
     "positive 正向 正面 咒语",
     "negative_prompt": "negative_prompt 反向提示词 负向提示词 负面提示词 反向词 负向词 负面词 反向 负面 负向 negative",
@@ -23,7 +24,10 @@ NAMES = {  # our columns, and what else they are called
 }
 KNOWN = {alias: name for name, aliases in NAMES.items() for alias in aliases.split()}
 # 英文提示词, AI绘画提示词, prompt_en: a prompt, or with 反 and 负 a negative one, whatever stands before it
-PROMPT = re.compile(r"(?:\w{0,20}?)(?:提示词|prompts?|咒语)(?:_?(?:zh|cn|en|中文|英文|中|英|chinese|english|text|\d))?")
+PROMPT = re.compile(
+    r"(?:\w{0,20}?)(?:提示词|描述词|prompts?|咒语|(?:生图|绘图|绘画)(?:指令|提示|描述))"
+    r"(?:_?(?:zh|cn|en|中文|英文|中|英|chinese|english|text|\d))?"
+)
 NEGATIVE = re.compile(r"反向|反面|负|negative|neg_")
 SHARED = re.compile(r"通用|统一|所有|全部|共用|全局|common|shared|global|every|\ball\b", re.IGNORECASE)
 NUMBERING = re.compile(  # columns that only count the scenes
@@ -31,10 +35,21 @@ NUMBERING = re.compile(  # columns that only count the scenes
     "scene_index|shot|shot_(?:number|no|id)|panel_(?:number|no|id)|page|镜头|幕|场景序号|#"
 )
 
-LABEL = re.compile(r"^([^：:，,。；;!?！？|{}<>“”\"]{1,40})[：:][*_ ]*(.*)$", re.DOTALL)
+ASIDE = r"[（(\[][^（()）\[\]：:]{0,60}[)）\]]"  # of a label, with all that stands in it: 说明（供参考，可不写）：…
+LABEL = re.compile(
+    rf"^((?:{ASIDE}|[^（(\[：:，,。；;!?！？|{{}}<>“”\"]){{1,40}})[：:](?:[* ]|__?(?=\s))*(.*)$", re.DOTALL
+)
+# What else stands behind a label: a sign behind any name of ours, a space or another bracket behind 提示词 and prompt
+PARTED = re.compile(r"\s*(?:(=>?|->|→|—{1,3}|\s[-–]\s|[|｜]|[】」』])|[\])）》>]|\s)[：:\s]*")
+UNMISTAKABLE = re.compile("提示[词詞]|prompt|咒语", re.IGNORECASE)
 BRACKETS = re.compile(r"[（(【\[][^（()）【】\[\]]*[)）】\]]")
-MARKUP = "#>*_+•·●○■◆▪-–— \t\u3000"  # what stands before an item or around an emphasised word
+MARKUP = "#>*+•·●○■◆▪-–— \t\u3000"  # what stands before an item or around an emphasised word
 AROUND = '*_`"“”【】·「」『』 \t\u3000'
+QUOTES = ("“”", "「」", "『』", "【】", '""', "``", "‘’", "''")
+EDGES = set("".join(QUOTES))
+CITED = re.compile(
+    r"\[\^\d{1,2}\^?\]|【\d{1,2}†[^】]{0,40}】|(?:\[\d{1,2}\]){1,9}$"
+)  # where a chat model searched the web
 ENTITY = re.compile(r"&(?:amp|lt|gt|quot|nbsp|#\d{1,5});")
 SIMPLE = str.maketrans(
     "詞負種場鏡畫頭圖張頁話標題內數調採樣寬編號", "词负种场镜画头图张页话标题内数调采样宽编号"
@@ -70,13 +85,19 @@ def is_numbering(column: str) -> bool:
 def label_of(line: str) -> tuple[str, str] | None:
     """(label, what stands behind its colon) of a line that looks like a label, `- **提示词（Prompt）**：…`; or None.
 
-    A colon within brackets is a weight's: `(少女:1.2)，白马` is no label. Behind a name of ours an equals sign will do.
+    A colon within brackets is a weight's: `(少女:1.2)，白马` is no label. Behind a name of ours another sign will do:
+    `【提示词】…`, `提示词 = …`, `提示词 - …`, `提示词 | …`.
     """
-    before, equals, behind = line.partition("=")
-    if equals and not re.search("[：:]", before) and key_of(before):
-        line = f"{before.rstrip()}：{behind.lstrip()}"
-    found = LABEL.match(line.lstrip(MARKUP))
-    if not found or any(found[1].count(opening) > found[1].count(closing) for opening, closing in ("()", "（）", "[]")):
+    line = line.lstrip(MARKUP)
+    for sign in PARTED.finditer(line[:60]):
+        before, behind = line[: sign.start()], line[sign.end() :]
+        if re.search("[：:，,]", before):
+            break
+        known = sign[1] or (UNMISTAKABLE.search(before) and not re.search(r"[：:](?!\s*[\d.])", line))
+        if known and behind and key_of(before):
+            return before.strip(f"{AROUND}[(（《<"), clean(behind)
+    found = LABEL.match(line)
+    if not found:
         return None
     name = found[1].strip(AROUND)
     return (name, clean(found[2])) if re.search(r"[^\W\d]", name) and len(BRACKETS.sub("", name)) <= 24 else None
@@ -86,7 +107,25 @@ def clean(text: str) -> str:
     """Without Markdown's emphasis, quotes around the whole, line breaks of a table cell, and HTML's `&amp;`."""
     text = ENTITY.sub(lambda entity: html.unescape(entity[0]), text).replace("**", "")
     text = re.sub(r"(?<![\w*])\*(\w[^*\n]{0,200})\*(?![\w*])", r"\1", text)
-    return re.sub(r"\s{0,9}<br\s{0,9}/?>\s{0,9}", " ", text).strip().strip(AROUND)
+    text = re.sub(r"\s{0,9}<br\s{0,9}/?>\s{0,9}", " ", text)
+    return _unquoted(CITED.sub("", re.sub(r"^_([^_]+)_$", r"\1", text.strip())))
+
+
+def _unquoted(text: str) -> str:
+    """Without the quotes around the whole, and one whose other half stands in another line; those within stay."""
+    for _nested in range(len(QUOTES)):
+        before = text = text.strip("*· \t\u3000")
+        if not EDGES & {text[:1], text[-1:]}:
+            break
+        for opening, closing in QUOTES:
+            inner = text[1:-1]
+            if len(text) > 1 and text[0] == opening and text[-1] == closing and not {opening, closing} & {*inner}:
+                text = inner
+            elif opening not in "‘'" and text.count(opening) + text.count(closing) * (opening != closing) == 1:
+                text = text.removeprefix(opening).removesuffix(closing)
+        if text == before:
+            break
+    return text
 
 
 def number_of(text: str) -> int:

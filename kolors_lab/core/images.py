@@ -85,6 +85,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image
 
+    if image.mode == "F":
+        raise ValueError(_("its pixels are fractions, of which nothing says what is white; save it as PNG"))
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

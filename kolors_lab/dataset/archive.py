@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import lzma
+import re
 import shutil
 import stat
 import uuid
@@ -14,6 +16,7 @@ from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import cache_dir, elsewhere, fingerprint, writing
 
 MOST_FILES = 100_000
+LEFT_BEHIND = ("__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini")  # of macOS, Synology and Windows
 FACTOR, SMALL = 50, 2**26  # a zip of pictures unpacks to little more than it is; bytes that are no matter
 
 
@@ -25,7 +28,7 @@ def set_folder(path: str | Path) -> Path:
         return path
     try:
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
+            entries = [entry for entry in _named(archive.infolist()) if not entry.filename.endswith("/")]
             _check(entries, path)
             entries = [entry for entry in entries if not is_hidden(entry.filename)]
             folder = cache_dir() / "sets" / fingerprint(path)
@@ -39,8 +42,27 @@ def set_folder(path: str | Path) -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a path within a set is what systems leave behind: ._1.png, .DS_Store, __MACOSX/1.png."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts if part != "..")
+    """Whether a path within a set is what systems leave behind: ._1.png, .DS_Store, __MACOSX/1.png, Thumbs.db."""
+    parts = (part for part in PurePosixPath(name).parts if part != "..")
+    return any(part.startswith(".") or part.lower() in LEFT_BEHIND for part in parts)
+
+
+def _named(entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The entries under the names they were given: Windows packs them in GBK, and with backslashes."""
+    told = [entry for entry in entries if not entry.flag_bits & 0x800]  # not said to be UTF-8: Python takes cp437
+    with contextlib.suppress(UnicodeError):
+        given = "\n".join(entry.filename for entry in told).encode("cp437")
+        try:
+            text = given.decode()
+        except UnicodeError:
+            text = given.decode("gb18030")
+        if re.search("[\u0100-\u07ff]", text):  # by chance UTF-8, too: of two bytes each, as in GBK
+            text = given.decode("gb18030")
+        for entry, name in zip(told, text.split("\n"), strict=True):
+            entry.filename = name
+    for entry in entries:
+        entry.filename = entry.filename.replace("\\", "/")
+    return entries
 
 
 def _check(entries: list[zipfile.ZipInfo], path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CAPTIONS = (".txt", ".caption")
 BESIDE = (*CAPTIONS, ".json", ".npz", ".csv", ".safetensors")  # what trainers and taggers put beside a picture
 LONGEST, UNWRITABLE = 10_000, re.compile("[\0\ud800-\udfff]")  # characters of a caption; what is no text
+NOTHING = " \t\n,，.。、;；|\ufeff\u200b"  # what a tagger that found nothing leaves
 REPEATS = re.compile(r"(\d+)_.")  # a folder of kohya's: 10_name
 
 
@@ -46,7 +48,8 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     A table is looked for in the folder and in its `train/`, captions of their own in all folders within; one called
     `10_name` is drawn ten times a round, as in kohya's scripts. Hidden files are passed over. Paths are relative to the
     metadata and stay in the folder. Pictures are not opened. `encoding` is that of texts that are not UTF-8. Warns of
-    what is not used: other columns, pictures in no line, a .txt that says something else than the table. Raises
+    what is not used: other columns, another table, pictures in no line, files that are neither picture nor caption, a
+    .txt that says something else than the table; and of one caption for two pictures. Raises
     DataError, naming the line, for what cannot be read; for a folder without examples.
     """
     given, folder = folder, set_folder(folder)
@@ -58,10 +61,12 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     for place in (folder, folder / "train"):
         for name, reader in READERS.items():
             if (place / name).is_file():
+                _tell_tables(place / name, folder)
                 return _resolve(list(reader(place / name, encoding)), place / name, folder)
     places = list(_walk(folder))
     examples = [example for place, files in places for example in _captioned(place, files, folder, encoding)]
     captions = {file for _, files in places for file in files if file.suffix.lower() in CAPTIONS}
+    _tell_left([file for _, files in places for file in files], examples, captions)
     if not captions or captions >= {example.image for example in examples}:
         raise DataError(
             "{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions", given=given
@@ -119,10 +124,35 @@ def _tell_unused(rows: list[Row], examples: list[Example], metadata: Path) -> No
     if metadata.name in PAIRS:
         return  # the sources, too, are in no line of their own
     listed = {Path(os.path.normpath(example.image)) for example in examples}
-    places = {path.parent for path in listed if path.parent.is_dir()}
-    files = (file for place in sorted(places) for file in sorted(place.iterdir()) if not is_hidden(file.name))
+    files = _files(Path(os.path.normpath(metadata.parent)))
     if unlisted := [file for file in files if file.suffix.lower() in SUFFIXES and file not in listed]:
         _warn(KolorsLabWarning("{table} has no line for {files}: left out", table=metadata.name, files=_some(unlisted)))
+
+
+def _files(top: Path) -> list[Path]:
+    """All files within, in order, without hidden ones and those that a link leads to."""
+    files = sorted(Path(place, name) for place, _folders, names in os.walk(top) for name in names)
+    return [file for file in files if not is_hidden(file.relative_to(top).as_posix())]
+
+
+def _tell_tables(table: Path, top: Path) -> None:
+    """Warn of a second metadata.csv or .jsonl; lists of pairs are read beside one."""
+    if others := [file for file in _files(top) if file.name in READERS.keys() - {*PAIRS} and file != table]:
+        warning = KolorsLabWarning("{table} is read, {others} not", table=table, others=_some(others))
+        _warn(warning, 4)
+
+
+def _tell_left(files: list[Path], examples: list[Example], captions: set[Path]) -> None:
+    """Warn of files that are neither picture nor caption, and of a caption that two pictures share."""
+    used = captions | {example.image for example in examples}
+    if left := [file for file in files if file not in used and file.suffix.lower() not in ("", ".md")]:
+        _warn(KolorsLabWarning("neither picture nor caption, not used: {files}", files=_some(left)), 4)
+    own = {caption.with_suffix("") for caption in captions}
+    alone = [example.image for example in examples if example.image not in captions and example.image not in own]
+    count = Counter(image.with_suffix("") for image in alone)
+    if twice := [image for image in alone if image.with_suffix("") in own and count[image.with_suffix("")] > 1]:
+        warning = KolorsLabWarning("{files} have one caption; rename one if they are not the same", files=_some(twice))
+        _warn(warning, 4)
 
 
 def _some(files: list[Path]) -> str:
@@ -130,8 +160,8 @@ def _some(files: list[Path]) -> str:
     return more.format(file=files[0], count=len(files) - 1) if len(files) > 1 else str(files[0])
 
 
-def _warn(warning: KolorsLabWarning) -> None:
-    warnings.warn(warning, stacklevel=5)
+def _warn(warning: KolorsLabWarning, level: int = 5) -> None:
+    warnings.warn(warning, stacklevel=level)
 
 
 def caption_of(text: str) -> str:
@@ -231,7 +261,7 @@ def open_example(example: Example) -> Image.Image:
     """The picture. DataError for one that cannot be read or has no caption, or a caption without a picture."""
     if example.image.suffix.lower() in CAPTIONS:
         raise DataError("{image} is a caption without a picture of its name", image=example.image)
-    if not example.text:
+    if not example.text.strip(NOTHING):
         raise DataError("{image} has no caption", image=example.image)
     if len(example.text) > LONGEST or UNWRITABLE.search(example.text):
         length = len(example.text)

@@ -27,7 +27,8 @@ SUFFIX = re.compile(r"\++|-+|\d*\.?\d+")  # (words)++ or (words)1.3
 WORD = re.compile(r"[^\s,，.。、；;()+]+$")
 BRACE, BAR = re.compile(r"(?<!\\)[{}]"), re.compile(r"(?<!\\)\|")
 WEIGHED = re.compile(r"(?:^|\|)\s*[\d.-]+\s*(?:::|\$\$)")  # {0.7::a|b}, {2$$a|b}
-LORA = re.compile(r"<lora:([^<>:]*)((?::[^<>:]*)*)>")
+LORA = re.compile(r"[<＜]lora[:：]([^<>＜＞:：]*)((?:[:：][^<>＜＞:：]*)*)[>＞]", re.IGNORECASE)
+CHANGES = re.compile(r"(?<!\\)[|｜]|[:：]\s*[\d.．]+\s*(?:[,，:：][\w\s.．-]*)?$")  # within [ ]: a|b, from:to:when
 ESCAPED = "()[]{}|+-\\"
 
 
@@ -87,41 +88,55 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
 def _refused(syntax: str) -> dict[str, str]:
     """What a syntax has beside weights and Kolors cannot do, and the way out."""
     webui = {
-        r"\bBREAK\b": _("BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out"),
-        r"\bAND\b": _("AND joins two predictions of the model, which is not done here: write one prompt"),
-        r"(?<!\\)\[[^\[\]]*(?:[:：]\s*[\d.．]+\s*|\|[^\[\]]*)\]": _(
-            "words that change on the way ([from:to:when], [a|b]) are not done here: "
-            "write the prompt that you want from the first step on"
+        r"(?a:\bBREAK\b)": _("BREAK splits a prompt for CLIP's 77 tokens; Kolors reads 256 at once: leave it out"),
+        r"(?a:\bAND(?:_[A-Z]+)?\b)": _(
+            "AND joins two predictions of the model, which is not done here: write one prompt"
         ),
     }
     not_yet = {
-        r"<(?:lora|lyco|hypernet):": _(
+        r"(?i)[<＜](?:lora|lyco|hypernet)[:：]": _(
             "a tag is no text: say as loras which folder its file is in, or give the file as lora, and lora_strength"
         ),
-        r"<[a-z]\w{1,30}:[^<>\s]": _("this tag of another program is not done here: take it out"),
+        r"(?i)[<＜][a-z]\w{1,30}[:：][^<>\s]": _("this tag of another program is not done here: take it out"),
         r"\)?\s*\.(?:blend|and|swap)\(": _(".blend(), .and() and .swap() are not done here: write one prompt"),
-        r"(?:^|(?<=[\s,，]))--[a-z]{2,12}(?=[\s=]|$)": _(
+        r"(?a:(?<![\w+-])(?:--|[—–]{1,2}(?=(?:ar|no|niji|v|s|q) ))[a-z]{1,12}(?=[\s=\d]|$)|^/imagine\b)": _(
             "an option of Midjourney's is not read here: say it as negative_prompt, width, height, …"
         ),
-        r"(?<=[^\s:])::\s?-?\d*\.?\d+(?=[\s,，]|$)": _("word::2 puts no weight on a word here: write (word:1.3)"),
+        r"(?<=[^\s:])::\s?-?\d*\.?\d+(?=[\s,，]|$)|(?<![\w.:{|])-?\d*\.?\d+::(?=[^\s:])": _(
+            "word::2 puts no weight on a word here: write (word:1.3)"
+        ),
         r"(?m)^(?:Negative prompt:|Steps: \d+, )": _(
             "these are a picture's parameters: give prompt, negative_prompt and the other settings apart, "
             "or the picture to `kolors-lab comfy run`"
         ),
-        r"(?<!\w)__[\w/*-]{1,60}__(?!\w)": _("wildcards from files are not read here: write their words, {red|blue}"),
-        r"\bembedding:\S": _(
+        r"(?a:(?<!\w))[_＿]{2}[\w/*-]{1,60}?[_＿]{2}(?a:(?!\w))": _(
+            "wildcards from files are not read here: write their words, {red|blue}"
+        ),
+        r"(?i)(?a:\b)embedding\s?[:：]\s?\S": _(
             "embeddings are not found by name here: learn a word with `kolors-lab invert`, give it as word"
         ),
         r"(?<!\\)\{": _("choices like {a|b} are settled first: prompts.choose(text, seed)"),
         r"｛[^｛｝{}]*[｜|][^｛｝{}]*｝": _("full-width braces choose nothing: write {a|b}"),
-        r"（[^（）]*[:：]\s*[\d.]+\s*）": _("full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"),
+        r"[（［][^（）［］]*(?:[:：]\s*[\d.．]+\s*|(?<=［)[^［］]*[|｜][^［］]*)[）］]": _(
+            "full-width brackets put no weight on words: write (少女:1.3), or \\( \\)"
+        ),
+        r"(?a:\bADD(?:BASE|COMM|ROW|COL)\b|\b(?:COUPLE|AREA|MASK|FEATHER|STYLE|SHUFFLE)\s?\()": _(
+            "orders to another program about parts of a picture are not done here: write one prompt"
+        ),
+    }
+    loose = {
+        r"(?<=[^\W\d])\s?[:：]\s*[+-]?\d[.．。]\d+(?![\d.．。,，]*\s*\\?[)\]:：])": _(
+            "a weight stands in brackets, right before the one that closes: write (word:1.3); "
+            "a figure that is no weight goes without the colon"
+        ),
     }
     marked = {
         r"(?<!\\)\)(?:\+{1,9}|-{1,9}|\d?\.\d+)(?=[\s,，.。]|$)": _(
             "marks behind a bracket are read with prompt_syntax compel only"
         )
     }
-    return (webui if syntax == "webui" else {}) | not_yet | ({} if syntax == "compel" else marked)
+    first, last = (webui, loose) if syntax == "webui" else ({}, {})
+    return first | not_yet | ({} if syntax == "compel" else marked) | last
 
 
 def _check_length(text: str) -> None:
@@ -158,6 +173,12 @@ def _brackets(text: str, syntax: str) -> list[_Piece]:
             i = number.end() + 1  # the bracket behind the number
             pieces.append(_Piece("", i))
         elif char == ")" or (char == "]" and not round_only):
+            if char == "]" and opened and opened[-1][0] == "[" and CHANGES.search(text[opened[-1][1] + 1 : i]):
+                reason = _(
+                    "words that change on the way ([from:to:when], [a|b]) are not done here: "
+                    "write the prompt that you want from the first step on"
+                )
+                raise _error(text, opened[-1][1], reason)
             _scale(pieces[_opening(text, i, opened) :], UP if char == ")" else 1 / UP)
             i += 1
             pieces.append(_Piece("", i))
@@ -279,7 +300,7 @@ def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
     _check_length(text)
     loras = []
     for tag in LORA.finditer(text):
-        name, number = tag[1].strip(), tag[2].rpartition(":")[2].strip()
+        name, number = tag[1].strip(), re.split("[:：]", tag[2])[-1].strip().replace("．", ".")
         if not name or re.search(r"[/\\]|^\.", name):
             raise _error(text, tag.start(), _("a LoRA tag holds a file's name, without folders: <lora:name:0.8>"))
         try:
@@ -287,6 +308,6 @@ def extract_loras(text: str) -> tuple[str, list[tuple[str, float]]]:
         except ValueError:
             reason = _("{number!r} is no strength; write <lora:{name}:0.8>").format(number=number, name=name)
             raise _error(text, tag.start(), reason) from None
-    if broken := re.search(r"<lora\b", rest := LORA.sub("", text)):
+    if broken := re.search(r"(?i)[<＜]lora(?![a-z])", rest := LORA.sub("", text)):
         raise _error(rest, broken.start(), _("this LoRA tag is not whole; write <lora:name:0.8>"))
     return re.sub(r"[ \t]{2,}", " ", rest).strip(" ,，") if loras else text, loras

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PRECISIONS = {"auto": None, "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # name: torch's own
 CHECKPOINTING = ("none", "partial", "full")
 LORAS_OWN = ("alpha", "dropout", "use_rslora", "use_dora", "target_modules", "init_lora", "base_bits")
-PLACES = ("data", "more_data", "out", "resume", "init_lora", "controls", "masks")  # where things lie, here only
+PLACES = ("data", "more_data", "out", "resume", "init_lora", "init_net", "controls", "masks")  # where things lie, here only
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class TrainConfig(DataConfig):
         control_kind: method controlnet: what controls are made of: canny, scribble, or none (they are controls already)
         controls: method controlnet: folder of a control for each picture, of the same name; none: those that the set's
             own list of pairs (prompt.json) names, or else made of the pictures themselves
+        init_net: method controlnet: folder of a ControlNet to go on from, Kwai's for Kolors; none: a new one
         masks: folder of a mask for each picture, of the same name: white counts in the loss, black does not
         preset: tiny, kolors, or a folder that holds a KolorsPipeline
         method: lora; controlnet, a net that says where things stand; full, every weight of the UNet, kept as a UNet
@@ -84,6 +85,7 @@ class TrainConfig(DataConfig):
     sample_prompts: tuple[str, ...] = ()
     control_kind: Annotated[str, OneOf(KINDS)] = "canny"
     controls: str | None = None
+    init_net: str | None = None
     masks: str | None = None
     preset: str = "tiny"
     method: Annotated[str, OneOf(METHODS)] = "lora"
@@ -137,7 +139,7 @@ class TrainConfig(DataConfig):
         if self.method == "controlnet":
             idle += ["rank", "sample_every"]  # samples are drawn without a control
         else:
-            idle += ["controls", "control_kind"]
+            idle += ["controls", "control_kind", "init_net"]
         if given := [name for name in idle if getattr(self, name) != fields[name].default]:
             raise SettingError(
                 "{name} = {value}: method {method} has no use for it",

@@ -4,7 +4,8 @@
     kolors-lab generate --control picture.png --control_net runs/edges/controlnet
 
 Its zero convolutions let it begin without effect; for a long while it changes little, then obeys within a few hundred
-steps (sudden convergence, https://arxiv.org/abs/2302.05543, 3.4).
+steps (sudden convergence, https://arxiv.org/abs/2302.05543, 3.4). The paper's net has a zero convolution behind its hint
+encoder as well; here that one begins as the encoder does, see `new_net`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.models.memory import set_checkpointing
-from kolors_lab.sampling.control import residuals
+from kolors_lab.sampling.control import load_control_net, residuals
 from kolors_lab.training.learner import Learner, save_folder
 
 if TYPE_CHECKING:
@@ -44,7 +45,9 @@ class WithControl(Learner):
 def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     """A ControlNet that begins as the UNet's own first half, in float32, its effect zero.
 
-    diffusers' from_unet leaves the text projection at random: it is copied here.
+    diffusers' from_unet leaves the text projection at random: it is copied here. Its hint encoder would end in zeros and
+    let 3 % of a hint's contrast through its layers: with zeros at both ends of the copy neither end learns what the
+    other is for. It begins by He et al. 2015 (https://arxiv.org/abs/1502.01852) instead, which keeps the contrast.
     """
     import torch
     from diffusers import ControlNetModel
@@ -52,6 +55,9 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = ControlNetModel.from_unet(unet)
+        for part in net.controlnet_cond_embedding.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
     projection = getattr(unet, "text_encoder_hid_proj", None) or unet.encoder_hid_proj  # there under an IP-Adapter
     if projection is not None:
         net.encoder_hid_proj.load_state_dict(projection.state_dict())
@@ -59,9 +65,10 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
 
 
 def begin(pipe: KolorsPipeline, config: TrainConfig) -> WithControl:
-    """The pipeline's UNet, frozen, with a new net at its side."""
+    """The pipeline's UNet, frozen, with a new net at its side, or one to go on from."""
     pipe.unet.requires_grad_(False)
-    net = new_net(pipe.unet, config.seed).requires_grad_(True)
+    net = load_control_net(config.init_net, pipe.unet) if config.init_net else new_net(pipe.unet, config.seed)
+    net.float().requires_grad_(True)
     set_checkpointing(pipe.unet, config.gradient_checkpointing)
     if config.gradient_checkpointing != "none":
         net.enable_gradient_checkpointing()
