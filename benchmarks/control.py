@@ -1,10 +1,10 @@
 """Bars of control, repair and one heroine on the embedded model; each figure as a line, and a CSV in --out.
 
-    python benchmarks/control.py control --steps 6000 --seeds 0 1 2     # a ControlNet from edges; sudden convergence
+    python benchmarks/control.py control --seeds 0 1 2 --zeros    # a ControlNet from edges, and how it came to obey
     python benchmarks/control.py repair --pictures 96
     python benchmarks/control.py heroine --stories 24
     python benchmarks/control.py tags --pictures 96
-    python benchmarks/control.py control --steps 4 --pictures 4 --scenes 8 --every 2    # does it run at all?
+    python benchmarks/control.py control --steps 2 2 --pictures 4 --scenes 8    # does it run at all?
 
 Notebook 12 reads control-steps.csv as data/measured/control.csv.
 
@@ -21,6 +21,7 @@ import json
 import random
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "data/make"))
 
-from models.control_net import write_set  # noqa: E402
+from models.control_net import EVERY, STEPS, teach, write_set  # noqa: E402
 from world.captions import caption  # noqa: E402
 from world.draw import render  # noqa: E402
 from world.scenes import (  # noqa: E402
@@ -62,8 +63,8 @@ from kolors_lab.scoring.clip import classify, load_eyes  # noqa: E402
 from kolors_lab.scoring.faces import find_faces, intact_of, probe_folder  # noqa: E402
 from kolors_lab.scoring.likeness import gain, heroine_boxes, series  # noqa: E402
 from kolors_lab.scoring.tagging import TaggingConfig, tagger, word_groups  # noqa: E402
-from kolors_lab.training.config import TrainConfig  # noqa: E402
-from kolors_lab.training.loop import train  # noqa: E402
+from kolors_lab.training import control as trainer  # noqa: E402
+from kolors_lab.training.control import new_net  # noqa: E402
 
 BATCH, HELD_OUT, ASKED = 8, 0.02, ("who", "place", "color", "hair_color")
 
@@ -104,7 +105,7 @@ def f1(images: list, controls: list, reach: int = 0) -> float:
 
 def decoded(pipe, images: list) -> list:
     """The pictures, encoded and decoded by the VAE: what of their edges nothing that it decodes can keep."""
-    pixels = torch.stack([torch.from_numpy(np.asarray(image)) for image in images]).permute(0, 3, 1, 2) / 127.5 - 1
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2) / 127.5 - 1
     with torch.no_grad():
         return pipe.image_processor.postprocess(pipe.vae(pixels.to(pipe.vae.dtype)).sample)
 
@@ -123,6 +124,27 @@ def right(images: list, scenes: list, preset) -> dict[str, float]:
     return shares
 
 
+def at_zeros(unet, seed: int):
+    """A new net as in the paper, whose hint encoder ends in a zero convolution, too."""
+    net = new_net(unet, seed)
+    torch.nn.init.zeros_(net.controlnet_cond_embedding.conv_out.weight)
+    return net
+
+
+def over_steps(pipe, goes: list[Path], draw_with, controls: list) -> list[dict]:
+    """How well each checkpoint's pictures, `draw_with(net)`, keep to their controls, and its validation loss."""
+    points, done = [], 0
+    for run in goes:
+        looks = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses = {row["step"]: row["validation_loss"] for row in looks if "validation_loss" in row}
+        for place in sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir()):
+            step, images = int(place.name[5:]), draw_with(load_control_net(place, pipe.unet))
+            told = {"edge_f1": f1(images, controls), "near_f1": f1(images, controls, reach=1)}
+            points.append({"step": done + step} | told | {"validation_loss": losses[step]})
+        done += max(row["step"] for row in looks)
+    return points
+
+
 def control(args: argparse.Namespace) -> None:
     """Train ControlNets on edges; how well pictures keep to their control, over steps and at the end."""
     preset = get_preset("tiny")
@@ -131,31 +153,22 @@ def control(args: argparse.Namespace) -> None:
     scenes = training_scenes(99, args.pictures)
     rng = random.Random(1)
     prompts, controls = [caption(s, rng, complete=True) for s in scenes], [render(s) for s in scenes]
-    plain = draw(pipe, prompts, steps)
-    for seed in args.seeds:
-        run = args.out / f"net-{seed}"
-        rate = {"learning_rate": args.rate} if args.rate else {}
-        config = TrainConfig(method="controlnet", data=str(data), out=str(run), steps=args.steps, seed=seed,
-                             batch_size=args.batch, checkpoint_every=args.every, lr_scheduler="constant_with_warmup",
-                             held_out=HELD_OUT, validate_every=args.every, **rate)  # fmt: skip
-        folder = run / "controlnet"
-        if not folder.exists():
-            train(config, pipe, on_step=lambda *step: print(*step, file=sys.stderr) if step[0] % 100 == 0 else None)
-        looks = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        losses = {row["step"]: row["validation_loss"] for row in looks if "validation_loss" in row}
-        few = slice(min(24, len(prompts)))
-        for point in sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir()):
-            step, net = int(point.name[5:]), load_control_net(point, pipe.unet)
-            images = draw(pipe, prompts[few], steps, controls[few], net)
-            curve.append(
-                {"seed": seed, "step": step, "edge_f1": f1(images, controls[few]), "validation_loss": losses[step]}
-            )
+    plain, few = draw(pipe, prompts, steps), slice(min(24, len(prompts)))
+    draw_few = partial(draw, pipe, prompts[few], steps, controls[few])
+    begun = [("random", seed, args.steps) for seed in args.seeds] + [("zeros", 0, (args.steps[0], 0))] * args.zeros
+    for start, seed, goes in begun:
+        trainer.new_net = new_net if start == "random" else at_zeros
+        out = args.out / f"net-{start}-{seed}"
+        goes = teach(pipe, data, out, seed, goes, held_out=HELD_OUT, validate_every=EVERY)
+        points = over_steps(pipe, goes, draw_few, controls[few])
+        curve += [{"start": start, "seed": seed} | point for point in points]
+        folder = goes[-1] / "controlnet"
         drawn = draw(pipe, prompts, steps, controls, load_control_net(folder, pipe.unet))
-        ends.append({"seed": seed} | figures(drawn, controls) | right(drawn, scenes, preset))
+        ends.append({"net": f"{start} {seed}"} | figures(drawn, controls) | right(drawn, scenes, preset))
     if curve:
         write(args.out, "control-steps", curve)
     for name, images in (("none", plain), ("the VAE's own", decoded(pipe, controls))):
-        ends.append({"seed": name} | figures(images, controls) | right(images, scenes, preset))
+        ends.append({"net": name} | figures(images, controls) | right(images, scenes, preset))
     write(args.out, "control", ends)
 
 
@@ -241,10 +254,8 @@ def main() -> None:
     parser.add_argument("what", choices=("control", "repair", "heroine", "tags"))
     parser.add_argument("--out", type=Path, default=Path("runs/control-bars"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=4000, help="of a ControlNet's training")
-    parser.add_argument("--rate", type=float, help="its learning rate; the method's own if not given")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--every", type=int, default=250, help="steps between its checkpoints")
+    parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of a ControlNet's two goes")
+    parser.add_argument("--zeros", action="store_true", help="train the first go from the paper's zeros as well")
     parser.add_argument("--scenes", type=int, default=4000, help="pictures it learns from")
     parser.add_argument("--pictures", type=int, default=96, help="that are drawn and measured")
     parser.add_argument("--stories", type=int, default=24)

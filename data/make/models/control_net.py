@@ -1,17 +1,21 @@
 """Train the ControlNet for edges that goes with tiny-kolors, by the library's own trainer, on pictures of the world.
 
-    python data/make/build.py models.control_net --steps 2500
+    python data/make/build.py models.control_net
 
-Its picture set and its run lie in build/; a training that was killed is taken up by the same command. It learns beside
-the UNet that it will be used with, so it comes last; its card is written by hand, with the figures that
-benchmarks/control.py finds.
+Two goes, the second from where the first one ended, at half the rate and down to nothing: at the full rate the net
+fell apart behind step 1,200. Its picture set and its runs lie in build/; a training that was killed is taken up by the
+same command. It learns beside the UNet that it will be used with, so it comes last; its card is written by hand, with
+the figures that benchmarks/control.py finds.
 """
 
 import argparse
 import csv
 import random
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from diffusers import ControlNetModel
 from world.captions import caption
@@ -23,6 +27,8 @@ from kolors_lab.models.presets import get_preset
 from kolors_lab.training.config import TrainConfig
 from kolors_lab.training.loop import train
 from models.common import BUILD, found, made
+
+STEPS, RATE, EVERY = (1000, 1500), 1e-3, 250
 
 
 def write_set(folder: Path, scenes: list[Scene]) -> Path:
@@ -38,6 +44,26 @@ def write_set(folder: Path, scenes: list[Scene]) -> Path:
     return folder
 
 
+def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS, **given: Any) -> list[Path]:
+    """The folders of the goes, out/first and out/second, a go of no steps left out. `given`: settings of both."""
+    given = {"method": "controlnet", "data": str(data), "batch_size": 8, "checkpoint_every": EVERY} | given
+    ways = {
+        "first": {"seed": seed, "learning_rate": RATE, "lr_scheduler": "constant_with_warmup"},
+        "second": {"seed": seed + 1, "learning_rate": RATE / 2, "init_net": str(out / "first/controlnet")},
+    }
+    goes = []
+    for (name, way), count in zip(ways.items(), steps, strict=True):
+        if count and not (out / name / "controlnet").exists():
+            train(TrainConfig(out=str(out / name), steps=count, **given, **way), pipe, on_step=_tell)
+        goes += [out / name] if count else []
+    return goes
+
+
+def _tell(step: int, steps: int, loss: float) -> None:
+    if step % 100 == 0:
+        print(f"{step} of {steps}, loss {loss:.4f}", file=sys.stderr)
+
+
 def save(run: Path, folder: Path) -> None:
     """The trained net in half precision, without where it came from."""
     net = ControlNetModel.from_pretrained(run / "controlnet").half()
@@ -47,17 +73,13 @@ def save(run: Path, folder: Path) -> None:
 
 def main(options: argparse.Namespace) -> None:
     data = write_set(BUILD / "control_set", training_scenes(1, options.count))
-    config = TrainConfig(
-        method="controlnet", data=str(data), out=str(BUILD / "control_run"), steps=options.steps, batch_size=8, seed=0,
-        learning_rate=1e-3, lr_scheduler="constant_with_warmup", checkpoint_every=250,
-    )  # fmt: skip
-    if not (BUILD / "control_run/controlnet").exists():
-        train(config, load_pipeline(replace(get_preset("tiny"), model=str(found("tiny-kolors")))))
-    save(BUILD / "control_run", made("tiny-control"))
+    pipe = load_pipeline(replace(get_preset("tiny"), model=str(found("tiny-kolors"))))
+    *_, last = teach(pipe, data, BUILD / "control_net", seed=0, steps=options.steps)
+    save(last, made("tiny-control"))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of the two goes (%(default)s)")
     parser.add_argument("--count", type=int, default=4000, help="pictures (%(default)s)")
     main(parser.parse_args())
