@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from workflows import node
 
 from kolors_lab.cli import main
 from kolors_lab.comfy.graph import describe, faults, unused
+from kolors_lab.comfy.infotext import parse_infotext
 from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import file_prefix, unknown_tokens
@@ -116,12 +118,94 @@ def test_nodes_that_only_pass_on_are_no_nodes(kind):
     assert inputs(normalise(between(kijai(), added, 4))) == inputs(normalise(kijai()))
 
 
+def through(kind: str, slots: tuple, outs: tuple, slot: int = 0, **more) -> dict:
+    """A workflow whose model goes through a node 40."""
+    data = plain()
+    link = next(link for link in data["links"] if link[5] == "MODEL")
+    data["links"].append([90, *link[1:3], 40, next(n for n, put in enumerate(slots) if put[2] == 90), "MODEL"])
+    link[1:3] = [40, slot]
+    data["nodes"].append(node(40, kind, None, slots, outs, **more))
+    return data
+
+
+@pytest.mark.parametrize(
+    ("kind", "slots", "outs", "slot"),
+    [
+        ("Any Switch (rgthree)", (("any_01", "MODEL", None), ("any_02", "MODEL", 90)), ("*",), 0),
+        ("Context (rgthree)", (("base_ctx", "X", None), ("model", "MODEL", 90)), ("X", "MODEL"), 1),
+    ],
+)
+def test_rgthrees_switches_and_contexts_pass_on(kind, slots, outs, slot):
+    graph = normalise(through(kind, slots, outs, slot))
+    assert inputs(graph) == inputs(normalise(plain())) and not faults(graph)
+    written = outward(graph) | {"40": {"class_type": kind, "inputs": {}, "_meta": {}}}  # the API's form, nothing linked
+    written["7"]["inputs"]["model"] = ["40", slot]
+    assert "model is not linked" in faults(normalise(written))[0]
+
+
+def test_a_switch_takes_the_next_where_one_branch_is_muted():
+    slots = (("any_01", "MODEL", 91), ("any_02", "MODEL", 90))
+    data = through("Any Switch (rgthree)", slots, ("*",))
+    data["nodes"].append(node(41, "UNETLoader", ["other"], (), ("MODEL",), mode=2))
+    data["links"].append([91, 41, 0, 40, 0, "MODEL"])
+    assert inputs(normalise(data)) == inputs(normalise(plain()))
+
+
+def test_contexts_are_merged_and_a_circle_of_them_ends():
+    graph = outward(normalise(plain()))
+    model = graph["7"]["inputs"]["model"]
+    for key, kind, put in (
+        ("40", "Context (rgthree)", {"model": ["5", 0], "seed": 3}),
+        ("41", "Context Big (rgthree)", {"base_ctx": ["40", 0], "model": model, "steps": 9}),
+        ("42", "Context Merge (rgthree)", {"ctx_01": ["40", 0], "ctx_02": ["41", 0]}),
+        ("43", "Context Switch (rgthree)", {"ctx_01": None, "ctx_02": ["42", 0]}),
+    ):
+        graph[key] = {"class_type": kind, "inputs": put, "_meta": {}}
+    graph["7"]["inputs"] |= {"model": ["43", 1], "seed": ["43", 8], "steps": ["41", 9]}
+    found = normalise(deepcopy(graph))
+    assert not faults(found) and "40" not in found
+    assert [found["7"]["inputs"][name] for name in ("model", "seed", "steps")] == [model, 3, 9]
+    graph["40"]["inputs"] = {"base_ctx": ["43", 0]}
+    graph["41"]["inputs"].pop("model")
+    with pytest.raises(DataError, match="damaged"):
+        normalise(graph)
+
+
 def test_rgthrees_buttons_are_no_nodes():
     data = kijai()
     for number, name in enumerate(("Fast Muter", "Fast Groups Bypasser", "Label", "Bookmark"), 20):
         data["nodes"].append(node(number, f"{name} (rgthree)", [], (("", "*", None),), ("*",)))
     graph = normalise(data)
     assert inputs(graph) == inputs(normalise(kijai())) and not unused(graph)
+
+
+@pytest.mark.parametrize("kind", ["IMAGE,MASK", "image", "*"])
+def test_a_bypassed_node_passes_on_what_its_slots_agree_on(kind):
+    data = between(kijai(), node(9, "ImageFilter", [], (("a", kind, 90),), ("IMAGE",), mode=4), 6)
+    assert normalise(data)["7"]["inputs"]["images"] == ["6", 0]
+
+
+def test_holes_in_the_list_of_links_are_no_damage():
+    data = kijai()
+    data["links"].insert(2, None)
+    assert inputs(normalise(data)) == inputs(normalise(kijai()))
+
+
+def test_of_two_set_nodes_of_one_name_the_first_that_is_linked_counts():
+    data = case("set_get_ui")
+    setter = of_type(data, "SetNode")
+    data["nodes"].append(deepcopy(setter) | {"id": 50, "inputs": [{"name": "VAE", "link": None}]})
+    assert normalise(data)["8"]["inputs"]["vae"] == ["4", 2]
+
+
+def test_comments_are_taken_out_of_a_primitives_text_too():
+    data = plain()
+    text = of_type(data, "MZ_ChatGLM3_V2")
+    text["inputs"].append({"name": "text", "type": "STRING", "link": 90, "widget": {"name": "text"}})
+    data["nodes"].append(node(40, "PrimitiveNode", ["夜空 // not yet"], (), ("STRING",)))
+    data["links"].append([90, 40, 0, text["id"], len(text["inputs"]) - 1, "STRING"])
+    graph = normalise(data)
+    assert graph[str(text["id"])]["inputs"]["text"] == "夜空 " and "comments are taken out" in graph.notes[0]
 
 
 def test_a_bypassed_node_of_any_type_passes_on():
@@ -156,6 +240,89 @@ def test_a_value_too_many_of_a_subgraph_is_named():
     host |= {"properties": {}, "widgets_values": [77, 6, "x"]}
     (definition,) = data["definitions"]["subgraphs"]
     assert any("node 30 (subgraph): not used" in note for note in normalise(data).notes), definition["inputs"]
+
+
+def older(*proxies, values=("白马", "模糊")) -> dict:
+    """A subgraph that shows two texts of a subgraph within it, as files before the middle of 2026 have it."""
+    data = plain()
+    texts = [each for each in data["nodes"] if each["type"] == "MZ_ChatGLM3_V2"]
+    for number, text in zip((6, 7), texts, strict=True):
+        data["nodes"].remove(text)
+        for link in data["links"]:
+            link[1:3] = [30, number - 6] if link[1] == text["id"] else link[1:3]
+            link[3:5] = [30, number - 6] if link[3] == text["id"] else link[3:5]
+    names, definitions = [f"{n}0000000-1111-4222-8333-000000000000" for n in (1, 2)], []
+    clip, text = ("chatglm3_model", "CHATGLM3MODEL"), ("CONDITIONING",)
+    for name in names:
+        links = [{"id": n, "origin_id": -10, "origin_slot": n - 1, "target_slot": n - 1} for n in (1, 2)]
+        links += [{"id": n, "origin_slot": n - 3, "target_id": -20, "target_slot": n - 3} for n in (3, 4)]
+        puts = [{"name": f"{clip[0]} {n}", "type": clip[1], "linkIds": [n]} for n in (1, 2)]
+        outs = [{"name": f"text {n}", "type": text[0], "linkIds": [n]} for n in (3, 4)]
+        definitions.append({"id": name, "links": links, "inputs": puts, "outputs": outs})
+    outer, inner = definitions
+    both = [(f"{clip[0]} {n}", clip[1], n) for n in (1, 2)]
+    host = node(1, names[1], ["within", "within"], both, text * 2)
+    outer["nodes"] = [host | {"properties": {"proxyWidgets": [["6", "text"], ["7", "text"]]}}]
+    inner["nodes"] = [node(n, "MZ_ChatGLM3_V2", ["deep"], ((*clip, n - 5),), text) for n in (6, 7)]
+    for n, (above, below) in enumerate(zip(outer["links"], inner["links"], strict=True)):
+        above["origin_id" if n > 1 else "target_id"], below["origin_id" if n > 1 else "target_id"] = 1, 6 + n % 2
+        below |= {"target_slot": 0} if n < 2 else {"origin_slot": 0}
+    fed = [link[0] for link in data["links"] if link[3] == 30]
+    top = node(
+        30, names[0], list(values), tuple((*put[:2], link) for put, link in zip(both, fed, strict=True)), text * 2
+    )
+    data["nodes"].append(top | {"properties": {"proxyWidgets": list(proxies)}})
+    return data | {"definitions": {"subgraphs": definitions}}
+
+
+def texts_of(graph: dict) -> list[str]:
+    return [each["inputs"]["text"] for each in graph.values() if each["class_type"] == "MZ_ChatGLM3_V2"]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "wanted"),
+    [
+        ([["1", "text", "6"], ["1", "text", "7"]], ["白马", "模糊"]),
+        ([["1", "7: text"], ["1", "6: text"]], ["模糊", "白马"]),
+        ([["1", "text"]], ["白马", "within"]),
+        ([["1", "$$canvas-image-preview"], ["1", "text", "7"]], ["within", "模糊"]),
+        ([], ["within", "within"]),
+    ],
+)
+def test_what_an_outer_subgraph_shows_of_an_inner_one_wins(proxies, wanted):
+    graph = normalise(older(*proxies))
+    assert texts_of(graph) == wanted and not faults(graph)
+    assert any("not used, for no such input" in note for note in graph.notes) == (len(proxies) < 2)
+
+
+def test_a_value_of_a_subgraph_that_stands_for_nothing_is_named():
+    for change in (
+        {"properties": {"proxyWidgets": [["3", "seed"], ["99", "sharpness"]]}},
+        {"properties": {}, "widgets_values": {"sharpness": 6}},
+        {"properties": {}, "widgets_values": [], "widgets_values_named": {"sharpness": 6}},
+    ):
+        data = case("subgraph_ui")
+        next(each for each in data["nodes"] if each["id"] == 30).update(change)
+        assert "node 30 (subgraph): not used, for no such input: [6]" in normalise(data).notes
+
+
+def test_a_control_word_among_a_subgraphs_values_takes_no_place():
+    data = case("subgraph_ui")
+    (definition,) = data["definitions"]["subgraphs"]
+    host, sampler = next(each for each in data["nodes"] if each["id"] == 30), definition["nodes"][0]
+    for slot, name in enumerate(("seed", "steps"), 4):
+        definition["inputs"].append({"name": name, "type": "INT", "linkIds": [50 + slot]})
+        ends = {"origin_id": -10, "origin_slot": slot, "target_id": 3, "target_slot": slot}
+        definition["links"].append({"id": 50 + slot, "type": "INT"} | ends)
+        sampler["inputs"].append({"name": name, "type": "INT", "link": 50 + slot, "widget": {"name": name}})
+    for change in (
+        {"properties": {}, "widgets_values": [88, "randomize", 9]},
+        {"properties": {"proxyWidgets": [["-1", "seed"], ["3", "control_after_generate"], ["-1", "steps"]]},
+         "widgets_values": [88, "randomize", 9]},
+    ):  # fmt: skip
+        graph = normalise((host.update(change), data)[1])
+        assert (graph["30:3"]["inputs"]["seed"], graph["30:3"]["inputs"]["steps"]) == (88, 9)
+        assert not graph.notes and not unused(graph)
 
 
 def nested(inner_mode: int = 0, host_mode: int = 0) -> dict:
@@ -246,6 +413,20 @@ def test_a_group_node_is_the_nodes_in_it():
     assert not faults(graph)
 
 
+def test_a_button_of_a_group_node_takes_no_place_from_the_next_value():
+    data = grouped()
+    group, host = data["extra"]["groupNodes"]["both"], data["nodes"][2]
+    picture = node(9, "LoadImage", ["a.png", "image"], (), ("IMAGE", "MASK"), index=0)
+    group["nodes"] = [picture, *({**each, "index": each["index"] + 1} for each in group["nodes"])]
+    group["links"] = [[row[0] + 1, row[1], row[2] + 1, *row[3:]] for row in group["links"]]
+    host["widgets_values"] = ["b.png", "image", *host["widgets_values"]]
+    host["outputs"] = [{"name": kind, "type": kind} for kind in ("IMAGE", "MASK", "LATENT")]
+    next(link for link in data["links"] if link[1] == 30)[2] = 2
+    graph = normalise(data)
+    assert (graph["30:0"]["inputs"]["image"], graph["30:1"]["inputs"]["prompt"]) == ("b.png", "白马")
+    assert graph["30:2"]["inputs"]["seed"] == 9 and graph["6"]["inputs"]["samples"] == ["30:2", 0]
+
+
 def test_a_group_node_that_cannot_be_told_says_the_way_out():
     data = grouped()
     data["nodes"][2]["inputs"].pop()
@@ -254,7 +435,84 @@ def test_a_group_node_that_cannot_be_told_says_the_way_out():
     assert "group node that the file does not describe" in faults(normalise(grouped() | {"extra": {}}))[0]
 
 
+def test_values_of_a_group_node_that_are_hidden_are_not_in_its_list():
+    data = grouped()
+    data["extra"]["groupNodes"]["both"]["config"] = {"0": {"input": {"negative_prompt": {"visible": False}}}}
+    data["nodes"][2]["widgets_values"].remove("模糊")
+    graph = normalise(data)
+    assert graph["30:0"]["inputs"]["prompt"] == "白马" and graph["30:0"]["inputs"]["negative_prompt"] == ""
+    assert graph["30:1"]["inputs"]["seed"] == 9 and not faults(graph)
+
+
+@pytest.mark.parametrize(
+    "values", [{"prompt": "白马"}, ["a", "b", 1, 512, 512, 9, 20, 4.5, "DEISMultistepScheduler", 1, 7]]
+)
+def test_values_of_a_group_node_that_cannot_be_told_apart_are_refused(values):
+    data = grouped()
+    data["nodes"][2]["widgets_values"] = values
+    with pytest.raises(DataError, match=r"node 30 \(workflow>both\): its widgets_values are not those of its group"):
+        normalise(data)
+
+
 # What does not run
+
+
+def test_a_preview_that_nothing_is_linked_to_is_named_and_stops_nothing():
+    data = plain()
+    data["nodes"].append(node(40, "PreviewImage", None, (("images", "IMAGE", None),)))
+    graph = normalise(data)
+    assert unused(graph) == ["node 40 (PreviewImage) does not run: nothing is linked to it"] and not faults(graph)
+    graph["40"]["inputs"]["images"] = ["88", 0]
+    assert "node 40 (PreviewImage): its input images comes from node 88, which is not" in faults(graph)[0]
+    del graph["9"], graph["40"]["inputs"]["images"]
+    assert "node 40 (PreviewImage): its input images is not linked" in faults(graph)[0]
+
+
+def test_true_is_no_number():
+    graph = normalise(workflow_api(SETTINGS))
+    graph["7"]["inputs"]["steps"] = True
+    assert faults(graph) == ["node 7 (KSampler): steps = True: must be a whole number"]
+
+
+def test_rgthrees_list_of_loras_has_free_places_and_a_button():
+    graph = outward(normalise(plain()))
+    rows = {"lora_1": {"on": True, "lora": None, "strength": 1}, "lora_2": {"on": True, "lora": "a", "strength": 0.5}}
+    buttons = {"PowerLoraLoaderHeaderWidget": {"type": "PowerLoraLoaderHeaderWidget"}, "➕ Add Lora": ""}
+    put = {**buttons, **rows, "model": graph["7"]["inputs"]["model"]}
+    graph["40"] = {"class_type": "Power Lora Loader (rgthree)", "inputs": put, "_meta": {}}
+    graph["7"]["inputs"]["model"] = ["40", 0]
+    graph = normalise(graph)
+    assert not faults(graph) and not unused(graph) and settings_of(graph)["lora"] == "a"
+
+
+def test_every_list_of_loras_is_in_the_settings_of_a_picture():
+    graph = outward(normalise(plain()))
+    off, on = {"switch_3": "Off", "lora_name_3": "c"}, {"switch_1": "On", "lora_name_1": "a", "model_weight_1": 0.5}
+    graph["40"] = {"class_type": "CR LoRA Stack", "inputs": on | off, "_meta": {}}
+    put = {"model": graph["7"]["inputs"]["model"], "clip": ["2", 0]}
+    graph["41"] = {"class_type": "CR Apply LoRA Stack", "inputs": put | {"lora_stack": ["40", 0]}, "_meta": {}}
+    names = {"lora_01": "b", "strength_01": 0.7, "model": ["41", 0], "clip": ["41", 1]}
+    graph["42"] = {"class_type": "Lora Loader Stack (rgthree)", "inputs": names, "_meta": {}}
+    graph["7"]["inputs"]["model"] = ["42", 0]
+    assert settings_of(normalise(graph))["loras"] == [("a", 0.5), ("b", 0.7)]
+
+
+@pytest.mark.parametrize("text", ["girl <lora:ink:0.8>", "(girl:1.2", "{girl}"])
+def test_show_says_of_a_prompt_what_would_stop_a_run(text):
+    graph = normalise(workflow_api(SETTINGS))
+    graph["4"]["inputs"]["text"] = text
+    assert "node 4 (MZ_ChatGLM3_V2): prompt, character" in faults(graph)[0]
+    kijais = normalise(kijai())
+    kijais["3"]["inputs"]["negative_prompt"] = "{bad}"
+    assert faults(kijais)[0].startswith("node 3 (KolorsTextEncode): negative_prompt: prompt, character 1")
+
+
+@pytest.mark.parametrize(
+    "extra", [{"version": 0.4}, {"_comment": "mine"}, {"extra": {"ds": {}}}, {"9": {"class_type": "X"}}]
+)
+def test_an_entry_that_is_no_node_is_named(extra):
+    with pytest.raises(DataError, match=f"{next(iter(extra))} is no node: it has no class_type"):
+        normalise(workflow_api(SETTINGS) | extra)
 
 
 def test_every_end_that_does_not_run_is_named_with_what_only_it_needs(tmp_path, capsys):
@@ -352,13 +610,27 @@ def test_a_good_workflow_beside_an_empty_or_broken_prompt_is_read(tmp_path, prom
     assert main(command) == 0 and inputs(read_workflow(tmp_path / "b.json")) == inputs(graph)
 
 
-def test_parameters_stand_in_for_an_empty_prompt(tmp_path):
+def test_a_good_workflow_beside_a_prompt_that_cannot_run_is_taken(tmp_path):
+    graph = outward(normalise(kijai()))
+    graph["4"]["inputs"]["cfg"] = float("nan")
     info = PngInfo()
-    info.add_text("prompt", "{}")
+    info.add_text("prompt", json.dumps(graph))
+    info.add_text("workflow", json.dumps(kijai()))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    found = read_workflow(tmp_path / "a.png")
+    assert inputs(found) == inputs(normalise(kijai())) and "its prompt cannot be used: node 4" in found.notes[0]
+    command = ["comfy", "export", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.json"), "--format", "api"]
+    assert main(command) == 0 and not faults(read_workflow(tmp_path / "b.json"))
+
+
+@pytest.mark.parametrize("prompt", ["{}", "NaN", "[1]", '"girl"'])
+def test_parameters_stand_in_for_an_empty_prompt(tmp_path, prompt):
+    info = PngInfo()
+    info.add_text("prompt", prompt)
     info.add_text("parameters", "girl\nSteps: 20, Sampler: Euler A, CFG scale: 4, Seed: 7, Size: 128x96")
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
     graph = read_workflow(tmp_path / "a.png")
-    assert settings_of(graph)["sampler_name"] == "euler_ancestral" and "its prompt is empty" in graph.notes[0]
+    assert settings_of(graph)["sampler_name"] == "euler_ancestral" and "its prompt is" in graph.notes[0]
 
 
 # Other programs' settings
@@ -431,6 +703,92 @@ def test_invokeais_metadata_is_settings(tmp_path):
     assert "app_version" in graph.notes[0]
 
 
+JSONS = {  # text, and what of it is named as left
+    "Fooocus": (
+        {"prompt": "girl", "negative_prompt": "blurry", "steps": "20", "guidance_scale": 4.5, "seed": "7",
+         "resolution": "(128, 96)", "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras", "styles": "['Fooocus V2']",
+         "loras": [["ink.safetensors", "0.8", "1a2b"]], "metadata_scheme": "fooocus"}, "styles",
+    ),
+    "SwarmUI": (
+        {"sui_image_params": {"prompt": "girl", "negativeprompt": "blurry", "steps": 20, "cfgscale": 4.5, "seed": 7,
+         "width": 128, "height": 96, "sampler": "dpmpp_2m_sde", "scheduler": "karras", "swarm_version": "0.9"}},
+        "swarm_version",
+    ),
+    "NovelAI": (
+        {"prompt": "girl, {{night}}, [day], 1.2::sea::, a (b)", "uc": "blurry", "steps": 20, "scale": 4.5, "seed": 7,
+         "width": 128, "height": 96, "sampler": "k_dpmpp_2m_sde", "noise_schedule": "karras", "cfg_rescale": 0.1},
+        "cfg_rescale",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", JSONS)
+def test_settings_in_json_are_read(tmp_path, program):
+    data, left = JSONS[program]
+    info = PngInfo()
+    info.add_text("Comment" if program == "NovelAI" else "parameters", json.dumps(data))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    graph = read_workflow(tmp_path / "a.png")
+    found = settings_of(graph)
+    wanted = {"negative_prompt": "blurry", "steps": 20, "cfg": 4.5, "seed": 7, "width": 128, "height": 96}
+    assert found.items() >= (wanted | {"sampler_name": "dpmpp_2m_sde", "scheduler": "karras"}).items()
+    assert left in graph.notes[0] and not faults(graph)
+    assert found.get("lora") == ("ink.safetensors" if program == "Fooocus" else None)
+    if program == "NovelAI":
+        assert found["prompt"] == r"girl, ((night:1.05):1.05), (day:0.952), (sea:1.2), a \(b\)"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": float("inf")}, "cannot be read"),
+        ({"prompt": ["girl"]}, "a prompt that is no text"),
+        ({"sampler": None}, "Sampler None"),
+        ({"seed": "many"}, "cannot be read"),
+        ({"loras": [3]}, "cannot be read"),
+        ({"resolution": "(9, 9)"}, "width = 9"),
+    ],
+)
+def test_json_that_cannot_be_meant_is_one_line(tmp_path, capsys, change, words):
+    info = PngInfo()
+    info.add_text("parameters", json.dumps(JSONS["Fooocus"][0] | change))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert main(["comfy", "show", str(tmp_path / "a.png")]) == 2
+    assert words in failure(capsys)
+
+
+def test_a_comment_that_is_no_novelais_says_nothing_of_a_workflow(tmp_path):
+    info = PngInfo()
+    info.add_text("Comment", "Created with GIMP")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(DataError, match="carries no workflow"):
+        read_workflow(tmp_path / "a.png")
+
+
+def test_what_brackets_hold_in_parameters_is_one_value():
+    civitai = '[{"type":"lora","weight":0.5},{"note":"Seed: 9, Size: 8x8"}]'
+    text = (
+        f"girl, Negative prompt: no\nNegative prompt: blurry\nSteps: 20, Sampler: Euler, Seed: 7, Size: 128x96, "
+        f"ADM Guidance: (1.5, 0.8, 0.3), Civitai resources: {civitai}, Civitai metadata: {{}}, Styles: ['a', 'b']"
+    )
+    settings, left = parse_infotext(text)
+    assert (settings["prompt"], settings["negative_prompt"]) == ("girl, Negative prompt: no", "blurry")
+    assert (settings["seed"], settings["width"]) == (7, 128)
+    assert left == [
+        "ADM Guidance: (1.5, 0.8, 0.3)", f"Civitai resources: {civitai}", "Civitai metadata: {}", "Styles: ['a', 'b']",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["A b-" * 24_000, "A:[," * 24_000, f"{' ' * 99_000}x"], ids=["name", "bracket", "space"]
+)
+def test_parameters_are_read_in_bounded_time(text):
+    start = time.monotonic()
+    with pytest.raises(KeyError, match="Size"):
+        parse_infotext(f"girl\nSteps: 20, {text}")
+    assert time.monotonic() - start < 10
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -438,7 +796,7 @@ def test_invokeais_metadata_is_settings(tmp_path):
         (("Karras", "Polyexponential"), "Schedule type Polyexponential"),
         (("Size: 128x96", "Size: 128"), "cannot be read"),
         (("Size: 128x96", "Size: 99999x96"), "width = 99999"),
-        (("Seed: 7, ", ""), "cannot be read"),
+        (("Seed: 7, ", ""), "cannot be read (it does not say Seed)"),
     ],
 )
 def test_settings_that_ask_for_what_is_not_here_are_one_line(tmp_path, capsys, change, words):
@@ -581,9 +939,18 @@ def damaged(data: dict, chosen: random.Random) -> dict:
     return data
 
 
-@pytest.mark.parametrize("source", ["subgraph_ui", "set_get_ui", "other_output_node_api", "group"])
+def switched() -> dict:
+    """A workflow whose model goes through a context and a switch."""
+    data = through("Context (rgthree)", (("base_ctx", "X", 91), ("model", "MODEL", 90)), ("X", "MODEL"), 1)
+    data["nodes"].append(node(41, "Context Switch (rgthree)", None, (("ctx_01", "X", None),), ("X",)))
+    data["links"].append([91, 41, 0, 40, 0, "X"])
+    return data
+
+
+@pytest.mark.parametrize("source", ["subgraph_ui", "set_get_ui", "other_output_node_api", "group", "older", "switched"])
 def test_damage_anywhere_is_one_line_at_most(source):
-    whole = grouped() if source == "group" else case(source)
+    made = {"group": grouped, "older": lambda: older(["1", "text", "6"], ["1", "7: text"]), "switched": switched}
+    whole = made[source]() if source in made else case(source)
     for seed in range(200):
         data = damaged(deepcopy(whole), random.Random(seed))
         try:

@@ -101,6 +101,12 @@ def test_infotext_is_the_web_uis_form():
     ]  # fmt: skip
 
 
+def test_infotext_names_every_lora_and_quotes_what_would_part_it():
+    settings = SETTINGS | {"model": "C:\\models, new", "loras": [("sub\\ink.safetensors", 0.5), ("b.safetensors", 1)]}
+    text = infotext(settings)
+    assert "夜空 <lora:ink:0.5> <lora:b:1>" in text and r'Model: "C:\\models, new"' in text
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a", "a.webp"])
 def test_other_formats_are_refused(tmp_path, name):
     with pytest.raises(SettingError, match=r"\.png"):

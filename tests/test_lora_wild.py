@@ -34,6 +34,10 @@ def pair(rank=2, out=6, into=5):
     return torch.ones(rank, into), torch.ones(out, rank)
 
 
+def conv(rank=2):
+    return {"lora_A.weight": torch.ones(rank, 5, 3, 3), "lora_B.weight": torch.ones(6, rank, 1, 1)}
+
+
 def simple(file, header=None, prefix="", ends=("lora_A.weight", "lora_B.weight"), **more):
     """A file of one layer."""
     tensors = {f"{prefix}{LAYER}.{end}": tensor for end, tensor in zip(ends, pair(), strict=True)}
@@ -97,8 +101,8 @@ def test_a_plain_header_says_alpha_too(file, name):
     ],
 )
 def test_a_rank_that_the_tensors_do_not_have_is_told(file, header, told):
-    conv = {f"{CONV}.lora_A.weight": torch.ones(3, 5, 3, 3), f"{CONV}.lora_B.weight": torch.ones(6, 3, 1, 1)}
-    lora = open_lora(simple(file, header, **conv))
+    more = {f"{CONV}.{end}": part for end, part in conv(3).items()}
+    lora = open_lora(simple(file, header, **more))
     assert [layer.rank for layer in lora.lora.layers.values()] in ([2, 3], [3, 2])
     notes = [note for note in lora.notes if "the tensors count" in note]
     assert [note.startswith(told or "") for note in notes] == [True] * bool(told)
@@ -153,12 +157,51 @@ def test_patterns_are_names_with_wildcards_and_never_run_as_expressions(file):
             read_lora(simple(file, {"lora_adapter_metadata": json.dumps(said)}))
 
 
+@pytest.mark.parametrize("prefix", ["", "unet.", "^", "^base_model.model.unet."])
+def test_a_pattern_may_name_what_held_the_unet_and_one_that_fits_no_layer_is_told(file, prefix):
+    said = {"unet.lora_alpha": 1, "unet.alpha_pattern": {prefix + LAYER: 3}, "unet.rank_pattern": {"to_v": 9}}
+    with pytest.warns(
+        KolorsLabWarning, match=r"1 patterns for layers that are not in the file are not used \(to_v, …\)"
+    ):
+        assert alphas(simple(file, {"lora_adapter_metadata": json.dumps(said)})) == {3.0}
+
+
+def test_settings_count_whatever_held_the_unet_and_however_they_were_saved(file, tmp_path):
+    said = {"transformer.r": 2, "transformer.lora_alpha": 6}
+    assert alphas(simple(file, {"lora_adapter_metadata": json.dumps(said)}, "transformer.")) == {6.0}
+    simple(tmp_path / "adapter_model.safetensors", prefix="unet.")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 6}), encoding="utf-8-sig")
+    assert alphas(tmp_path) == {6.0}
+
+
+def test_a_dora_without_its_lengths_is_told(file):
+    said = {"unet.lora_alpha": 2, "unet.use_dora": True}
+    with pytest.warns(KolorsLabWarning, match="the header says DoRA, the tensors have none of its lengths"):
+        read_lora(simple(file, {"lora_adapter_metadata": json.dumps(said)}))
+
+
 def test_a_lora_that_moved_its_base_is_refused(tmp_path):
     folder = shutil.copytree(CASES / "peft", tmp_path / "peft")
     said = {"r": 4, "lora_alpha": 4, "init_lora_weights": "pissa_niter_4"}
     (folder / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
     with pytest.raises(ModelError, match=r"pissa.*another base"):
         read_lora(folder)
+
+
+def test_layers_of_alpha_0_are_told(file):
+    more = {f"{LAYER}.alpha": torch.tensor(0.0)} | {f"{CONV}.{end}": part for end, part in conv().items()}
+    simple(file, {"alpha": "2"}, **more)
+    with pytest.warns(KolorsLabWarning, match="1 layers have alpha 0: they change nothing"):
+        assert alphas(file) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("alpha", [9999220736.0, 1e10])
+def test_two_whole_factors_are_not_scaled_by_alpha(file, alpha):
+    """The alpha is as huge as the rank that means `whole`; LyCORIS and ComfyUI take the factors as they are."""
+    w1, w2 = torch.randn(2, 2), torch.randn(3, 4)
+    tensors = {"lokr_w1": w1, "lokr_w2": w2, "alpha": torch.tensor(alpha)}
+    save_file({f"lycoris_{LAYER.replace('.', '_')}.{end}": part for end, part in tensors.items()}, file)
+    torch.testing.assert_close(read_lora(file).layers[LAYER].delta(), torch.kron(w1, w2))
 
 
 # names ---------------------------------------------------------------------------------------------------------------
@@ -177,6 +220,8 @@ def test_a_lora_that_moved_its_base_is_refused(tmp_path):
         "base_model.model.unet.",
         "pipe.unet.",
         "lycoris.",
+        "_orig_mod.",
+        "unet._orig_mod.",
     ],
 )
 def test_what_held_the_unet_is_taken_off_its_layers_names(prefix, file):
@@ -233,6 +278,28 @@ def test_what_a_file_says_of_itself_is_shown_short_and_in_lines_of_their_own(fil
     assert len(lines) < 35 and max(map(len, lines)) < 300 and not any("\n" in line for line in lines)
     shown = "\n".join(lines)
     assert "two lines" in shown and "a_name_of_many_letters v" in shown and "and 23 more: ss_note_" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "down", "up"),
+    [
+        (LAYER, (2, 5, 1, 1), (6, 2, 1, 1)),
+        (CONV, (2, 45), (6, 2)),
+        (CONV, (2, 5, 3, 3), (6, 2)),
+        (CONV, (2, 45), (6, 2, 1, 1)),
+    ],
+)
+def test_parts_that_are_flat_or_of_a_convolution_are_brought_to_the_layers_shape(file, name, down, up):
+    parts = torch.randn(down), torch.randn(up)
+    save_file({f"unet.{name}.{end}.weight": part for end, part in zip(("lora_A", "lora_B"), parts, strict=True)}, file)
+    layer = read_lora(file, alpha=2.0).layers[name]
+    assert layer.down.shape == ((2, 5) if name == LAYER else (2, 5, 3, 3)) and layer.up.ndim == layer.down.ndim
+    torch.testing.assert_close(layer.delta().flatten(1), parts[1].flatten(1) @ parts[0].flatten(1))
+
+
+@pytest.mark.parametrize("start", ["lora_linear_layer.", "lora."])
+def test_older_names_of_diffusers_parts(file, start):
+    assert set(read_lora(simple(file, ends=(f"{start}down.weight", f"{start}up.weight")), alpha=1.0).layers) == {LAYER}
 
 
 # LoHa, LoKr, DoRA ----------------------------------------------------------------------------------------------------
@@ -404,6 +471,27 @@ def test_many_small_factors_do_not_fill_the_memory(file, monkeypatch):
 def test_a_name_that_no_file_has_is_one_line(name):
     with pytest.raises(ModelError, match="does not exist"):
         read_lora(name)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "pointer of Git LFS"),
+        ("<!DOCTYPE html><html>", "a web page"),
+        ("\n<html><head>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_what_was_downloaded_in_place_of_a_file_is_named(tmp_path, start, words, suffix):
+    (tmp_path / f"a.{suffix}").write_text(start, encoding="utf-8")
+    with pytest.raises(ModelError, match=words):
+        read_lora(tmp_path / f"a.{suffix}")
+
+
+def test_a_folder_of_older_diffusers_is_a_lora(tmp_path):
+    torch.save(dict(zip((f"unet.{LAYER}.lora.down.weight", f"unet.{LAYER}.lora.up.weight"), pair(), strict=True)),
+               tmp_path / "pytorch_lora_weights.bin")  # fmt: skip
+    assert set(read_lora(tmp_path, alpha=1.0).layers) == {LAYER}
 
 
 def test_a_folder_without_a_lora_says_so_and_inputs_stay_as_they_are(tmp_path):

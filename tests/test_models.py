@@ -57,7 +57,7 @@ def test_a_folder_of_another_pipeline_is_named(copy):
 
 
 def test_kwais_own_layout_is_told_how_to_become_diffusers(copy):
-    (copy / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))  # Kolors-Inpainting
+    (copy / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
     with pytest.raises(SettingError, match="unet folder in the place of the one in a copy of Kolors-diffusers"):
         get_preset(str(copy))
 
@@ -65,7 +65,8 @@ def test_kwais_own_layout_is_told_how_to_become_diffusers(copy):
 def test_a_unet_under_its_plain_name_is_loaded_beside_parts_in_half_precision(copy):
     """Kolors-Inpainting's UNet in a copy of Kolors-diffusers: the files counted and hashed are the files loaded."""
     pipe = load_pipeline(get_preset(str(copy)))
-    nine = {**pipe.unet.state_dict(), "conv_in.weight": torch.nn.functional.pad(pipe.unet.conv_in.weight, [0] * 5 + [5])}
+    wider = torch.nn.functional.pad(pipe.unet.conv_in.weight, [0] * 5 + [5])
+    nine = pipe.unet.state_dict() | {"conv_in.weight": wider}
     config = json.loads((copy / "unet/config.json").read_text())
     (copy / "unet/config.json").write_text(json.dumps(config | {"in_channels": 9}))
     save_file(nine, copy / "unet/diffusion_pytorch_model.safetensors")
@@ -74,8 +75,8 @@ def test_a_unet_under_its_plain_name_is_loaded_beside_parts_in_half_precision(co
             file.rename(file.with_name(file.name.replace(".safetensors", ".fp16.safetensors")))
     preset = get_preset(str(copy))
     loaded = load_pipeline(preset)
-    assert loaded.unet.config.in_channels == 9 and torch.equal(loaded.unet.conv_in.weight, nine["conv_in.weight"])
-    assert tensor_shapes(copy)["unet/conv_in.weight"] == tuple(nine["conv_in.weight"].shape)
+    assert loaded.unet.config.in_channels == 9 and torch.equal(loaded.unet.conv_in.weight, wider)
+    assert tensor_shapes(copy)["unet/conv_in.weight"] == tuple(wider.shape)
     plain, extra = model_fingerprint(preset), copy / "vae/diffusion_pytorch_model.safetensors"
     save_file({"x": torch.ones(1)}, extra)
     assert {file.name.count(".fp16") for file in weight_files(copy, "vae")} == {1}

@@ -6,6 +6,7 @@ and muted nodes go; the values of widgets find their inputs. Every link is follo
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -33,6 +34,7 @@ SWITCHES = (  # rgthree's, which only press other nodes' buttons
 )  # fmt: skip
 VIRTUAL = {*REROUTES, *NOTES, *SWITCHES, "PrimitiveNode", "GetNode"}  # the editor's own: nothing of them is computed
 _CONTROL_NAMES = ("control_after_generate", "control_before_generate")
+PREVIEWS = ("videopreview", "preview")
 UPLOAD = (None, "", "image")  # what the button for a file leaves behind the last value
 
 
@@ -40,6 +42,15 @@ class _Muted(NamedTuple):
     """The end of a link at a muted node."""
 
     node: str
+
+
+class _Proxy(NamedTuple):
+    """A widget that the host of a subgraph shows, in files before the middle of 2026: of the node `owner` within (-1:
+    an input of the subgraph itself), which may be a host too and show that of its own node `deep`."""
+
+    owner: str
+    widget: str
+    deep: str
 
 
 class _Found(NamedTuple):
@@ -60,12 +71,14 @@ class _Scope:
             raise DataError(
                 "node {id}: two nodes have this id; save the workflow again in ComfyUI", id=f"{prefix}{twice}"
             )
-        self.links = dict(_link(link) for link in data.get("links") or ())
+        self.links = dict(_link(link) for link in data.get("links") or () if link)  # litegraph leaves holes
         self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
         slots = (host or {}).get("inputs") or ()
         by_place = data.get("is_group")
         self.puts = {n if by_place else put["name"]: put.get("link") for n, put in enumerate(slots)}
-        self.kept = {_first(node): _link_into(node) for node in data["nodes"] if node["type"] == "SetNode"}
+        setters = [(_first(node), _link_into(node)) for node in data["nodes"] if node["type"] == "SetNode"]
+        # of several of one name the first that is linked
+        self.kept = dict(setters) | {name: link for name, link in reversed(setters) if link is not None}
 
     def outside(self, slot: int) -> object:
         """The link that feeds the input `slot` of this subgraph, in the scope of its host."""
@@ -86,6 +99,16 @@ def _link(link: list | dict) -> tuple[object, tuple[str, int]]:
 def _link_into(node: dict) -> object:
     """The link into a node of one input."""
     return (node.get("inputs") or [{}])[0].get("link")
+
+
+def _proxies(host: dict) -> list[_Proxy]:
+    """What a host shows of the nodes within, in the order of its values."""
+    found = []
+    for owner, widget, *deep in (host.get("properties") or {}).get("proxyWidgets") or ():
+        if older := re.fullmatch(r"\s*(\d+)\s*:\s*(.+)", widget):  # `12: seed`
+            deep, widget = [older[1]], older[2]
+        found.append(_Proxy(str(owner), widget, str(deep[0]) if deep else ""))
+    return found
 
 
 def _is_on(node: dict) -> bool:
@@ -140,28 +163,41 @@ class Editor:
             inner.values = values_within(inner.data, host)
             return
         given = host.get("widgets_values") or []
-        proxies = (host.get("properties") or {}).get("proxyWidgets") or []  # files before the middle of 2026
-        values: dict[str, Any] = {}
+        proxies = _proxies(host)
+        names = proxies or self._promoted(host["type"])
         if isinstance(given, dict):
             values = dict(given)
-        elif proxies:
-            for (owner, widget), value in zip((entry[:2] for entry in proxies), given, strict=False):
-                if str(owner) == "-1":
-                    values[widget] = value
-                elif value is not None:
-                    inner.values.setdefault(str(owner), {})[widget] = value
         else:
-            names = self._promoted(host["type"])
-            values = dict(zip(names, given, strict=False))
-            if rest := [value for value in given[len(names) :] if value is not None and value not in CONTROLS]:
-                at = called(f"{scope.prefix}{key}", _("subgraph"))
-                self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(rest)))
-        values |= host.get("widgets_values_named") or {}
-        values |= scope.values.get(key, {})
-        for name, value in values.items():
-            for owner, slot, kind in self._fed(host["type"]).get(name, ()) if value is not None else ():
-                within = slot["name"] if kind in self.definitions else (slot.get("widget") or slot)["name"]
-                inner.values.setdefault(owner, {})[within] = value
+            if len(given) > len(names):
+                given = [value for value in given if not (isinstance(value, str) and value in CONTROLS)]
+            values = dict(zip(names, given, strict=False)) | dict(enumerate(given[len(names) :]))
+        values |= (host.get("widgets_values_named") or {}) | scope.values.get(key, {})
+        rest = [
+            value for name, value in values.items()
+            if value is not None and not self._hand_in(host["type"], inner, proxies, name, value)
+        ]  # fmt: skip
+        if rest:
+            at = called(f"{scope.prefix}{key}", _("subgraph"))
+            self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(rest)))
+
+    def _hand_in(self, kind: str, inner: _Scope, proxies: list[_Proxy], name: Any, value: Any) -> bool:
+        """Hand a value to what it stands for within; whether there is anything such. `name`: of an input of the
+        subgraph, a proxy, or the widget of one."""
+        if isinstance(name, _Proxy):
+            if name.owner not in inner.nodes:
+                return self._hand_in(kind, inner, [], name.widget, value)
+            if name.widget not in _CONTROL_NAMES and not name.widget.startswith("$$"):  # a preview
+                is_host = name.deep and inner.nodes[name.owner]["type"] in self.definitions
+                widget = _Proxy(name.deep, name.widget, "") if is_host else name.widget
+                inner.values.setdefault(name.owner, {})[widget] = value
+            return True
+        fed = self._fed(kind).get(name, [])
+        for owner, slot, within in fed:
+            widget = slot["name"] if within in self.definitions else (slot.get("widget") or slot)["name"]
+            inner.values.setdefault(owner, {})[widget] = value
+        proxy = next((proxy for proxy in proxies if proxy.widget == name), None)
+        shown = proxy is not None and not fed and self._hand_in(kind, inner, [], proxy, value)
+        return bool(fed) or shown or name in _CONTROL_NAMES
 
     def _promoted(self, kind: str) -> list[str]:
         """The inputs of a subgraph that stand for widgets within, in order."""
@@ -234,6 +270,7 @@ class Editor:
                     self.cut[scope.prefix + key] = source.node
             elif source is not None:
                 inputs[str(slot["name"])] = source
+        self._settle(node["type"], inputs, at)
         meta = {"title": node.get("title") or node["type"]}
         if isinstance(ours := (node.get("properties") or {}).get(OURS), dict):
             meta[OURS] = ours
@@ -243,7 +280,7 @@ class Editor:
         """Widgets by name. Those set from outside win over those given by name, these over those in order."""
         given, named = node.get("widgets_values") or [], node.get("widgets_values_named") or {}
         if isinstance(given, dict):
-            values = {name: value for name, value in given.items() if name not in ("videopreview", "preview")}
+            values = {name: value for name, value in given.items() if name not in (*_CONTROL_NAMES, *PREVIEWS)}
         elif known := NODES.get(node["type"]):
             values, rest = _in_order(known, list(given))
             if rest := [value for value in rest if value not in UPLOAD and value not in named.values()]:
@@ -253,13 +290,16 @@ class Editor:
             values = _by_slots(node, list(given))
         values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
         values |= {str(name): value for name, value in scope.values.get(key, {}).items()}
-        for name, text in values.items():
-            if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(node["type"], name):
-                values[name] = without_comments(text)
-                if values[name] != text:
+        return values
+
+    def _settle(self, kind: str, inputs: dict[str, Any], at: str) -> None:
+        """Texts as the editor sends them, those of primitives too."""
+        for name, text in inputs.items():
+            if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(kind, name):
+                inputs[name] = without_comments(text)
+                if inputs[name] != text:
                     told = _("{at}: comments are taken out of {name}, as ComfyUI does")
                     self.notes.append(told.format(at=at, name=name))
-        return values
 
     # Links --------------------------------------------------------------------------------------------------------
 
@@ -358,5 +398,11 @@ def _passed(node: dict, slot: int) -> object:
     """The link that a bypassed node passes on at `slot`: of an input of that output's type, the same slot first."""
     kind, inputs = node["outputs"][slot]["type"], node.get("inputs") or []
     linked = [put for put in (*inputs[slot : slot + 1], *inputs) if put.get("link") is not None]
-    fits = [put for put in linked if put["type"] == kind] or [put for put in linked if "*" in (put["type"], kind)]
+    fits = [put for put in linked if put["type"] == kind] or [put for put in linked if _agree(put["type"], kind)]
     return fits[0]["link"] if fits else None
+
+
+def _agree(one: object, other: object) -> bool:
+    """Whether two slots can be linked: `*` is of any type, `IMAGE,MASK` of either, and the case does not count."""
+    types = [set(str(kind).lower().split(",")) for kind in (one, other)]
+    return "*" in types[0] | types[1] or not types[0].isdisjoint(types[1])

@@ -11,6 +11,10 @@ IP_ADAPTERS = (
     "MZ_IPAdapterInsightFaceLoader", "MZ_IPAdapterFaceID", "CLIPVisionLoader", "IPAdapterModelLoader",
     "IPAdapterAdvanced", "IPAdapter", "IPAdapterUnifiedLoader",
 )  # fmt: skip
+PASSING = (  # of rgthree: what they pass on is found while reading
+    "Any Switch (rgthree)", "Context (rgthree)", "Context Big (rgthree)", "Context Switch (rgthree)",
+    "Context Switch Big (rgthree)", "Context Merge (rgthree)", "Context Merge Big (rgthree)",
+)  # fmt: skip
 
 
 def reasons() -> dict[str, str]:
@@ -26,6 +30,7 @@ def reasons() -> dict[str, str]:
             "it is for a UNet of nine channels; use VAEEncodeForInpaint or SetLatentNoiseMask"
         ),
         "LoraLoaderBlockWeight": _("a LoRA counts alike in all blocks here; use LoraLoader"),
+        **dict.fromkeys(PASSING, _("its whole context goes to a node that is not here; take the parts one by one")),
         "UpscaleModelLoader": enlarging, "ImageUpscaleWithModel": enlarging,
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.reading import read_lora
 
 Files = dict[tuple[str, str], Path | None]  # by (node id, input); None: left out
-NO_LORA = ("None", "none", "")  # what a list of LoRAs has in a place that is free
+NO_LORA = ("None", "none", "", None)  # what a list of LoRAs has in a place that is free
 MAX_FILES = 100_000  # that are looked through in a folder
 
 

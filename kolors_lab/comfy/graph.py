@@ -9,14 +9,16 @@ import graphlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath, PureWindowsPath
+from types import NoneType
 from typing import Any
 
-from kolors_lab.comfy.elsewhere import reason
+from kolors_lab.comfy.elsewhere import PASSING, reason
 from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.comfy.registry import Link
-from kolors_lab.comfy.texts import text_fault
+from kolors_lab.comfy.texts import encoded, text_fault
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.language import _
+from kolors_lab.prompts.syntax import choose, parse
 
 SHOWN = 12  # lines of one kind at most; the rest is counted
 LONGEST = 60  # characters of a value in a line
@@ -63,14 +65,16 @@ def within(graph: Mapping[str, dict], node: str) -> Iterator[None]:
 
 
 def is_required(class_type: str, name: str) -> bool:
-    """Whether a node cannot run unless its input `name` is linked; of an unknown node every linked one counts."""
+    """Whether a node cannot run unless its input `name` is linked; of an unknown node every linked one counts, of a
+    switch none."""
     kind = NODES[class_type].inputs.get(name) if class_type in NODES else Link("*")
-    return isinstance(kind, Link) and not kind.optional
+    return isinstance(kind, Link) and not kind.optional and class_type not in PASSING
 
 
 def ends(graph: Mapping[str, dict]) -> list[str]:
-    """The nodes that save or show pictures."""
-    return [key for key, node in graph.items() if kind_of(node).pictures]
+    """The nodes that save or show pictures; without those that nothing is linked to, unless there are no others."""
+    found = [key for key, node in graph.items() if kind_of(node).pictures]
+    return [key for key in found if any(map(is_link, graph[key]["inputs"].values()))] or found
 
 
 def sources(graph: Mapping[str, dict], key: str) -> Iterator[str]:
@@ -182,11 +186,22 @@ def _node_faults(graph: Graph, key: str) -> list[str]:
             fault = text_fault(name, value)
         if fault:
             found.append(_wrong(name, value, fault))
+    texts = encoded({key: graph[key]}) if not found else ()
+    found += [why for _node, name, syntax in texts if (why := _syntax_fault(name, inputs[name], syntax))]
     found += [_wrong(name, value, fault) for name, value in rows(graph[key]) if (fault := _row_fault(value))]
     if escapes(str(inputs.get("filename_prefix", ""))):
         told = _("filename_prefix = {prefix!r} leads out of the folder; give a plain name")
         found.append(told.format(prefix=inputs["filename_prefix"]))
     return found
+
+
+def _syntax_fault(name: str, text: str, syntax: str) -> str | None:
+    """What of a text cannot be read, some choice of its `{a|b}` made."""
+    try:
+        parse(choose(text, 0), syntax)
+    except KolorsLabError as error:
+        return _told(name, str(error)) if name == "negative_prompt" else str(error)
+    return None
 
 
 def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -196,7 +211,8 @@ def rows(node: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _row_fault(value: Any) -> str | None:
     strength = value.get("strength") if isinstance(value, dict) else None
-    whole = isinstance(strength, (int, float)) and -100 <= strength <= 100 and isinstance(value.get("lora"), str)
+    named = isinstance(value, dict) and isinstance(value.get("lora"), (str, NoneType))  # None: a place that is free
+    whole = named and isinstance(strength, (int, float)) and -100 <= strength <= 100
     return None if whole else _('must be like {"on": true, "lora": "name.safetensors", "strength": 1.0}')
 
 
@@ -259,6 +275,7 @@ def unused(graph: Mapping[str, dict]) -> list[str]:
 
 def _end(graph: Mapping[str, dict], key: str, alone: list[str]) -> str:
     why = _("no picture needs it") if graph[key]["class_type"] in NODES else _("there is no such node here")
+    why = _("nothing is linked to it") if kind_of(graph[key]).pictures else why
     ids, more = ", ".join(map(short, alone[:SHOWN])), len(alone) - SHOWN
     told = _("{at} does not run: {why}, nor what only it needs: node {ids}") if alone else _("{at} does not run: {why}")
     if more > 0:
@@ -274,14 +291,16 @@ def _extras(graph: Mapping[str, dict], needed: set[str]) -> list[str]:
     ]
 
 
-UPLOADS = {"upload", "choose file to upload"}  # the editor's button for a file, which some files carry as an input
+BUTTONS = {  # of the editor, which some files carry as inputs
+    "upload", "choose file to upload", "PowerLoraLoaderHeaderWidget", "➕ Add Lora",
+}  # fmt: skip
 
 
 def unknown_inputs(node: Mapping[str, Any]) -> list[str]:
     """Inputs that a known node does not have, as `name = value`."""
     if (known := NODES.get(node["class_type"])) is None:
         return []
-    names = [name for name in node["inputs"] if not known.knows(name) and name not in UPLOADS]
+    names = [name for name in node["inputs"] if not known.knows(name) and name not in BUTTONS]
     return [f"{short(name)} = {short(node['inputs'][name])!r}" for name in names]
 
 

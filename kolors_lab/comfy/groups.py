@@ -39,28 +39,38 @@ def _definition(group: dict) -> dict:
             if (index, place) not in used:
                 outs.append({"linkIds": [link(str(index), place, -20, len(outs), slot["type"])]})
         nodes.append({**node, "id": index, "inputs": slots})
-    return {"nodes": nodes, "links": links, "inputs": puts, "outputs": outs, "is_group": True}
+    config = group.get("config") or {}
+    return {"nodes": nodes, "links": links, "inputs": puts, "outputs": outs, "is_group": True, "config": config}
 
 
 def values_within(definition: dict, host: dict) -> dict[str, dict[str, Any]]:
     """The values of a group node by inner node and widget. DataError where it does not have the slots of its group."""
     for side in ("inputs", "outputs"):
         if len(host.get(side) or ()) != len(definition[side]):
-            raise DataError(
-                "{at}: its {side} are not those of its group; in ComfyUI convert it to nodes and save again",
-                at=called(host["id"], host["type"]),
-                side=side,
-            )
+            raise _unlike(host, side)
+    if isinstance(host.get("widgets_values"), dict):
+        raise _unlike(host, "widgets_values")
     given = list(host.get("widgets_values") or ())
     found: dict[str, dict[str, Any]] = {}
     for node in definition["nodes"]:
         linked = {slot["name"] for slot in node["inputs"] if slot.get("widget")}
+        shown = (definition["config"].get(str(node["id"])) or {}).get("input") or {}
         for name in _widgets(node, host):
-            if name not in linked and given:
+            if name not in linked and given and (shown.get(name) or {}).get("visible", True):
                 found.setdefault(str(node["id"]), {})[name] = given.pop(0)
-                if given and given[0] in CONTROLS:
+                if given and (given[0] in CONTROLS or given[0] == name == "image"):  # LoadImage's button says so too
                     given.pop(0)
+    if any(value not in (None, "") for value in given):
+        raise _unlike(host, "widgets_values")
     return {node: {name: value for name, value in each.items() if value is not None} for node, each in found.items()}
+
+
+def _unlike(host: dict, side: str) -> DataError:
+    return DataError(
+        "{at}: its {side} are not those of its group; in ComfyUI convert it to nodes and save again",
+        at=called(host["id"], host["type"]),
+        side=side,
+    )
 
 
 def _widgets(node: dict, host: dict) -> list[str]:

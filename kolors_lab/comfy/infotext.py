@@ -1,5 +1,5 @@
-"""Settings that other programs write into pictures, as ours: the web UI's, Forge's and SD.Next's `parameters`, and
-InvokeAI's metadata. What has no place here is named."""
+"""Settings that other programs write into pictures, as ours: the web UI's, Forge's and SD.Next's `parameters`, those of
+Fooocus, SwarmUI and others in JSON, InvokeAI's metadata, NovelAI's comment. What has no place here is named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from kolors_lab.comfy.graph import short
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.language import _
 from kolors_lab.prompts.syntax import extract_loras
@@ -16,15 +17,24 @@ from kolors_lab.sampling.metadata import SAMPLER_LABELS
 from kolors_lab.sampling.samplers import SAMPLERS
 from kolors_lab.sampling.schedules import SCHEDULERS
 
-FOREIGN = ("parameters", "invokeai_metadata", "sd-metadata")  # the names of their chunks
-ENTRY = re.compile(r'\s*([A-Za-z][\w \-/]*):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
-NEGATIVE = "Negative prompt:"
+FOREIGN = ("parameters", "invokeai_metadata", "sd-metadata", "Comment")  # the names of their chunks
+NAME = r"\s{0,9}([A-Za-z][\w \-/]{0,60}):\s{0,9}"
+BRACKETS = r"(?:\[.{0,2000}?\]|\{.{0,2000}?\}|\(.{0,2000}?\))"  # JSON and lists, up to the next name
+ENTRY = re.compile(rf'{NAME}("(?:\\.|[^\\"])*"|{BRACKETS}(?=\s*(?:$|,{NAME.replace("(", "(?:")}))|[^,]*)(?:,|$)')
+NEGATIVE = re.compile(r"^\s*Negative prompt:", re.MULTILINE)
+NAMES = {  # ours: theirs, in JSON
+    "prompt": ("prompt", "Prompt"), "negative_prompt": ("negative_prompt", "negativeprompt", "uc", "Negative"),
+    "seed": ("seed",), "steps": ("steps", "num_inference_steps"), "cfg": ("guidance_scale", "cfgscale", "scale", "cfg"),
+    "sampler": ("sampler", "sampler_name"), "scheduler": ("scheduler", "noise_schedule"), "loras": ("loras",),
+}  # fmt: skip
 SCHEDULES = {  # the web UI's: ours
     "Automatic": "normal", "Uniform": "normal", "Normal": "normal", "Karras": "karras", "Exponential": "exponential",
     "SGM Uniform": "sgm_uniform", "Simple": "simple", "DDIM": "ddim_uniform", "Beta": "beta", "KL Optimal":
     "kl_optimal", "Linear Quadratic": "linear_quadratic",
 }  # fmt: skip
-INVOKE = {"euler_a": "euler_ancestral", "unipc": "uni_pc"}  # without its k_ and _k
+SHORT = {  # other programs' names without their k_ and _k: ours
+    "euler_a": "euler_ancestral", "unipc": "uni_pc", "kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral",
+}  # fmt: skip
 MAX_LENGTH = 100_000  # characters
 
 
@@ -34,7 +44,7 @@ def foreign_settings(texts: dict[str, str], file: Path) -> tuple[dict[str, Any],
     Raises DataError where they are damaged or ask for what is not here.
     """
     name = next((name for name in FOREIGN if name in texts), None)
-    if name is None:
+    if name is None or (name == "Comment" and '"uc"' not in texts[name]):  # any program writes comments
         return None
     if len(texts[name]) > MAX_LENGTH:
         raise DataError(
@@ -42,19 +52,25 @@ def foreign_settings(texts: dict[str, str], file: Path) -> tuple[dict[str, Any],
             file=file, name=name, count=len(texts[name]), most=MAX_LENGTH,
         )  # fmt: skip
     try:
-        settings, left = parse_infotext(texts[name]) if name == "parameters" else _invoke(json.loads(texts[name]))
+        settings, left = _settings(name, texts[name])
         checked = {key: settings[key] for key in ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")}
         KSampler(**checked, width=settings["width"], height=settings["height"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise DataError(
-            "{file}: its {name} cannot be read ({error!r:.100})", file=file, name=name, error=error
-        ) from error
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        why = _("it does not say {what}").format(what=error.args[0]) if isinstance(error, KeyError) else repr(error)
+        raise DataError("{file}: its {name} cannot be read ({why:.100})", file=file, name=name, why=why) from error
     except SettingError as error:
         raise DataError(
             "{file}: its {name} ask for what is not here: {error}", file=file, name=name, error=error
         ) from error
-    told = _("from {name}; not taken over: {left}").format(name=name, left=", ".join(left))
+    told = _("from {name}; not taken over: {left}").format(name=name, left=", ".join(map(short, left)))
     return settings, (told,) if left else ()
+
+
+def _settings(name: str, text: str) -> tuple[dict[str, Any], list[str]]:
+    if name == "parameters" and not text.lstrip().startswith("{"):
+        return parse_infotext(text)
+    data = json.loads(text)
+    return _named(data, name == "Comment") if name in ("parameters", "Comment") else _invoke(data)
 
 
 def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -68,7 +84,7 @@ def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
         raise KeyError("Steps")
     values = {name: _unquoted(value) for name, value in ENTRY.findall(", ".join(lines[last:]))}
     words = "\n".join(lines[:last])
-    prompt, _sign, negative = words.partition(NEGATIVE)
+    prompt, negative = (*NEGATIVE.split(words, 1), "")[:2]
     prompt, loras = extract_loras(prompt.strip())
     width, height = (int(side) for side in values.pop("Size").lower().split("x"))
     sampler, schedule = find_sampler(values.pop("Sampler"), values.pop("Schedule type", values.pop("Scheduler", "")))
@@ -120,8 +136,41 @@ def _invoke(data: dict) -> tuple[dict[str, Any], list[str]]:
     settings = {
         "prompt": prompt, "negative_prompt": negative or "", "prompt_syntax": "compel", "width": data.pop("width"),
         "height": data.pop("height"), "steps": data.pop("steps"), "seed": data.pop("seed"),
-        "cfg": float(data.pop("cfg_scale")), "sampler_name": INVOKE.get(sampler, sampler), "denoise": 1.0, "batch": 1,
+        "cfg": float(data.pop("cfg_scale")), "sampler_name": SHORT.get(sampler, sampler), "denoise": 1.0, "batch": 1,
         "scheduler": "karras" if karras else "normal",
         "loras": [(f"{name}.safetensors", weight) for name, weight in names],
     }  # fmt: skip
     return settings, [name for name, value in data.items() if value not in (None, "", [], {})]
+
+
+def _named(data: dict, novelai: bool) -> tuple[dict[str, Any], list[str]]:
+    """Settings in JSON: of Fooocus, SwarmUI, Easy Diffusion, or NovelAI, which weighs words in brackets of its own."""
+    data = dict(data.get("sui_image_params", data))
+    found = {ours: data.pop(name) for ours, names in NAMES.items() for name in names if name in data}
+    size = re.findall(r"\d+", str(data.pop("resolution", None) or data.pop("size", "")))
+    width, height = size if len(size) == 2 else (data.pop("width"), data.pop("height"))
+    sampler = str(found["sampler"]).removesuffix("_gpu").removeprefix("k_")
+    schedule = str(found.get("scheduler", "")).replace("native", "normal")
+    name, scheduler = find_sampler(SHORT.get(sampler, sampler), schedule)
+    texts = [found["prompt"], found.get("negative_prompt") or ""]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a prompt that is no text")
+    settings = {
+        "prompt": texts[0], "negative_prompt": texts[1], "prompt_syntax": "comfyui", "width": int(width),
+        "height": int(height), "steps": int(found["steps"]), "seed": int(found["seed"]), "cfg": float(found["cfg"]),
+        "sampler_name": name, "scheduler": scheduler, "denoise": 1.0, "batch": 1,
+        "loras": [(lora[0], float(lora[1])) for lora in found.get("loras") or ()],
+    }  # fmt: skip
+    if novelai:
+        settings |= {"prompt": _in_brackets(texts[0]), "negative_prompt": _in_brackets(texts[1])}
+        settings["prompt_syntax"] = "webui"
+    return settings, [name for name, value in data.items() if value not in (None, "", [], {})]
+
+
+def _in_brackets(text: str) -> str:
+    """NovelAI's {more}, [less] and 1.2::so much:: as the web UI's (words:1.05)."""
+    text = re.sub(r"([()])", r"\\\1", text)
+    text = re.sub(r"(-?\d+(?:\.\d+)?)::(.*?)::", r"(\2:\1)", text, flags=re.DOTALL)
+    for mark, ours in (("{", "("), ("}", ":1.05)"), ("[", "("), ("]", ":0.952)")):
+        text = text.replace(mark, ours)
+    return text

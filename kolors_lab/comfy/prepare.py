@@ -283,15 +283,16 @@ def comfy_export(config: ComfyExportConfig) -> Path:
     check_whole(graph)
     wanted = {"ui": "workflow", "api": "prompt"}[config.format]
     data = forms.get(wanted)
-    if data is None or not _can_be_read(data):
+    if data is None or not _is_as_good(data, graph):
         data = outward(graph) if config.format == "api" else to_ui(outward(graph))
     with replacing(config.out) as temporary:
         temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
     return Path(config.out)
 
 
-def _can_be_read(form: object) -> bool:
+def _is_as_good(form: object, graph: Graph) -> bool:
+    """Whether a form can be read, and run where the graph that was taken can be."""
     try:
-        return bool(normalise(form))
+        return not faults(normalise(form)) or bool(faults(graph))
     except DataError:
         return False

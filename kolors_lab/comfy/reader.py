@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kolors_lab.comfy.editor import MAX_NODES, NOTES, OURS, Editor
-from kolors_lab.comfy.graph import Graph, bounded, is_link, name_of
+from kolors_lab.comfy.graph import Graph, bounded, faults, is_link, name_of, short
 from kolors_lab.comfy.infotext import FOREIGN, foreign_settings
 from kolors_lab.comfy.nodes import kind_of
+from kolors_lab.comfy.switches import without_switches
 from kolors_lab.comfy.writer import STAND_IN, workflow_api
 from kolors_lab.core.carriers import picture_texts
 from kolors_lab.core.errors import DataError
@@ -37,17 +38,26 @@ def read_workflow(file: str | Path) -> Graph:
     Where one of a picture's two forms cannot be used the other one is. Raises DataError.
     """
     forms = read_forms(file)
-    broken: list[tuple[str, DataError]] = []
-    for chunk in (chunk for chunk in CHUNKS if chunk in forms):
+    there = [chunk for chunk in CHUNKS if chunk in forms]
+    found: dict[str, Graph] = {}
+    broken: dict[str, Any] = {}
+    for chunk in there:
         try:
-            graph = normalise(forms[chunk])
+            found[chunk] = normalise(forms[chunk])
         except DataError as error:
-            broken.append((chunk, error))
+            broken[chunk] = error
             continue
-        told = [_("its {chunk} cannot be used: {error}").format(chunk=name, error=error) for name, error in broken]
-        graph.notes = (*told, *forms.get("notes", ()), *graph.notes)
-        return graph
-    raise DataError("{at}: {why}", at=file, why=broken[0][1])
+        if len(there) == 1 or not (wrong := faults(found[chunk])):
+            break
+        broken[chunk] = wrong[0]
+    if not found:
+        raise DataError("{at}: {why}", at=file, why=next(iter(broken.values())))
+    best = min(found, key=broken.__contains__)  # the first of those without a fault, else of all
+    broken = {chunk: why for chunk, why in broken.items() if chunk not in found or best not in broken}
+    graph = found[best]
+    told = [_("its {chunk} cannot be used: {error}").format(chunk=name, error=error) for name, error in broken.items()]
+    graph.notes = (*told, *forms.get("notes", ()), *graph.notes)
+    return graph
 
 
 def read_forms(file: str | Path) -> dict[str, Any]:
@@ -68,8 +78,10 @@ def read_forms(file: str | Path) -> dict[str, Any]:
     broken = []
     for chunk in (chunk for chunk in (*CHUNKS, OURS) if chunk in texts):
         try:
-            if (form := _parse(texts[chunk], file)) in ({}, [], None):
+            if not (form := _parse(texts[chunk], file)):
                 raise DataError("{file}: its {chunk} is empty", file=file, chunk=chunk)
+            if not isinstance(form, dict):
+                raise DataError("{file}: its {chunk} is no workflow", file=file, chunk=chunk)
             forms[chunk] = form
         except DataError as error:
             broken.append(error)
@@ -138,9 +150,9 @@ def normalise(data: Any) -> Graph:
         data = data["prompt"]  # what a browser sends to ComfyUI
     try:
         if isinstance(data, dict) and isinstance(data.get("nodes"), list):
-            graph = Editor(data).graph()
-        elif isinstance(data, dict) and data and all("class_type" in node for node in data.values()):
-            graph = _api_graph(data)
+            graph = without_switches(Editor(data).graph())
+        elif isinstance(data, dict) and any(_is_node(node) for node in data.values()):
+            graph = without_switches(_api_graph(data))
         else:
             raise DataError("holds no workflow: neither nodes and links, as the editor saves, nor a class_type each")
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, RecursionError) as error:
@@ -150,9 +162,15 @@ def normalise(data: Any) -> Graph:
     return graph
 
 
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "class_type" in value and isinstance(value.get("inputs"), dict)
+
+
 def _api_graph(data: dict) -> Graph:
     if len(data) > MAX_NODES:
         raise DataError("more than {most} nodes: no workflow that can run; take it apart", most=MAX_NODES)
+    if odd := next((key for key, node in data.items() if not _is_node(node)), None):
+        raise DataError("{key} is no node: it has no class_type and no inputs; take it out", key=short(odd))
     graph = Graph((str(key), _api_node(node)) for key, node in data.items() if node["class_type"] not in NOTES)
     graph.notes = tuple(getattr(data, "notes", ()))
     return graph

@@ -67,7 +67,7 @@ class Widget:
 
     def fault(self, value: object) -> str | None:
         """What is wrong with a value that was cast, or None."""
-        if not isinstance(value, self.kind):
+        if not isinstance(value, self.kind) or (isinstance(value, bool) and self.kind is not bool):
             wanted = {int: _("must be a whole number"), float: _("must be a number"), bool: _("must be true or false")}
             return wanted.get(self.kind, _("must be text"))
         if self.kind is str:

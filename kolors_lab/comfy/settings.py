@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kolors_lab.comfy.files import NO_LORA
 from kolors_lab.comfy.graph import Graph, ends, filled, is_link, rows
 from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.nodes.sampling import KIJAI_SCHEDULERS
@@ -110,10 +111,19 @@ def _loras(graph: Graph, inputs: dict[str, Any]) -> dict[str, Any]:
     """The one LoRA as `lora` and `lora_strength`, several as `loras`, pairs of both, the first put on first."""
     found: list[tuple[str, float]] = []
     for node in _upwards(graph, inputs.get("model") or inputs.get("kolors_model"), ("model", "kolors_model")):
-        source = node["inputs"]
-        on = [(row["lora"], row["strength"]) for _, row in rows(node) if row.get("on", True)]
-        on += [(source["lora_name"], source["strength_model"])] if "lora_name" in source else []
-        found = on + found
+        stack = list(_upwards(graph, node["inputs"].get("lora_stack"), ("lora_stack",)))
+        own = [pair for part in (*stack[::-1], node) for pair in _own_loras(part) if pair[0] not in NO_LORA]
+        found = own + found
     if len(found) == 1:
         return {"lora": found[0][0], "lora_strength": found[0][1]}
     return {"loras": found} if found else {}
+
+
+def _own_loras(node: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """What a node puts on itself, each with its strength for the model."""
+    inputs = node["inputs"]
+    for name, widget in kind_of(node).widgets.items():
+        if widget.folder == "loras" and name != "lora_path" and inputs.get(widget.switch, "On") == "On":
+            lists = name.replace("lora_name_", "model_weight_").replace("lora_", "strength_")
+            yield inputs[name], inputs["strength_model" if name == "lora_name" else lists]
+    yield from ((row["lora"], row["strength"]) for _, row in rows(node) if row.get("on", True))

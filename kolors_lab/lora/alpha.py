@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from kolors_lab.core.errors import ModelError
 from kolors_lab.core.files import parse_json
 from kolors_lab.core.language import _
+from kolors_lab.lora.layer_names import unheld
 
 ADAPTER_KEY = "lora_adapter_metadata"  # where diffusers looks for rank and alpha
 ADAPTER_FILE = "adapter_config.json"
@@ -37,7 +39,7 @@ class Said:
         self.alphas = Patterns(settings.get("alpha_pattern") or {})
         self.ranks = Patterns(settings.get("rank_pattern") or {})
         self.r = None if settings.get("r") is None else number(settings["r"])
-        self.rslora = bool(settings.get("use_rslora"))
+        self.rslora, self.dora = bool(settings.get("use_rslora")), bool(settings.get("use_dora"))
         if str(settings.get("init_lora_weights")).lower().startswith(OTHER_BASE):
             way = settings["init_lora_weights"]
             told = _("init_lora_weights = {way}: it belongs to another base; save it anew with peft's own way")
@@ -54,6 +56,10 @@ class Said:
         rank = self.ranks.get(name)
         return self.r if rank is None else rank
 
+    def idle(self, names: Collection[str]) -> list[str]:
+        """The patterns that fit none of the layers."""
+        return [text for each in (self.alphas, self.ranks) for text in each.idle(names)]
+
 
 class Patterns:
     """Numbers by layers' names, ends of names, and `.*` for anything in between; the first that fits counts.
@@ -64,8 +70,10 @@ class Patterns:
     def __init__(self, table: dict[str, Any]):
         self.plain: dict[str, tuple[int, float]] = {}
         self.wild: list[tuple[int, str, float]] = []
+        self.texts = list(table)
         for place, (pattern, value) in enumerate(table.items()):
             text = pattern.removesuffix("$").replace("\\.", ".")
+            text = "^" * text.startswith("^") + unheld(text.removeprefix("^"))
             if not re.fullmatch(r"\^?[\w.*-]{1,1000}", text) or text.count("*") != text.count(".*"):
                 raise ValueError(
                     _("the pattern {text!r} is more than a layer's name with .*").format(text=pattern[:80])
@@ -78,6 +86,14 @@ class Patterns:
             raise ValueError(_("{count} patterns with .*, more than {most}").format(count=len(self.wild), most=WILD))
 
     def get(self, name: str) -> float | None:
+        return min(found)[1] if (found := self._fits(name)) else None
+
+    def idle(self, names: Collection[str]) -> list[str]:
+        """Those that fit none of the names."""
+        fits = {place for name in names for place, _value in self._fits(name)}
+        return [text for place, text in enumerate(self.texts) if place not in fits]
+
+    def _fits(self, name: str) -> list[tuple[int, float]]:
         parts = name.split(".")
         ends = [".".join(parts[n:]) for n in range(len(parts))]
         found = [self.plain[end] for end in (f"^{name}", *ends) if end in self.plain]
@@ -85,7 +101,7 @@ class Patterns:
             whole = glob.startswith("^")
             if fnmatchcase(name, glob.removeprefix("^")) or (not whole and fnmatchcase(name, f"*.{glob}")):
                 found.append((place, value))
-        return min(found)[1] if found else None
+        return found
 
 
 def number(value: Any) -> float:
@@ -97,6 +113,11 @@ def number(value: Any) -> float:
     return float(value)
 
 
+def is_beside(file: Path, form: str) -> bool:
+    """Whether peft's settings lie beside a file of peft's."""
+    return (form == "peft" or file.stem == "adapter_model") and file.with_name(ADAPTER_FILE).is_file()
+
+
 def said_of(file: Path, header: dict[str, str], form: str) -> Said:
     """What is said for all layers: in diffusers' header, in peft's file beside a file of peft's, in kohya's header.
 
@@ -106,13 +127,13 @@ def said_of(file: Path, header: dict[str, str], form: str) -> Said:
     where = ADAPTER_KEY
     try:
         if ADAPTER_KEY in header:
-            settings = {key.removeprefix("unet."): value for key, value in table(header[ADAPTER_KEY]).items()}
+            settings = {unheld(key): value for key, value in table(header[ADAPTER_KEY]).items()}
             return Said(settings)
         where = ADAPTER_FILE
-        if form == "peft" and beside.is_file():
+        if is_beside(file, form):
             if beside.stat().st_size > LONGEST:
                 raise ValueError(_("more than {most:,} bytes").format(most=LONGEST))
-            return Said(table(beside.read_text(encoding="utf-8")))
+            return Said(table(beside.read_text(encoding="utf-8-sig")))
         where = next((key for key in PLAIN if header.get(key, "None") != "None"), "")
         return Said({"alpha": float(header[where])} if where else {})
     except (ValueError, TypeError, AttributeError, OSError) as error:

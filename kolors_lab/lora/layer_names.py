@@ -6,7 +6,7 @@
     DiffSynth       blocks.7.transformer_blocks.0.attn1.to_q
 
 and with the names of whatever held the UNet in front: base_model.model. (peft), diffusion_model. (ComfyUI), lycoris_,
-transformer., module. What is then no layer of such a UNet is none of ours.
+transformer., module., _orig_mod. (torch.compile). What is then no layer of such a UNet is none of ours.
 
 diffusers can convert the second and third, by functions that are private and not the same in every release; 0.42.1
 renames all of the UNet's blocks as is done here, but not add_embedding and encoder_hid_proj.
@@ -47,7 +47,7 @@ OUTSIDE = {  # layers of SDXL that are in no block
     "label_emb.0.2": "add_embedding.linear_2",
 }
 FLAT = re.compile(r"(?:lora|lycoris)_(?:(?:unet|transformer)_)?")  # before a name whose dots are underscores
-HOLDERS = re.compile(r"(?:(?:base_model|model|unet|diffusion_model|transformer|module|pipe|lycoris)\.)+")
+HOLDERS = re.compile(r"(?:(?:base_model|model|unet|diffusion_model|transformer|module|_orig_mod|pipe|lycoris)\.)+")
 TEXT_ENCODER = re.compile(  # CLIP's, and ChatGLM's own, by the names that trainers give them
     r"(?:lora|lycoris)_te\d?_|(?:base_model\.model\.)?(?:text_encoder(?:_\d)?|text_model|te\d?|clip_[lg]|conditioner|"
     r"cond_stage_model|encoder\.layers)\.|(?:lora|lycoris)_text_"
@@ -65,13 +65,18 @@ def layer_name(name: str) -> str | None:
     """diffusers' name of a layer of Kolors' UNet from any format's; None for one that it does not know."""
     if flat := FLAT.match(name):
         name = WORDS.sub(lambda match: match[1] or ".", name[flat.end() :])
-    name = HOLDERS.sub("", name, count=1) if HOLDERS.match(name) else name
+    name = unheld(name)
     name = name.replace(".processor.", ".")
     name = re.sub(rf"\.({'|'.join(map(re.escape, ENDS))})$", lambda match: f".{ENDS[match[1]]}", name)
     name = OUTSIDE.get(name, name)
     if match := re.match(r"((?:input_|output_)?blocks\.\d+(?:\.\d+)?|middle_block\.\d+)\.(.+)", name):
         name = f"{elsewhere().get(match[1])}.{match[2]}"
     return name if LAYER.fullmatch(name) else None
+
+
+def unheld(name: str) -> str:
+    """A name without those of what held the UNet: unet.down_blocks.1 → down_blocks.1."""
+    return name[holder.end() :] if (holder := HOLDERS.match(name)) else name
 
 
 def kernel(name: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ They differ in the names of the layers (layer_names.py), in where alpha is (alph
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from pathlib import Path
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kolors_lab.core.errors import KolorsLabWarning, ModelError, check_number
 from kolors_lab.core.language import _
-from kolors_lab.lora.alpha import ADAPTER_FILE, ADAPTER_KEY, LARGEST, Said, number, said_of
-from kolors_lab.lora.layer_names import TEXT_ENCODER, layer_name
+from kolors_lab.lora.alpha import ADAPTER_FILE, ADAPTER_KEY, LARGEST, Said, is_beside, number, said_of
+from kolors_lab.lora.layer_names import TEXT_ENCODER, kernel, layer_name
 from kolors_lab.lora.layers import Layer, Lora, adapter_config
 from kolors_lab.lora.lycoris import LYCORIS, plain
 from kolors_lab.lora.weights import lora_file, open_weights
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 OWN = re.compile(rf"format|{ADAPTER_KEY}|lora_alpha|ss_network_\w+|sshs_\w+")  # of a header: what the file only needs
 PARTS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
+PARTS |= {"lora_linear_layer.down": "down", "lora_linear_layer.up": "up"}
 PARTS |= {"lora_mid": "mid", "alpha": "alpha", "lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
 PARTS |= {part: part for part in LYCORIS}
 ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
@@ -85,7 +87,8 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     said = Said({"lora_alpha": alpha}) if alpha is not None else said_of(file, header, form)
     layers, lost, guessed, written = {}, 0.0, set(), 0
     for name, parts in found.items():
-        own = None if alpha is not None or "alpha" not in parts else _own_alpha(file, name, parts["alpha"])
+        counts = alpha is None and "alpha" in parts and not parts.keys() >= {"lokr_w1", "lokr_w2"}
+        own = _own_alpha(file, name, parts["alpha"]) if counts else None  # two whole factors are not scaled by it
         layer, share = _layer(file, name, parts, own, said, rank)
         if layer.alpha is None and form != "DiffSynth":
             layer = layer._replace(alpha=float(layer.rank))
@@ -102,11 +105,19 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     ends = {part[:5] for parts in found.values() for part in parts}
     kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
     ranks = {name: layers[name].rank for name, parts in found.items() if "down" in parts}
-    beside = form == "peft" and ADAPTER_KEY not in header
+    beside = ADAPTER_KEY not in header and is_beside(file, form)
+    place = ADAPTER_FILE if beside else _("the header")
     notes = [
-        *_notes(texts, guessed, lost, kind, rank),
-        *_other_rank(ADAPTER_FILE if beside else _("the header"), header, said, ranks),
+        *_notes(texts, guessed, lost, kind, rank, sum(layer.alpha == 0 for layer in layers.values())),
+        *_other_rank(place, header, said, ranks),
     ]
+    if said.dora and not lora.dora:
+        notes.append(
+            _("{place} says DoRA, the tensors have none of its lengths: it counts as a plain LoRA").format(place=place)
+        )
+    if idle := said.idle(layers):
+        told = _("{place}: {count} patterns for layers that are not in the file are not used ({name}, …)")
+        notes.append(told.format(place=place, count=len(idle), name=idle[0][:60]))
     base = next((header[key] for key in BASE if header.get(key)), "kolors")
     if "kolors" not in base.lower():  # Kolors' UNet has SDXL's layers, so their LoRAs can be put on it
         told = _("its header says that it was made for {base}, not for Kolors, whose weights are others")
@@ -114,9 +125,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     return Opened(form, lora, notes, kind)
 
 
-def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int) -> list[str]:
-    """What was left out, guessed or approximated, a sentence each."""
-    notes = []
+def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int, idle: int) -> list[str]:
+    """What was left out, guessed or approximated, or does nothing, a sentence each."""
+    notes = [_("{count} layers have alpha 0: they change nothing").format(count=idle)] if idle else []
     if texts:
         told = _(
             "{count} weights of a text encoder are left out ({name}, …): only the UNet is changed here, "
@@ -250,7 +261,7 @@ def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:
     """down and up of one rank; a kernel that Tucker's form keeps between the two goes into down."""
     import torch
 
-    down, up = parts["down"], parts["up"]
+    down, up = (_as_kernel(parts[side], kernel(name), side) for side in ("down", "up"))
     fits = down.ndim >= 2 and down.ndim == up.ndim and down.shape[0] == up.shape[1] > 0
     if fits and (mid := parts.get("mid")) is not None:
         fits = mid.ndim == 4 == down.ndim and mid.shape[:2] == (len(down), len(down))
@@ -261,6 +272,17 @@ def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:
             "LoRA {file}: {name} has shapes {shapes}, of unequal rank", file=file, name=name, shapes=shapes
         )
     return Layer(down, up, None)
+
+
+def _as_kernel(part: torch.Tensor, size: tuple[int, ...], side: str) -> torch.Tensor:
+    """A part in the layer's own shape: some programs write a linear layer's as of a 1 x 1 convolution, and a
+    convolution's flat."""
+    if not size and part.ndim == 4 and part.shape[2:] == (1, 1):
+        return part.flatten(1)
+    size = (1, 1) if size and side == "up" else size
+    if size and part.ndim == 2 and not part.shape[1] % (area := math.prod(size)):
+        return part.reshape(len(part), part.shape[1] // area, *size)
+    return part
 
 
 def _magnitude(file: Path, name: str, parts: Tensors, layer: Layer) -> torch.Tensor | None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-IN_FOLDER = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors")  # peft's, diffusers'
+IN_FOLDER = (  # peft's, diffusers'
+    "adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin",
+)  # fmt: skip
 
 
 class Weights(NamedTuple):
@@ -44,6 +46,7 @@ def lora_file(path: str | Path) -> Path:
 @contextlib.contextmanager
 def open_weights(file: Path) -> Iterator[Weights]:
     """Open a .safetensors file or a pickle of tensors. Raises ModelError for what is damaged or holds anything else."""
+    _check_start(file)
     if file.suffix.lower() in PICKLES:
         tensors = _unpickle(file)
         yield Weights(list(tensors), tensors.__getitem__, {})
@@ -56,6 +59,16 @@ def open_weights(file: Path) -> Iterator[Weights]:
     except (SafetensorError, OSError, ValueError) as error:
         why = str(error)[:200]
         raise ModelError("LoRA {file} is damaged or no safetensors file ({why})", file=file, why=why) from error
+
+
+def _check_start(file: Path) -> None:
+    """ModelError for what was downloaded in place of a file."""
+    with contextlib.suppress(OSError), file.open("rb") as stream:  # an OSError is told where it is read
+        start = stream.read(64).lstrip().lower()
+        if start.startswith(b"version https://git-lfs"):
+            raise ModelError("LoRA {file} is a pointer of Git LFS, not the file: `git lfs pull` gets it", file=file)
+        if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise ModelError("LoRA {file} is a web page, not the file: download it again", file=file)
 
 
 def _unpickle(file: Path) -> dict[str, torch.Tensor]:

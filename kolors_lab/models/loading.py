@@ -196,5 +196,5 @@ def load_quantized_unet(preset: Preset, bits: int, dtype: torch.dtype) -> UNet2D
     from diffusers import UNet2DConditionModel
 
     config, folder = quantization(bits, dtype, "diffusers"), pipeline_path(preset)
-    options = {"subfolder": "unet", "variant": weights_variant(folder, "unet"), "use_safetensors": True, "torch_dtype": dtype}
-    return UNet2DConditionModel.from_pretrained(folder, quantization_config=config, **options)
+    options = {"subfolder": "unet", "variant": weights_variant(folder, "unet"), "use_safetensors": True}
+    return UNet2DConditionModel.from_pretrained(folder, quantization_config=config, torch_dtype=dtype, **options)

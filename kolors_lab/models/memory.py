@@ -119,7 +119,7 @@ def weights_variant(folder: Path, part: str = "*") -> str | None:
 
 
 def weight_files(folder: Path, part: str = "*") -> list[Path]:
-    """The safetensors files of a pipeline folder, or of one part, that are loaded: not a second copy in another type."""
+    """The safetensors files of a pipeline folder, or of one part, that are loaded: no second copy in another type."""
     return [
         file
         for file in sorted(folder.glob(f"{part}/*.safetensors"))

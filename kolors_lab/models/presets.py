@@ -132,8 +132,8 @@ def get_preset(name: str) -> Preset:
         ) from error
     if pipeline != "KolorsPipeline" and unet.get("encoder_hid_dim_type") == "text_proj":
         raise SettingError(
-            "preset = {name!r}: is laid out as Kwai's own code has it ({kind}), not as diffusers': put its unet folder in "
-            "the place of the one in a copy of Kolors-diffusers, and give that",
+            "preset = {name!r}: is laid out as Kwai's own code has it ({kind}), not as diffusers': put its unet folder "
+            "in the place of the one in a copy of Kolors-diffusers, and give that",
             name=name,
             kind=pipeline,
         )

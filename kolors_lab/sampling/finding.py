@@ -30,7 +30,7 @@ SURE = 0.5  # of an object-detection model's probabilities
 
 @dataclass(frozen=True)
 class Found:
-    """A box (x, y, w, h) in px, and how sure the finder is, 0..1, that what it holds is intact; None: it cannot tell."""
+    """A box (x, y, w, h) in px, and how sure the finder is, 0..1, that it holds something intact; None: cannot tell."""
 
     box: Box
     intact: float | None = None

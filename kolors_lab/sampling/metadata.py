@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,18 +45,24 @@ def write_picture(image: Image.Image, file: str | Path, settings: dict, chunks: 
 
 def infotext(settings: dict) -> str:
     """Settings as the web UI writes them: prompt, negative prompt, then `Steps: 20, CFG scale: 4, …`."""
-    lora, strength = settings.get("lora", ""), settings.get("lora_strength", 1.0)
-    tag = f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" if lora else ""
+    alone = [(settings["lora"], settings.get("lora_strength", 1.0))] if settings.get("lora") else []
+    loras = [(re.split(r"[\\/]", lora)[-1], strength) for lora, strength in alone or settings.get("loras") or ()]
+    tags = "".join(f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" for lora, strength in loras)
     names = {
         "steps": "Steps", "sampler_name": "Sampler", "scheduler": "Schedule type", "cfg": "CFG scale", "seed": "Seed",
         "denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale",
     }  # fmt: skip
     sampler = settings.get("sampler_name", "euler")
     shown = settings | {"sampler_name": SAMPLER_LABELS.get(sampler, sampler)}
-    values = [f"{label}: {shown[name]}" for name, label in names.items() if name in shown]
+    values = [f"{label}: {_quoted(shown[name])}" for name, label in names.items() if name in shown]
     values += [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
     negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
-    return f"{settings.get('prompt', '')}{tag}{negative}\n" + ", ".join(values)
+    return f"{settings.get('prompt', '')}{tags}{negative}\n" + ", ".join(values)
+
+
+def _quoted(value: object) -> str:
+    """A value as the web UI writes it: in quotes where it holds what parts the values."""
+    return json.dumps(str(value), ensure_ascii=False) if re.search("[,:\n]", str(value)) else str(value)
 
 
 def read_settings(file: str | Path) -> dict:

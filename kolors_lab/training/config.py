@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PRECISIONS = {"auto": None, "fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # name: torch's own
 CHECKPOINTING = ("none", "partial", "full")
 LORAS_OWN = ("alpha", "dropout", "use_rslora", "use_dora", "target_modules", "init_lora", "base_bits")
-PLACES = ("data", "more_data", "out", "resume", "init_lora", "init_net", "controls", "masks")  # where things lie, here only
+PLACES = ("data", "more_data", "out", "resume", "init_lora", "init_net", "controls", "masks")  # they may be moved
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@
     kolors-lab generate --control picture.png --control_net runs/edges/controlnet
 
 Its zero convolutions let it begin without effect; for a long while it changes little, then obeys within a few hundred
-steps (sudden convergence, https://arxiv.org/abs/2302.05543, 3.4). The paper's net has a zero convolution behind its hint
-encoder as well; here that one begins as the encoder does, see `new_net`.
+steps (sudden convergence, https://arxiv.org/abs/2302.05543, 3.4). The paper's net has a zero convolution behind its
+hint encoder as well; here that one begins as the encoder does, see `new_net`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class WithControl(Learner):
 def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     """A ControlNet that begins as the UNet's own first half, in float32, its effect zero.
 
-    diffusers' from_unet leaves the text projection at random: it is copied here. Its hint encoder would end in zeros and
-    let 3 % of a hint's contrast through its layers: with zeros at both ends of the copy neither end learns what the
-    other is for. It begins by He et al. 2015 (https://arxiv.org/abs/1502.01852) instead, which keeps the contrast.
+    diffusers' from_unet leaves the text projection at random: it is copied here. Its hint encoder weakens a hint layer by
+    layer and ends in zeros; with zeros at both ends of the copy, neither end learns what the other is for. It begins by
+    He et al. 2015 (https://arxiv.org/abs/1502.01852) instead, which keeps the contrast.
     """
     import torch
     from diffusers import ControlNetModel
