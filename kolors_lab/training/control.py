@@ -45,9 +45,9 @@ class WithControl(Learner):
 def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     """A ControlNet that begins as the UNet's own first half, in float32, its effect zero.
 
-    diffusers' from_unet leaves the text projection at random: it is copied here. Its hint encoder weakens a hint layer by
-    layer and ends in zeros; with zeros at both ends of the copy, neither end learns what the other is for. It begins by
-    He et al. 2015 (https://arxiv.org/abs/1502.01852) instead, which keeps the contrast.
+    diffusers' from_unet leaves the text projection at random: it is copied here. Its hint encoder weakens a hint layer
+    by layer and ends in zeros; with zeros at both ends of the copy, neither end learns what the other is for. It begins
+    by He et al. 2015 (https://arxiv.org/abs/1502.01852) instead, which keeps the contrast.
     """
     import torch
     from diffusers import ControlNetModel
