@@ -738,6 +738,13 @@ def test_settings_in_json_are_read(tmp_path, program):
         assert found["prompt"] == r"girl, ((night:1.05):1.05), (day:0.952), (sea:1.2), a \(b\)"
 
 
+def test_settings_in_a_jpegs_comment_are_no_graph(tmp_path):
+    """Fooocus' JSON has a `prompt`, too, which is a text."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", comment=json.dumps(JSONS["Fooocus"][0]).encode())
+    found = settings_of(read_workflow(tmp_path / "a.jpg"))
+    assert (found["prompt"], found["steps"], found["width"]) == ("girl", 20, 128)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

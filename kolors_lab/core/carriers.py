@@ -75,17 +75,19 @@ def _exif_texts(image: Image.Image) -> Iterator[tuple[str, str]]:
             yield found[1].lower(), text[found.end() :]
         elif text.startswith("{") and (forms := _forms(text)):
             yield from forms.items()
-        elif "Steps: " in text:
+        elif text.startswith("{") or "Steps: " in text:
             yield "parameters", text
 
 
 def _forms(text: str) -> dict[str, str]:
-    """The parts of a comment that is one JSON object, each a text of its own."""
+    """ComfyUI's parts of a comment that is one JSON object, each a text of its own; another program's has none."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return {name: part if isinstance(part, str) else json.dumps(part) for name, part in data.items()}
+    texts = {name: part if isinstance(part, str) else json.dumps(part) for name, part in data.items()}
+    graphs = any(texts.get(name, "").lstrip().startswith("{") for name in ("prompt", "workflow"))
+    return texts if graphs else {}
 
 
 def _decoded(value: object) -> str:
