@@ -184,6 +184,7 @@ def test_captions_wrap_within_the_width_and_never_begin_with_punctuation():
     assert len(short) == 2
     assert short[1].endswith("…")
     assert face.getlength(short[1]) <= 200
+    assert wrap("control_strength 0.3", face, face.getlength("control_strengt"), 3) == ["control_", "strength 0.3"]
 
 
 def test_font_draws_every_character_of_both_stories():

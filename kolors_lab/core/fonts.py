@@ -54,11 +54,11 @@ def wrap(text: str, face: FreeTypeFont, width: float, lines: int) -> list[str]:
 
 
 def _break(row: str, following: str) -> int:
-    """How much of `row` stays on its line: whole Latin words, and no line that begins with punctuation."""
+    """How much of `row` stays on its line: whole Latin words or up to a _, and no line that begins with punctuation."""
     if following in NEVER_FIRST:
         return len(row) - 1 or 1
-    if following.isascii() and following.isalnum() and " " in row and row[-1].isascii():
-        return row.rindex(" ") + 1
+    if following.isascii() and following.isalnum() and row[-1].isascii():
+        return max(row.rfind(" "), row.rfind("_")) + 1 or len(row)
     return len(row)
 
 
