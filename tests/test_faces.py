@@ -6,8 +6,8 @@ from PIL import Image
 
 from kolors_lab.core.errors import ModelError
 from kolors_lab.models.presets import get_preset
-from kolors_lab.sampling.face_probe import CORE, STRIDE, Face, faces_of, find_faces
-from kolors_lab.sampling.finding import find
+from kolors_lab.sampling.face_probe import CORE, STRIDE, faces_of, find_faces
+from kolors_lab.sampling.finding import Found, find
 from kolors_lab.scoring.faces import intact_of, probe_folder
 
 
@@ -56,5 +56,4 @@ def test_another_model_is_not_taken_for_the_probe():
 def test_the_presets_own_finder_is_the_probe():
     panel = Image.open(min((probe_folder().parent / "anime_raw/train").glob("*.jpg")))
     faces = find_faces([panel], probe_folder())[0]
-    assert [face.box for face in faces] == find(panel, get_preset("tiny"))
-    assert all(isinstance(face, Face) for face in faces)
+    assert [Found(face.box, face.intact) for face in faces] == find(panel, get_preset("tiny"))
