@@ -143,6 +143,12 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run.stdout.strip() == "[]"
 
 
+def test_the_wheel_takes_every_folder_of_data_but_what_made_and_shows_it(project):
+    included = {Path(f) for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]}
+    folders = {folder.relative_to(ROOT) for folder in (ROOT / "data").iterdir() if folder.is_dir()}
+    assert folders - included == {Path("data/make"), Path("data/gallery")}
+
+
 def test_wheel_holds_every_file_of_its_data(wheel, project):
     folders = [
         f for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"] if f.startswith("data/")
