@@ -108,7 +108,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     beside = ADAPTER_KEY not in header and is_beside(file, form)
     place = ADAPTER_FILE if beside else _("the header")
     notes = [
-        *_notes(texts, guessed, lost, kind, rank, sum(layer.alpha == 0 for layer in layers.values())),
+        *_notes(
+            texts, guessed, lost, kind, rank, 0 if alpha == 0 else sum(layer.alpha == 0 for layer in layers.values())
+        ),
         *_other_rank(place, header, said, ranks),
     ]
     if said.dora and not lora.dora:
