@@ -61,7 +61,7 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     for place in (folder, folder / "train"):
         for name, reader in READERS.items():
             if (place / name).is_file():
-                _tell_tables(place / name, (folder, folder / "train"))
+                _tell_tables(place / name, folder)
                 return _resolve(list(reader(place / name, encoding)), place / name, folder)
     places = list(_walk(folder))
     examples = [example for place, files in places for example in _captioned(place, files, folder, encoding)]
@@ -135,10 +135,12 @@ def _files(top: Path) -> list[Path]:
     return [file for file in files if not is_hidden(file.relative_to(top).as_posix())]
 
 
-def _tell_tables(table: Path, places: tuple[Path, ...]) -> None:
-    """Warn of a second metadata.csv or .jsonl where one is looked for; lists of pairs are read beside one."""
-    found = [place / name for place in places for name in READERS if name not in PAIRS]
-    if others := [file for file in found if file.is_file() and file != table]:
+def _tell_tables(table: Path, top: Path) -> None:
+    """Warn of a second metadata.csv or .jsonl among pictures; lists of pairs are read beside one."""
+    files = _files(top)
+    pictures = {top, top / "train", *(file.parent for file in files if file.suffix.lower() in SUFFIXES)}
+    tables = (file for file in files if file.name in READERS.keys() - {*PAIRS} and file != table)
+    if others := [file for file in tables if file.parent in pictures]:
         warning = KolorsLabWarning("{table} is read, {others} not", table=table, others=_some(others))
         _warn(warning, 4)
 
