@@ -107,10 +107,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     ranks = {name: layers[name].rank for name, parts in found.items() if "down" in parts}
     beside = ADAPTER_KEY not in header and is_beside(file, form)
     place = ADAPTER_FILE if beside else _("the header")
+    still = 0 if alpha == 0 else sum(layer.alpha == 0 for layer in layers.values())  # 0 asked for is no surprise
     notes = [
-        *_notes(
-            texts, guessed, lost, kind, rank, 0 if alpha == 0 else sum(layer.alpha == 0 for layer in layers.values())
-        ),
+        *_notes(texts, guessed, lost, kind, rank, still),
         *_other_rank(place, header, said, ranks),
     ]
     if said.dora and not lora.dora:
@@ -127,9 +126,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     return Opened(form, lora, notes, kind)
 
 
-def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int, idle: int) -> list[str]:
+def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int, still: int) -> list[str]:
     """What was left out, guessed or approximated, or does nothing, a sentence each."""
-    notes = [_("{count} layers have alpha 0: they change nothing").format(count=idle)] if idle else []
+    notes = [_("{count} layers have alpha 0: they change nothing").format(count=still)] if still else []
     if texts:
         told = _(
             "{count} weights of a text encoder are left out ({name}, …): only the UNet is changed here, "
