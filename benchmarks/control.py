@@ -30,7 +30,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "data/make"))
 
-from models.control_net import EVERY, STEPS, teach, write_set  # noqa: E402
+from models.control_net import STEPS, teach, write_set  # noqa: E402
 from world.captions import caption  # noqa: E402
 from world.draw import render  # noqa: E402
 from world.scenes import (  # noqa: E402
@@ -66,7 +66,7 @@ from kolors_lab.scoring.tagging import TaggingConfig, tagger, word_groups  # noq
 from kolors_lab.training import control as trainer  # noqa: E402
 from kolors_lab.training.control import new_net  # noqa: E402
 
-BATCH, HELD_OUT, ASKED = 8, 0.02, ("who", "place", "color", "hair_color")
+BATCH, ASKED = 8, ("who", "place", "color", "hair_color")
 
 
 def write(out: Path, name: str, rows: list[dict]) -> None:
@@ -137,10 +137,12 @@ def over_steps(pipe, goes: list[Path], draw_with, controls: list) -> list[dict]:
     for run in goes:
         looks = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         losses = {row["step"]: row["validation_loss"] for row in looks if "validation_loss" in row}
-        for place in sorted(path for path in (run / "checkpoints").glob("step-*") if path.is_dir()):
-            step, images = int(place.name[5:]), draw_with(load_control_net(place, pipe.unet))
-            told = {"edge_f1": f1(images, controls), "near_f1": f1(images, controls, reach=1)}
-            points.append({"step": done + step} | told | {"validation_loss": losses[step]})
+        for step, loss in losses.items():
+            place = run / "checkpoints" / f"step-{step:06d}"
+            if place.is_dir():  # a look at the very end may have none
+                images = draw_with(load_control_net(place, pipe.unet))
+                told = {"edge_f1": f1(images, controls), "near_f1": f1(images, controls, reach=1)}
+                points.append({"step": done + step} | told | {"validation_loss": loss})
         done += max(row["step"] for row in looks)
     return points
 
@@ -156,10 +158,10 @@ def control(args: argparse.Namespace) -> None:
     plain, few = draw(pipe, prompts, steps), slice(min(24, len(prompts)))
     draw_few = partial(draw, pipe, prompts[few], steps, controls[few])
     begun = [("random", seed, args.steps) for seed in args.seeds] + [("zeros", 0, (args.steps[0], 0))] * args.zeros
-    for start, seed, goes in begun:
+    for start, seed, counts in begun:
         trainer.new_net = new_net if start == "random" else at_zeros
         out = args.out / f"net-{start}-{seed}"
-        goes = teach(pipe, data, out, seed, goes, held_out=HELD_OUT, validate_every=EVERY)
+        goes = teach(pipe, data, out, seed, counts)
         points = over_steps(pipe, goes, draw_few, controls[few])
         curve += [{"start": start, "seed": seed} | point for point in points]
         folder = goes[-1] / "controlnet"

@@ -3,7 +3,7 @@
     python data/make/build.py models.control_net
 
 Two goes, the second from where the first one ended, at half the rate and down to nothing: at the full rate the net
-fell apart behind step 1,200. Its picture set and its runs lie in build/; a training that was killed is taken up by the
+fell apart behind step 1,200. Its runs lie in build/; a training that was killed is taken up by the
 same command. It learns beside the UNet that it will be used with, so it comes last; its card is written by hand, with
 the figures that benchmarks/control.py finds.
 """
@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from diffusers import ControlNetModel
 from world.captions import caption
@@ -32,21 +31,24 @@ STEPS, RATE, EVERY = (1000, 1500), 1e-3, 250
 
 
 def write_set(folder: Path, scenes: list[Scene]) -> Path:
-    """The scenes drawn, with their captions, as a folder to learn from; the trainer makes their control pictures."""
+    """The scenes drawn, with their captions, as a folder to learn from; the trainer makes their control pictures.
+
+    Always drawn anew: pictures of an earlier world, left there, would be taken for this one's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng, rows = random.Random(0), [("file_name", "text")]
     for n, scene in enumerate(scenes):
-        if not (folder / f"{n}.png").exists():
-            render(scene).save(folder / f"{n}.png")
+        render(scene).save(folder / f"{n}.png")
         rows.append((f"{n}.png", caption(scene, rng)))
     with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(rows)
     return folder
 
 
-def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS, **given: Any) -> list[Path]:
-    """The folders of the goes, out/first and out/second, a go of no steps left out. `given`: settings of both."""
-    given = {"method": "controlnet", "data": str(data), "batch_size": 8, "checkpoint_every": EVERY} | given
+def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS) -> list[Path]:
+    """The folders of the goes, out/first and out/second, a go of no steps left out."""
+    both = {"method": "controlnet", "data": str(data), "batch_size": 8, "held_out": 0.02,
+            "checkpoint_every": EVERY, "validate_every": EVERY}  # fmt: skip
     ways = {
         "first": {"seed": seed, "learning_rate": RATE, "lr_scheduler": "constant_with_warmup"},
         "second": {"seed": seed + 1, "learning_rate": RATE / 2, "init_net": str(out / "first/controlnet")},
@@ -54,7 +56,7 @@ def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS, 
     goes = []
     for (name, way), count in zip(ways.items(), steps, strict=True):
         if count and not (out / name / "controlnet").exists():
-            train(TrainConfig(out=str(out / name), steps=count, **given, **way), pipe, on_step=_tell)
+            train(TrainConfig(out=str(out / name), steps=count, **both, **way), pipe, on_step=_tell)
         goes += [out / name] if count else []
     return goes
 
