@@ -45,7 +45,10 @@ def random_kolors(device: torch.device, dtype: torch.dtype):
             num_layers=28, padded_vocab_size=65024, hidden_size=4096, ffn_hidden_size=13696, kv_channels=128,
             num_attention_heads=32, multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True,
             original_rope=True,
-        )).cpu()  # fmt: skip
+        ))  # fmt: skip
+        for parameter in text_encoder.parameters():  # the constructor leaves memory as it finds it
+            torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.02)
+        text_encoder.cpu()
         unet = UNet2DConditionModel(
             sample_size=128, block_out_channels=(320, 640, 1280), layers_per_block=2,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -59,8 +62,6 @@ def random_kolors(device: torch.device, dtype: torch.dtype):
             up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=0.13025,
         )  # fmt: skip
     torch.set_default_dtype(torch.float32)
-    for parameter in text_encoder.parameters():  # the constructor leaves memory as it finds it
-        torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.02)
     scheduler = EulerDiscreteScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014, num_train_timesteps=1100,
         timestep_spacing="leading", steps_offset=1,

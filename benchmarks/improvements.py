@@ -30,6 +30,7 @@ from kolors_lab.dataset.sets import read_sets
 from kolors_lab.lora.adapter import add_lora, unload_lora
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
+from kolors_lab.models.processes import start_processes
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.pipeline import generate_batch
 from kolors_lab.scoring.aesthetics import load_scorer, score_images
@@ -38,7 +39,6 @@ from kolors_lab.training.config import TrainConfig, resolve
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loop import Training
 from kolors_lab.training.loss import loss
-from kolors_lab.training.processes import start_processes
 from kolors_lab.training.validation import validation_loss
 
 RESULT = data_dir() / "measured" / "improvements.csv"

@@ -25,9 +25,9 @@ from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.memory import set_checkpointing
 from kolors_lab.models.presets import get_preset
+from kolors_lab.models.processes import start_processes
 from kolors_lab.training.config import CHECKPOINTING, TrainConfig, resolve
 from kolors_lab.training.loop import Training
-from kolors_lab.training.processes import start_processes
 
 ROUNDS, MAX_STEPS = 5, 100_000
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from models.classifier import right_answers
 from models.damaged import people, through_vae
+from models.vae import energy
 from scipy.stats import spearmanr
 from world.captions import caption
 from world.scenes import ATTRIBUTES, UNSEEN_STYLE, Scene, asked, held_out, random_scene
@@ -122,12 +123,6 @@ def faces_intact(framing: str) -> float:
     asked_for = [c if "framing" in case.open else case.scene.framing for case, c in zip(cases(), came, strict=True)]
     values = intact()[(np.array(asked_for) == framing) & ~np.isnan(intact())]
     return float((values > 0.5).mean())
-
-
-def energy(shown: np.ndarray) -> float:
-    """Mean squared gradient of the grey pictures, in units of 1/255 per px."""
-    grey = shown.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return float(np.mean(np.diff(grey, axis=1) ** 2) + np.mean(np.diff(grey, axis=2) ** 2))
 
 
 def sharpness() -> float:

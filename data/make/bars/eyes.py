@@ -7,7 +7,7 @@ import torch
 from models.classifier import right_answers, scenes_by_lot
 from models.common import DATA, found, rendered
 from models.damaged import pairs, people, pictures, through_vae
-from models.vae import held_out_pictures, psnr
+from models.vae import held_out_pictures, psnr, through
 from scipy.stats import spearmanr
 from world.damage import FACE_DAMAGES
 from world.scenes import ATTRIBUTES
@@ -84,7 +84,8 @@ def vae_psnr() -> float:
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32).eval()
-    return float(np.mean(psnr(vae, held_out_pictures(scaled(210, 20)))))
+    shown = held_out_pictures(scaled(210, 20))
+    return float(np.mean(psnr(through(vae, shown), shown)))
 
 
 def vae_faces() -> float:

@@ -86,6 +86,11 @@ def to_tensor(pictures: np.ndarray, device: str = "cpu") -> torch.Tensor:
     return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def to_pictures(pixels: torch.Tensor) -> np.ndarray:
+    """(N, 3, H, W) in -1..1, what lies outside cut off -> uint8 (N, H, W, 3)."""
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def forget_places(folder: Path) -> None:
     """Take out of the configurations below `folder` where on this machine their parts were loaded from."""
     for file in folder.rglob("*.json"):

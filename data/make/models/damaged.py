@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderKL
 from world.scenes import STYLE, UNSEEN_STYLE, Scene, random_scene
 
-from models.common import SIZE, found, key_of, stored, to_tensor, worked
-from models.vae import encoder_key
+from models.common import SIZE, found, key_of, stored, worked
+from models.vae import encoder_key, through
 
 FACES = 4  # the most that a picture is noted to show; a doubled couple shows so many
 MILDEST = 0.3  # below it a damage can hardly be seen
@@ -65,14 +65,9 @@ def pictures(name: str, items: list[Item]) -> np.ndarray:
     return worked(name, items, draw, KIND)
 
 
-@torch.no_grad()
 def through_vae(name: str, shown: np.ndarray, batch: int = 8) -> np.ndarray:
     """The pictures uint8 (N, 128, 128, 3) as the VAE gives them back, of the same form, kept as build/<name>.npy."""
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32).eval()
-
-    def again(at: range) -> np.ndarray:
-        decoded = vae(to_tensor(shown[at.start : at.stop])).sample.clamp(-1, 1)
-        return ((decoded + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-
+    again = lambda at: through(vae, shown[at.start : at.stop])  # noqa: E731
     decoder = key_of([p.double().sum().item() for p in vae.decoder.parameters()])
     return stored(name, len(shown), np.uint8, (SIZE, SIZE, 3), again, encoder_key(vae) + decoder, batch)

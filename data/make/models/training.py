@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,11 +94,15 @@ def run_of(name: str, options: argparse.Namespace, **more) -> Run:
 
 
 class Lots:
-    """All that a training draws by lot, with a state that can be kept: `rng` for choices, `noise` for tensors."""
+    """All that a training draws by lot, with a state that can be kept: `rng` for choices, `noise` for tensors on
+    `device`."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, device: str = "cpu"):
         self.rng = random.Random(seed)
-        self.noise = torch.Generator().manual_seed(seed)
+        self.noise = torch.Generator(device).manual_seed(seed)
+
+    def normal(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.randn(shape, generator=self.noise, device=self.noise.device)
 
     def state_dict(self) -> dict:
         return {"rng": self.rng.getstate(), "noise": self.noise.get_state(), "torch": torch.get_rng_state()}

@@ -20,7 +20,7 @@ from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 
 from models.common import forget_places, found, made, note
 from models.muon import matrices
-from models.training import Lots, add_options, fit, run_of
+from models.training import Lots, add_options, fit, precision, run_of
 from models.unet_data import CAPTIONS_EACH, Data, held_out_data, training_data
 
 DROPOUT, GAMMA, DETAIL = 0.1, 5.0, 4.0
@@ -55,27 +55,50 @@ def noise_schedule() -> DDPMScheduler:
 
 
 def uniform(count: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.randint(0, SCHEDULE["num_train_timesteps"], (count,), generator=generator)
+    steps = SCHEDULE["num_train_timesteps"]
+    return torch.randint(0, steps, (count,), generator=generator, device=generator.device)
+
+
+class Predictor(torch.nn.Module):
+    """A UNet that is called with tensors only, as CUDA graphs want it: -> the predicted noise (B, 4, 16, 16)."""
+
+    def __init__(self, unet):
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, noisy, t, words, mask, pooled, side):
+        conditions = {"text_embeds": pooled, "time_ids": side}
+        return self.unet(noisy, t, words, encoder_attention_mask=mask, added_cond_kwargs=conditions).sample
 
 
 class Denoising:
-    """The loss of a UNet's prediction of the noise in a batch."""
+    """The loss of a UNet's prediction of the noise in a batch; `predict` has Predictor's signature."""
 
     def __init__(self, unet, device: str):
-        self.unet, self.schedule, self.device = unet, noise_schedule(), device
+        self.predict, self.schedule, self.device = Predictor(unet), noise_schedule(), device
         self.alphas = self.schedule.alphas_cumprod.to(device)
+
+    def record(self, data, batch: int) -> None:
+        """From now on predict batches of that size by one CUDA graph and its backward: eager kernels of so small a
+        model are shorter than the time it takes to start them."""
+        torch.backends.cudnn.benchmark = True
+        rows = list(range(batch))
+        latents, text, t = data.latents_of(rows), data.texts_of(rows), torch.zeros(batch, dtype=torch.int64)
+        with torch.autocast("cuda", precision("cuda"), cache_enabled=False):  # casts belong into the graph
+            self.predict = torch.cuda.make_graphed_callables(self.predict, self.inputs(latents, text, t))
 
     def errors(self, latents, text: Data, t, noise) -> torch.Tensor:
         """|noise - predicted|^2, the mean over the channels, (B, 16, 16)."""
-        move = lambda x: x.to(self.device)  # noqa: E731
-        latents, t, noise = move(latents), move(t), move(noise)
-        noisy = self.schedule.add_noise(latents, noise, t).to(memory_format=torch.channels_last)
-        side = torch.tensor([128.0, 128, 0, 0, 128, 128], device=self.device).repeat(len(t), 1)
-        predicted = self.unet(
-            noisy, t, move(text.words), encoder_attention_mask=move(text.mask),
-            added_cond_kwargs={"text_embeds": move(text.pooled), "time_ids": side},
-        ).sample  # fmt: skip
+        latents, t, noise = (x.to(self.device) for x in (latents, t, noise))
+        predicted = self.predict(*self.inputs(self.schedule.add_noise(latents, noise, t), text, t))
         return (predicted.float() - noise).square().mean(1)
+
+    def inputs(self, noisy: torch.Tensor, text: Data, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Predictor's arguments, on the device."""
+        side = torch.tensor([128.0, 128, 0, 0, 128, 128]).repeat(len(t), 1)
+        given = (noisy, t, text.words, text.mask, text.pooled, side)
+        noisy, *rest = (x.to(self.device) for x in given)
+        return noisy.to(memory_format=torch.channels_last), *rest
 
     def weight(self, t: torch.Tensor) -> torch.Tensor:
         """min(SNR, gamma) / SNR of each timestep, (B,)."""
@@ -133,13 +156,16 @@ def assemble(unet) -> None:
 
 def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    data, held, lots = training_data(options.count, options.device), held_out_data(options.device), Lots(0)
+    data, held = training_data(options.count, options.device), held_out_data(options.device)
+    lots = Lots(0, options.device)
     unet = starting_unet(options.start, data.width).to(options.device, memory_format=torch.channels_last)
-    denoising = Denoising(unet, options.device)
+    denoising = Denoising(unet.train(), options.device)
+    if options.graph:
+        denoising.record(data, options.batch)
 
     def loss_of(_):
         latents, text, details = batch_of(data, options.batch, lots)
-        t, noise = uniform(len(latents), lots.noise), torch.randn(latents.shape, generator=lots.noise)
+        t, noise = uniform(len(latents), lots.noise), lots.normal(latents.shape)
         return denoising.loss(latents, text, details, t, noise).mean()
 
     def report(averaged):
@@ -153,6 +179,7 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=21_000, cooldown=3000, lr=1e-3)
     parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--graph", action="store_true", help="as a CUDA graph; needs --device cuda")
     parser.add_argument("--muon", action="store_true", help="train the matrices and kernels with it")
     parser.add_argument("--count", type=int, default=50_000, help="pictures (%(default)s)")
     parser.add_argument("--start", choices=("last", "nothing"), default="last", help="the weights to start from")

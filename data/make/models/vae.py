@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from world.scenes import STYLE, UNSEEN_STYLE, training_scenes
 
-from models.common import SIZE, forget_places, found, key_of, made, note, rendered, to_tensor
+from models.common import SIZE, forget_places, found, key_of, made, note, rendered, to_pictures, to_tensor
 from models.muon import matrices
 from models.perceptual import Perceptual
 from models.training import Lots, add_options, autocast, fit, run_of
@@ -75,14 +75,23 @@ def crops(pictures, rng: random.Random, times: int = 1, device: str = "cpu") -> 
 
 
 @torch.no_grad()
-def psnr(vae, pictures, device: str = "cpu") -> list[float]:
-    """Per picture the PSNR (dB) of its reconstruction from the latent's mean."""
-    values = []
-    for i in range(0, len(pictures), 16):
-        pixels = to_tensor(pictures[i : i + 16], device)
-        error = (vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1) - pixels) / 2
-        values += (-10 * error.square().mean((1, 2, 3)).log10()).tolist()
-    return values
+def through(vae, pictures: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Reconstructions from the latents' means, uint8 as the pictures (N, 128, 128, 3)."""
+    batches = (to_tensor(pictures[i : i + 16], device) for i in range(0, len(pictures), 16))
+    decoded = (vae.decode(vae.encode(pixels).latent_dist.mode()).sample for pixels in batches)
+    return np.concatenate([to_pictures(pixels) for pixels in decoded])
+
+
+def psnr(decoded: np.ndarray, pictures: np.ndarray) -> list[float]:
+    """Of each picture's reconstruction, in dB."""
+    error = (decoded.astype(np.float32) - pictures) / 255
+    return (-10 * np.log10(np.square(error).mean((1, 2, 3)))).tolist()
+
+
+def energy(pictures: np.ndarray) -> float:
+    """Mean squared gradient of the grey pictures, in units of 1/255 per px: how sharp they are."""
+    grey = pictures.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return float(np.mean(np.diff(grey, axis=1) ** 2) + np.mean(np.diff(grey, axis=2) ** 2))
 
 
 @torch.no_grad()
@@ -120,12 +129,12 @@ def main(options: argparse.Namespace) -> None:
         return loss + options.perceptual * looks_like(decoded, pixels)
 
     def report(averaged):
-        return {"psnr": np.mean(psnr(averaged, held[::4], options.device))}
+        return {"psnr": np.mean(psnr(through(averaged, held[::4], options.device), held[::4]))}
 
     trained = fit(vae, loss_of, run_of("vae", options), lots, matrices(vae), report).cpu()
     # Latents of variance one, as the noise schedule expects. From here on they stay: the UNet may be trained on them.
     trained.register_to_config(scaling_factor=round(1 / latents(trained, pictures[:500]).std().item(), 4))
-    figures = psnr(trained, held)
+    figures = psnr(through(trained, held), held)
     note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))
     save(trained)
 

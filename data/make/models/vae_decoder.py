@@ -16,10 +16,21 @@ from models.common import found, note
 from models.muon import matrices
 from models.perceptual import Adversary, Perceptual
 from models.training import Lots, fit, run_of
-from models.vae import crops, encoder_key, held_out_pictures, options, pictures_of, psnr, reconstruction, save
+from models.vae import (
+    crops,
+    encoder_key,
+    energy,
+    held_out_pictures,
+    options,
+    pictures_of,
+    psnr,
+    reconstruction,
+    save,
+    through,
+)
 
 NOISE = 0.1  # the most, in units of the latents' deviation
-ADVERSARY, LATER = 0.01, 300  # its weight, and the step from which the decoder hears it
+ADVERSARY, LATER = 0.01, 300  # its weight, and the step of a go from which the decoder hears it
 
 
 def main(options: argparse.Namespace) -> None:
@@ -46,18 +57,19 @@ def main(options: argparse.Namespace) -> None:
         loss = reconstruction(decoded, pixels) + options.perceptual * looks_like(decoded, pixels)
         if options.adversary:
             learn_to_tell(decoded, pixels)
-            loss = loss + (options.adversary * adversary.verdict(decoded) if step >= LATER else 0)
+            loss = loss + (options.adversary * adversary.verdict(decoded) if step >= options.later else 0)
         return loss
 
     def report(averaged):
-        return {"psnr": np.mean(psnr(averaged, held[::4], options.device))}
+        decoded = through(averaged, held[::4], options.device)
+        return {"psnr": np.mean(psnr(decoded, held[::4])), "gradient": energy(decoded) / energy(held[::4])}
 
     beside = {"adversary": adversary, "teacher": teacher}
     run = run_of(
         f"vae_decoder-{encoder_key(vae)}", options, decay=0.998
     )  # a new encoder begins a new decoder's training
     trained = fit(vae, loss_of, run, lots, matrices(vae), report, beside).cpu()
-    figures = psnr(trained, held)
+    figures = psnr(through(trained, held), held)
     note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))
     save(trained)
 
@@ -67,4 +79,5 @@ if __name__ == "__main__":
     parser.description = __doc__
     parser.add_argument("--noise", type=float, default=NOISE, help="on the latents (%(default)s)")
     parser.add_argument("--adversary", type=float, default=ADVERSARY, help="its weight (%(default)s)")
+    parser.add_argument("--later", type=int, default=LATER, help="the step from which it is heard (%(default)s)")
     main(parser.parse_args())
