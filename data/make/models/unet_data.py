@@ -10,7 +10,7 @@ are worth `n` words, one padding vector and a bias of log(256 - n) on it in atte
 import argparse
 import random
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -19,17 +19,15 @@ from diffusers import AutoencoderKL
 from diffusers.pipelines.kolors.text_encoder import ChatGLMModel
 from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
 from world.captions import caption
-from world.scenes import FRAMING, GIRL_ACTIONS, Scene, held_out, random_scene, training_scenes
+from world.scenes import balanced_scenes, held_out, random_scene
 
-from models.common import SIZE, found, key_of, stored, worked
+from models.common import found, key_of, stored
+from models.pictures import coverage, with_boxes
 from models.vae import encoder_key, latents
 
 WORDS, PLACES = 56, 256  # the longest caption in tokens; places of a padded prompt in the pipeline
 CAPTIONS_EACH = 2
-DETAILS = 6  # the most that a scene shows: two faces, four hands
 SPOILED = 0.12  # share of the pictures
-SELDOM = ("sleep", "wake", "bored", "listen", "nervous", "watch", "wish")
-DRAWN = np.dtype([("picture", np.uint8, (SIZE, SIZE, 3)), ("boxes", np.int16, (DETAILS, 4))])
 
 
 @dataclass(frozen=True)
@@ -104,19 +102,6 @@ class Cached:
         return Data(words.float(), pooled.float(), mask_of(used))
 
 
-def coverage(boxes: torch.Tensor, side: int = 16) -> torch.Tensor:
-    """How much of each of side x side places of a picture lies in one of the boxes (N, B, 4) in px, in 0..1."""
-    cell = SIZE / side
-    starts = torch.arange(side, device=boxes.device) * cell
-
-    def covered(first: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-        first, last = first[..., None], (first + length)[..., None]
-        return (last.minimum(starts + cell) - first.maximum(starts)).clamp(min=0) / cell
-
-    x, y, width, height = boxes.unbind(-1)
-    return (covered(y, height)[..., None] * covered(x, width)[..., None, :]).amax(1)
-
-
 def texts_of(name: str, scenes, complete: bool, device: str = "cpu") -> np.ndarray:
     embedder = Embedder(device)
     texts = [_text(scenes, i, complete) for i in range(1 + CAPTIONS_EACH * len(scenes))]
@@ -134,17 +119,6 @@ def _text(scenes, row: int, complete: bool) -> str:
     return caption(scenes[(row - 1) // CAPTIONS_EACH], random.Random(row), complete) if row else ""
 
 
-def drawn_with_boxes(scene: Scene) -> np.ndarray:
-    """A row of DRAWN: the picture of a scene, and the boxes x, y, width, height in px of its faces and hands; of
-    width 0: none."""
-    from world.draw import drawn  # here, so that only the workers need skia
-
-    drawing, row = drawn(scene, SIZE, SIZE), np.zeros((), DRAWN)
-    boxes = (*drawing.faces, *drawing.hands)[:DETAILS]
-    row["picture"], row["boxes"][: len(boxes)] = np.asarray(drawing.image), np.reshape(boxes, (-1, 4))
-    return row
-
-
 def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> np.ndarray:
     vae = AutoencoderKL.from_pretrained(found("tiny-kolors/vae"), torch_dtype=torch.float32)
     key = key_of(scenes[:1000], encoder_key(vae))
@@ -154,28 +128,13 @@ def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> 
 
 
 def cached(name: str, scenes, complete: bool, device: str) -> Cached:
-    drawn = worked(f"{name}_drawn", scenes, drawn_with_boxes, DRAWN)
+    drawn = with_boxes(f"{name}_drawn", scenes)
     latents = latents_of(name, scenes, drawn["picture"], device)
     return Cached(latents, texts_of(f"{name}_texts", scenes, complete, device), drawn["boxes"], device)
 
 
-def training_scenes_of(count: int) -> list[Scene]:
-    """`count` scenes, one in eight spoiled, none of a held-out combination; a third show what a girl seldom does.
-
-    By lot alone each of SELDOM is in a picture of a hundred, and their faces are the hardest: asleep, with closed eyes.
-    """
-    rng, scenes = random.Random(5), training_scenes(4, count - count // 3, spoiled=SPOILED)
-    while len(scenes) < count:
-        action = rng.choice(SELDOM)
-        place = rng.choice([place for place, actions in GIRL_ACTIONS.items() if action in actions])
-        scene = random_scene(rng, spoiled=SPOILED)
-        scene = replace(scene, who="girl", action=action, place=place, framing=rng.choice(FRAMING))
-        scenes += [] if held_out(scene) else [scene]
-    return scenes
-
-
 def training_data(count: int, device: str = "cpu") -> Cached:
-    return cached("unet", training_scenes_of(count), complete=False, device=device)
+    return cached("unet", balanced_scenes(4, count, spoiled=SPOILED), complete=False, device=device)
 
 
 def held_out_data(device: str = "cpu", count: int = 256) -> Cached:
@@ -192,5 +151,5 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=50_000)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the text encoder")
     options = parser.parse_args()
-    scenes = training_scenes_of(options.count)
-    worked("unet_drawn", scenes, drawn_with_boxes, DRAWN), texts_of("unet_texts", scenes, False, options.device)
+    scenes = balanced_scenes(4, options.count, spoiled=SPOILED)
+    with_boxes("unet_drawn", scenes), texts_of("unet_texts", scenes, False, options.device)

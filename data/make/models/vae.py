@@ -1,8 +1,9 @@
 """Train tiny-kolors' VAE on pictures of every style, as Kolors' has seen every style: 128 x 128 x 3 <-> 16 x 16 x 4.
 
 Two parts, as in Rombach et al. 2022: here encoder and decoder together, which fixes the latents; then the decoder
-alone (vae_decoder.py), on which the UNet may be trained already. The loss is L1 and squared error, a light KL term and
-a perceptual one. It also sees toys, and never the one of data/figurine, so that it can draw one it has never seen.
+alone (vae_decoder.py), on which the UNet may be trained already. The loss is L1 and squared error, in faces and hands
+several times as much, a light KL term and a perceptual one. It also sees toys, and never the one of data/figurine, so
+that it can draw one it has never seen.
 
     python data/make/build.py models.vae --steps 3000 --minutes 60
 """
@@ -13,11 +14,12 @@ import random
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from world.scenes import STYLE, UNSEEN_STYLE, training_scenes
+from world.scenes import STYLE, UNSEEN_STYLE, balanced_scenes, training_scenes
 
 from models.common import SIZE, forget_places, found, key_of, made, note, rendered, to_pictures, to_tensor
 from models.muon import matrices
 from models.perceptual import Perceptual
+from models.pictures import coverage, importance, with_boxes
 from models.training import Lots, add_options, autocast, fit, run_of
 
 KL, PERCEPTUAL = 1e-6, 0.1
@@ -47,9 +49,9 @@ def starting_vae(start: str) -> AutoencoderKL:
 
 
 def pictures_of(count: int, toys: float = TOYS) -> np.ndarray:
-    """What VAEs learn from: scenes of every style, a tenth spoiled, and toys among them."""
-    items = training_scenes(2, round(count * (1 - toys)), STYLES, spoiled=0.1)
-    return rendered("vae", items + list(range(count - len(items))))
+    """What VAEs learn from, (count,) of DRAWN: scenes of every style, a tenth spoiled, and toys among them."""
+    items = balanced_scenes(2, round(count * (1 - toys)), STYLES, spoiled=0.1)
+    return with_boxes("vae", items + list(range(count - len(items))))
 
 
 def held_out_pictures(count: int = 210, toys: float = TOYS) -> np.ndarray:
@@ -57,21 +59,23 @@ def held_out_pictures(count: int = 210, toys: float = TOYS) -> np.ndarray:
     return rendered("vae_held", scenes + [10_000_000 + i for i in range(count - len(scenes))])
 
 
-def reconstruction(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    error = decoded.float() - pixels
-    return error.abs().mean() + 2 * error.square().mean()
+def reconstruction(decoded: torch.Tensor, pixels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The mean error of pictures (N, 3, H, W), each place counting as much as `places` (N, H, W) says."""
+    error = (decoded.float() - pixels).abs()
+    return ((error + 2 * error.square()).mean(1) * places).sum() / places.sum()
 
 
-def crops(pictures, rng: random.Random, times: int = 1, device: str = "cpu") -> torch.Tensor:
-    """Windows of one size of VIEWS by lot at any place, `times` as many, each of another picture, float (N, 3, side,
-    side)."""
+def crops(drawn: np.ndarray, rng: random.Random, times: int = 1, device: str = "cpu"):
+    """Windows of one size of VIEWS by lot at any place, `times` as many, each of another picture of DRAWN: float
+    (N, 3, side, side), and how much each of their places counts, (N, side, side)."""
     count, side = rng.choice(VIEWS)
-    corner = SIZE - side
-    windows = []
-    for i in sorted(rng.sample(range(len(pictures)), times * count)):
-        y, x = rng.randint(0, corner), rng.randint(0, corner)
-        windows.append(pictures[i, y : y + side, x : x + side])
-    return to_tensor(np.stack(windows), device).to(memory_format=torch.channels_last)
+    rows = sorted(rng.sample(range(len(drawn)), times * count))
+    corners = [(rng.randint(0, SIZE - side), rng.randint(0, SIZE - side)) for _ in rows]
+    windows = [drawn["picture"][i, y : y + side, x : x + side] for i, (x, y) in zip(rows, corners, strict=True)]
+    boxes = torch.from_numpy(drawn["boxes"][rows].astype(np.float32))
+    boxes[..., :2] -= torch.tensor(corners)[:, None]
+    pixels = to_tensor(np.stack(windows), device).to(memory_format=torch.channels_last)
+    return pixels, importance(coverage(boxes.to(device), side, cell=1))
 
 
 @torch.no_grad()
@@ -122,10 +126,10 @@ def main(options: argparse.Namespace) -> None:
     looks_like = Perceptual().to(options.device)
 
     def loss_of(_):
-        pixels = crops(pictures, lots.rng, options.times, options.device)
+        pixels, places = crops(pictures, lots.rng, options.times, options.device)
         posterior = vae.encode(pixels).latent_dist
         decoded = vae.decode(posterior.sample()).sample
-        loss = reconstruction(decoded, pixels) + KL * posterior.kl().float().mean()
+        loss = reconstruction(decoded, pixels, places) + KL * posterior.kl().float().mean()
         return loss + options.perceptual * looks_like(decoded, pixels)
 
     def report(averaged):
@@ -133,7 +137,7 @@ def main(options: argparse.Namespace) -> None:
 
     trained = fit(vae, loss_of, run_of("vae", options), lots, matrices(vae), report).cpu()
     # Latents of variance one, as the noise schedule expects. From here on they stay: the UNet may be trained on them.
-    trained.register_to_config(scaling_factor=round(1 / latents(trained, pictures[:500]).std().item(), 4))
+    trained.register_to_config(scaling_factor=round(1 / latents(trained, pictures["picture"][:500]).std().item(), 4))
     figures = psnr(through(trained, held), held)
     note("vae", psnr_mean=round(float(np.mean(figures)), 2), psnr_min=round(min(figures), 2))
     save(trained)

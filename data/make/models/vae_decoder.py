@@ -49,12 +49,12 @@ def main(options: argparse.Namespace) -> None:
         teacher.step()
 
     def loss_of(step):
-        pixels = crops(pictures, lots.rng, options.times, options.device)
+        pixels, places = crops(pictures, lots.rng, options.times, options.device)
         with torch.no_grad():
             z = vae.encode(pixels).latent_dist.mode()
         strength = options.noise * deviation * torch.rand(len(z), 1, 1, 1, generator=lots.noise)
         decoded = vae.decode(z + (strength * torch.randn(z.shape, generator=lots.noise)).to(z.device)).sample
-        loss = reconstruction(decoded, pixels) + options.perceptual * looks_like(decoded, pixels)
+        loss = reconstruction(decoded, pixels, places) + options.perceptual * looks_like(decoded, pixels)
         if options.adversary:
             learn_to_tell(decoded, pixels)
             loss = loss + (options.adversary * adversary.verdict(decoded) if step >= options.later else 0)

@@ -35,6 +35,7 @@ GIRL_ACTIONS = {
     "fitting": ("nervous", "stand", "dance"),
     "stage": ("sing", "stand", "dance", "nervous"),
 }
+SELDOM = ("sleep", "wake", "bored", "listen", "nervous", "watch", "wish")  # that few places have
 OUTDOORS = ("peach", "wild", "river", "night")
 
 
@@ -129,6 +130,19 @@ def training_scenes(seed: int, count: int, styles: tuple[str, ...] = STYLE, spoi
         scene = random_scene(rng, styles, spoiled)
         if not held_out(scene):
             scenes.append(scene)
+    return scenes
+
+
+def balanced_scenes(seed: int, count: int, styles: tuple[str, ...] = STYLE, spoiled: float = 0.0) -> list[Scene]:
+    """As `training_scenes`, but a third show what a girl SELDOM does: by lot alone each of these is in a picture of a
+    hundred, and their faces are the hardest, asleep or with closed eyes."""
+    rng, scenes = random.Random(seed + 1), training_scenes(seed, count - count // 3, styles, spoiled)
+    while len(scenes) < count:
+        action = rng.choice(SELDOM)
+        place = rng.choice([place for place, actions in GIRL_ACTIONS.items() if action in actions])
+        scene = random_scene(rng, styles, spoiled)
+        scene = replace(scene, who="girl", action=action, place=place, framing=rng.choice(FRAMING))
+        scenes += [] if held_out(scene) else [scene]
     return scenes
 
 
