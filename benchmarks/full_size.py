@@ -23,7 +23,7 @@ def find_card(parser: argparse.ArgumentParser, memory: float | None = None) -> t
     if device.type != "cuda":
         parser.exit(2, NO_CARD)
     if memory:
-        torch.cuda.set_per_process_memory_fraction(memory * GIB / torch.cuda.mem_get_info(device)[1], device)
+        torch.cuda.set_per_process_memory_fraction(memory * GIB / torch.cuda.mem_get_info(device)[1])
     return device
 
 
