@@ -143,6 +143,13 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run.stdout.strip() == "[]"
 
 
+def test_every_benchmark_finds_what_it_imports():
+    names = sorted(file.stem for file in (ROOT / "benchmarks").glob("*.py"))
+    code = f"import importlib; [importlib.import_module(name) for name in {names}]"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_the_wheel_takes_every_folder_of_data_but_what_made_and_shows_it(project):
     included = {Path(f) for f in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]}
     folders = {folder.relative_to(ROOT) for folder in (ROOT / "data").iterdir() if folder.is_dir()}

@@ -37,7 +37,7 @@ from world.damage import DRAWN, FACE_DAMAGES, MELTED
 from world.scenes import ATTRIBUTES
 
 from models.classifier import groups, judged_pictures, right_answers, scenes_by_lot, soften
-from models.common import DATA, made, note, rendered, to_tensor
+from models.common import DATA, found, made, note, rendered, to_tensor
 from models.damaged import pairs, pictures, through_vae
 from models.training import Lots, Run, add_options, fit, run_of
 
@@ -226,7 +226,12 @@ class Paired:
         return shifted(shown[chosen], rng), self.worths[chosen]
 
 
-def train_aesthetics(clip, scenes, shown, options: argparse.Namespace, batch: int = 48) -> None:
+def last_predictor() -> AestheticsPredictorV2Linear:
+    """The one trained last or shipped, to go on with: for pictures that another VAE gives back."""
+    return AestheticsPredictorV2Linear.from_pretrained(found("tiny-aesthetics"), dtype=torch.float32)
+
+
+def train_aesthetics(predictor, scenes, shown, options: argparse.Namespace, batch: int = 48) -> None:
     lots, spoiled, paired = Lots(2), Spoiled(scenes, shown, options.soft), Paired(options.pairs, options.soft)
     near = lambda a, b: nn.functional.smooth_l1_loss(a, b, beta=0.3)  # noqa: E731
 
@@ -238,7 +243,6 @@ def train_aesthetics(clip, scenes, shown, options: argparse.Namespace, batch: in
         apart = worths[batch // 2 :: 2] - worths[batch // 2 + 1 :: 2]
         return near(scores, worths) + near(intact - broken, apart)
 
-    predictor = new_predictor(clip)
     trained = fit(predictor, loss_of, run_of("aesthetics", options, decay=0.99), lots)
     figures = {**on_spoiled(trained, options.held), **on_pairs(trained, options.held // 4)}
     print(figures)
@@ -280,11 +284,15 @@ def on_pairs(predictor, count: int = 300) -> dict[str, float]:
 def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     scenes, shown = judged_pictures(options.count)
-    train_aesthetics(train_clip(scenes, shown, options.clip_steps), scenes, shown, options)
+    new = options.start == "nothing"
+    predictor = new_predictor(train_clip(scenes, shown, options.clip_steps)) if new else last_predictor()
+    train_aesthetics(predictor, scenes, shown, options)
 
 
 if __name__ == "__main__":
     parser = add_options(argparse.ArgumentParser(description=__doc__), steps=8700, cooldown=2900, lr=5e-4)
+    start = "the last predictor goes on, tiny-clip stays as it is (%(default)s)"
+    parser.add_argument("--start", choices=("last", "nothing"), default="nothing", help=start)
     parser.add_argument("--clip-steps", type=int, default=3400, help="of tiny-clip (%(default)s)")
     parser.add_argument("--count", type=int, default=20_000, help="pictures clean or spoiled (%(default)s)")
     parser.add_argument("--pairs", type=int, default=8000, help="scenes drawn right and wrong (%(default)s)")
