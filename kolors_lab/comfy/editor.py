@@ -1,18 +1,18 @@
 """The editor's form of a workflow (UI 0.4 and 1.0) as a graph: what ComfyUI's page does before it queues.
 
 Links are followed through reroutes, Set and Get nodes, primitives, bypassed nodes and the borders of subgraphs; notes
-and muted nodes go; the values of widgets find their inputs. Every link is followed once, whatever there are of them.
+and muted nodes go; the values of widgets find their inputs. Every link is followed only once, however many lead on from
+it. What the host of a subgraph or a group gives to the nodes within is told by `hosts` and `groups`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kolors_lab.comfy.graph import Graph, bounded, called, is_link, is_required, short
 from kolors_lab.comfy.groups import as_subgraphs, values_within
+from kolors_lab.comfy.hosts import CONTROL_NAMES, Hosts, Proxy
 from kolors_lab.comfy.nodes import NODES
 from kolors_lab.comfy.registry import MAX_TEXT, Node
 from kolors_lab.comfy.texts import is_dynamic, without_comments
@@ -24,43 +24,36 @@ OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` 
 MAX_NODES = 50_000  # with all that subgraphs hold, as often as they are used
 MAX_DEPTH = 32  # of subgraphs within subgraphs
 MUTED, BYPASSED = 2, 4  # modes
-INPUT, OUTPUT = "-10", "-20"  # the two borders of a subgraph, as nodes
+INPUT = "-10"  # the border of a subgraph that links come in by, as a node
 REROUTES = ("Reroute", "Reroute (rgthree)", "SetNode")
 NOTES = ("Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)")
-SWITCHES = (  # rgthree's, which only press other nodes' buttons
+BUTTONS = (  # rgthree's, which only press other nodes' buttons
     "Fast Muter (rgthree)", "Fast Bypasser (rgthree)", "Fast Groups Muter (rgthree)",
     "Fast Groups Bypasser (rgthree)", "Fast Actions Button (rgthree)", "Mute / Bypass Repeater (rgthree)",
     "Mute / Bypass Relay (rgthree)", "Random Unmuter (rgthree)", "Node Collector (rgthree)",
 )  # fmt: skip
-VIRTUAL = {*REROUTES, *NOTES, *SWITCHES, "PrimitiveNode", "GetNode"}  # the editor's own: nothing of them is computed
-_CONTROL_NAMES = ("control_after_generate", "control_before_generate")
-PREVIEWS = ("videopreview", "preview")
+VIRTUAL = {*REROUTES, *NOTES, *BUTTONS, "PrimitiveNode", "GetNode"}  # the editor's own: nothing of them is computed
+PREVIEWS = ("videopreview", "preview")  # what previews leave among values by name
 UPLOAD = (None, "", "image")  # what the button for a file leaves behind the last value
 
 
 class _Muted(NamedTuple):
-    """The end of a link at a muted node."""
+    """A link that comes from a muted node, `node` as messages call it."""
 
     node: str
 
 
-class _Proxy(NamedTuple):
-    """A widget that the host of a subgraph shows, in files before the middle of 2026: of the node `owner` within (-1:
-    an input of the subgraph itself), which may be a host too and show that of its own node `deep`."""
-
-    owner: str
-    widget: str
-    deep: str
-
-
 class _Found(NamedTuple):
-    """Where a link ends: [id, slot], a primitive's value, _Muted, or None where nothing is linked."""
+    """Where a link comes from in the end: [id, slot], a primitive's value, _Muted, or None where nothing is linked."""
 
     value: Any
 
 
 class _Scope:
-    """The nodes of the workflow, or of one use of a subgraph: ids in the graph are `prefix` and their own."""
+    """The nodes of the workflow, or of one use of a subgraph: ids in the graph are `prefix` and their own.
+
+    `host` is the node in `parent` that stands for the subgraph. `values`: what it gives, by node within and widget.
+    """
 
     def __init__(self, data: dict, prefix: str = "", parent: _Scope | None = None, host: dict | None = None):
         self.data, self.prefix, self.parent = data, prefix, parent
@@ -72,20 +65,23 @@ class _Scope:
                 "node {id}: two nodes have this id; save the workflow again in ComfyUI", id=f"{prefix}{twice}"
             )
         self.links = dict(_link(link) for link in data.get("links") or () if link)  # litegraph leaves holes
-        self.values: dict[str, dict[str, Any]] = {}  # set from outside, by node and widget or input
-        slots = (host or {}).get("inputs") or ()
-        by_place = data.get("is_group")
-        self.puts = {n if by_place else put["name"]: put.get("link") for n, put in enumerate(slots)}
-        setters = [(_first(node), _link_into(node)) for node in data["nodes"] if node["type"] == "SetNode"]
+        self.values: dict[str, dict[str | Proxy, Any]] = {}
+        slots, by_place = (host or {}).get("inputs") or (), data.get("is_group")
+        self.host_links = {n if by_place else slot["name"]: slot.get("link") for n, slot in enumerate(slots)}
+        setters = [(_first_value(node), _link_into(node)) for node in data["nodes"] if node["type"] == "SetNode"]
         # of several of one name the first that is linked
         self.kept = dict(setters) | {name: link for name, link in reversed(setters) if link is not None}
 
-    def outside(self, slot: int) -> object:
-        """The link that feeds the input `slot` of this subgraph, in the scope of its host."""
-        return self.puts.get(self.data["inputs"][slot]["name"])
+    def name_of(self, key: str) -> str:
+        """A node of this scope, as every message calls it."""
+        return called(self.prefix + key, short(self.nodes[key]["type"]))
 
-    def output(self, slot: int) -> object:
-        """The link within that feeds the output `slot` of this subgraph."""
+    def link_outside(self, slot: int) -> object:
+        """The link in the parent that feeds the input `slot` of this subgraph."""
+        return self.host_links.get(self.data["inputs"][slot]["name"])
+
+    def link_within(self, slot: int) -> object:
+        """The link in here that feeds the output `slot` of this subgraph."""
         return next(iter(self.data["outputs"][slot].get("linkIds") or ()), None)
 
 
@@ -101,21 +97,13 @@ def _link_into(node: dict) -> object:
     return (node.get("inputs") or [{}])[0].get("link")
 
 
-def _proxies(host: dict) -> list[_Proxy]:
-    """What a host shows of the nodes within, in the order of its values."""
-    found = []
-    for owner, widget, *deep in (host.get("properties") or {}).get("proxyWidgets") or ():
-        if older := re.fullmatch(r"\s*(\d+)\s*:\s*(.+)", widget):  # `12: seed`
-            deep, widget = [older[1]], older[2]
-        found.append(_Proxy(str(owner), widget, str(deep[0]) if deep else ""))
-    return found
-
-
 def _is_on(node: dict) -> bool:
+    """Whether a node is neither muted nor bypassed."""
     return node.get("mode", 0) not in (MUTED, BYPASSED)
 
 
-def _first(node: dict) -> object:
+def _first_value(node: dict) -> object:
+    """What the first widget of a primitive, SetNode or GetNode holds; None where that is no single value."""
     values = node.get("widgets_values")
     values = list(values.values()) if isinstance(values, dict) else values
     return values[0] if values and not isinstance(values[0], (list, dict)) else None
@@ -128,10 +116,9 @@ class Editor:
         definitions = (data.get("definitions") or {}).get("subgraphs") or []
         self.definitions: dict[str, dict] = {definition["id"]: definition for definition in definitions}
         self.definitions |= as_subgraphs((data.get("extra") or {}).get("groupNodes") or {})
+        self.hosts = Hosts(self.definitions)
         self.scopes: dict[str, _Scope] = {"": _Scope(data)}
-        self.fed: dict[str, dict[str, list]] = {}  # what the inputs of a subgraph feed
-        self.promoted: dict[str, list[str]] = {}  # those of them that stand for widgets, in order
-        self.known: dict[tuple[str, object], Any] = {}  # where a link ends, by scope and link
+        self.known: dict[tuple[str, object], Any] = {}  # where a link comes from in the end, by scope and link
         self.cut: dict[str, str] = {}  # nodes that lack a muted one: that one
         self.notes: list[str] = []
         self._open()
@@ -152,74 +139,19 @@ class Editor:
                 if node["type"] in self.definitions and _is_on(node):
                     inner = _Scope(self.definitions[node["type"]], f"{scope.prefix}{key}:", scope, node)
                     self.scopes[inner.prefix] = inner
-                    self._promote(scope, key, node, inner)
+                    self._hand_in(scope, key, inner)
                     waiting.append(inner)
 
-    # Values that a subgraph's host sets ---------------------------------------------------------------------------
-
-    def _promote(self, scope: _Scope, key: str, host: dict, inner: _Scope) -> None:
-        """Hand the host's values to the widgets within that they stand for."""
+    def _hand_in(self, scope: _Scope, key: str, inner: _Scope) -> None:
+        """Give the nodes of a subgraph or group the values that their host, the node `key` of `scope`, has for them."""
+        host = scope.nodes[key]
         if inner.data.get("is_group"):
             inner.values = values_within(inner.data, host)
             return
-        given = host.get("widgets_values") or []
-        proxies = _proxies(host)
-        names = proxies or self._promoted(host["type"])
-        if isinstance(given, dict):
-            values = dict(given)
-        else:
-            if len(given) > len(names):
-                given = [value for value in given if not (isinstance(value, str) and value in CONTROLS)]
-            values = dict(zip(names, given, strict=False)) | dict(enumerate(given[len(names) :]))
-        values |= (host.get("widgets_values_named") or {}) | scope.values.get(key, {})
-        rest = [
-            value for name, value in values.items()
-            if value is not None and not self._hand_in(host["type"], inner, proxies, name, value)
-        ]  # fmt: skip
-        if rest:
-            at = called(f"{scope.prefix}{key}", _("subgraph"))
-            self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(rest)))
-
-    def _hand_in(self, kind: str, inner: _Scope, proxies: list[_Proxy], name: Any, value: Any) -> bool:
-        """Hand a value to what it stands for within; whether there is anything such. `name`: of an input of the
-        subgraph, a proxy, or the widget of one."""
-        if isinstance(name, _Proxy):
-            if name.owner not in inner.nodes:
-                return self._hand_in(kind, inner, [], name.widget, value)
-            if name.widget not in _CONTROL_NAMES and not name.widget.startswith("$$"):  # a preview
-                is_host = name.deep and inner.nodes[name.owner]["type"] in self.definitions
-                widget = _Proxy(name.deep, name.widget, "") if is_host else name.widget
-                inner.values.setdefault(name.owner, {})[widget] = value
-            return True
-        fed = self._fed(kind).get(name, [])
-        for owner, slot, within in fed:
-            widget = slot["name"] if within in self.definitions else (slot.get("widget") or slot)["name"]
-            inner.values.setdefault(owner, {})[widget] = value
-        proxy = next((proxy for proxy in proxies if proxy.widget == name), None)
-        shown = proxy is not None and not fed and self._hand_in(kind, inner, [], proxy, value)
-        return bool(fed) or shown or name in _CONTROL_NAMES
-
-    def _promoted(self, kind: str) -> list[str]:
-        """The inputs of a subgraph that stand for widgets within, in order."""
-        if kind not in self.promoted:
-            self.promoted[kind] = []  # one that holds itself promotes nothing
-            self.promoted[kind] = [
-                name
-                for name, fed in self._fed(kind).items()
-                if any(slot.get("widget") or slot["name"] in self._promoted(inner) for _owner, slot, inner in fed)
-            ]
-        return self.promoted[kind]
-
-    def _fed(self, kind: str) -> dict[str, list[tuple[str, dict, str]]]:
-        """What each input of a subgraph feeds within: (node, the input there, the type of that node)."""
-        if kind not in self.definitions:
-            return {}
-        if kind not in self.fed:
-            data = self.definitions[kind]
-            nodes = {str(node["id"]): node for node in data["nodes"]}
-            links = {link["id"]: link for link in data.get("links") or ()}
-            self.fed[kind] = {put["name"]: list(_slots_fed(put, links, nodes)) for put in data.get("inputs") or ()}
-        return self.fed[kind]
+        inner.values, unused = self.hosts.values_within(host, inner.nodes, scope.values.get(key, {}))
+        if unused:
+            at = called(scope.prefix + key, _("subgraph"))
+            self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(unused)))
 
     # The graph ----------------------------------------------------------------------------------------------------
 
@@ -231,15 +163,15 @@ class Editor:
             for key, node in scope.nodes.items()
             if node["type"] not in VIRTUAL and node["type"] not in self.definitions and _is_on(node)
         )
-        gone = self._without_muted(graph)
+        gone = self._needing_muted(graph)
         kept = Graph((key, node) for key, node in graph.items() if key not in gone)
         for node in kept.values():
             node["inputs"] = {k: v for k, v in node["inputs"].items() if not (is_link(v) and v[0] in gone)}
         kept.notes = tuple(bounded(self.notes))
         return kept
 
-    def _without_muted(self, graph: Graph) -> set[str]:
-        """Nodes that cannot run without a muted one, however far behind it."""
+    def _needing_muted(self, graph: Graph) -> set[str]:
+        """Nodes that cannot run without a muted one, however far behind it. The notes name them."""
         behind: dict[str, list[str]] = {}
         for key, node in graph.items():
             for name, value in node["inputs"].items():
@@ -261,7 +193,8 @@ class Editor:
         return set(gone)
 
     def _node(self, scope: _Scope, key: str, node: dict) -> dict[str, Any]:
-        at = called(f"{scope.prefix}{key}", short(node["type"]))
+        """A node as the graph has it. A link wins over the value of the widget that it goes into."""
+        at = scope.name_of(key)
         inputs = self._values(scope, key, node, at)
         for slot in node.get("inputs") or ():
             source = None if slot.get("link") is None else self._source(scope, slot["link"], at)
@@ -270,17 +203,17 @@ class Editor:
                     self.cut[scope.prefix + key] = source.node
             elif source is not None:
                 inputs[str(slot["name"])] = source
-        self._settle(node["type"], inputs, at)
+        self._take_comments_out(node["type"], inputs, at)
         meta = {"title": node.get("title") or node["type"]}
         if isinstance(ours := (node.get("properties") or {}).get(OURS), dict):
             meta[OURS] = ours
         return {"class_type": str(node["type"]), "inputs": inputs, "_meta": meta}
 
     def _values(self, scope: _Scope, key: str, node: dict, at: str) -> dict[str, Any]:
-        """Widgets by name. Those set from outside win over those given by name, these over those in order."""
+        """Widgets by name. What a host gives wins over what the node has by name, that over what it has in order."""
         given, named = node.get("widgets_values") or [], node.get("widgets_values_named") or {}
         if isinstance(given, dict):
-            values = {name: value for name, value in given.items() if name not in (*_CONTROL_NAMES, *PREVIEWS)}
+            values = {name: value for name, value in given.items() if name not in (*CONTROL_NAMES, *PREVIEWS)}
         elif known := NODES.get(node["type"]):
             values, rest = _in_order(known, list(given))
             if rest := [value for value in rest if value not in UPLOAD and value not in named.values()]:
@@ -288,12 +221,12 @@ class Editor:
                 self.notes.append(told.format(at=at, values=short(rest)))
         else:
             values = _by_slots(node, list(given))
-        values |= {name: value for name, value in named.items() if value is not None and name not in _CONTROL_NAMES}
+        values |= {name: value for name, value in named.items() if value is not None and name not in CONTROL_NAMES}
         values |= {str(name): value for name, value in scope.values.get(key, {}).items()}
         return values
 
-    def _settle(self, kind: str, inputs: dict[str, Any], at: str) -> None:
-        """Texts as the editor sends them, those of primitives too."""
+    def _take_comments_out(self, kind: str, inputs: dict[str, Any], at: str) -> None:
+        """Make texts what the editor sends, those that come from primitives too."""
         for name, text in inputs.items():
             if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(kind, name):
                 inputs[name] = without_comments(text)
@@ -304,7 +237,7 @@ class Editor:
     # Links --------------------------------------------------------------------------------------------------------
 
     def _source(self, scope: _Scope, link: object, at: str) -> Any:
-        """Where a link comes from: [id, slot], a primitive's value, _Muted, or None if nothing is linked."""
+        """Where a link comes from in the end, as in _Found. All links on the way there are known from then on."""
         trail: dict[tuple[str, object], None] = {}
         found: Any = None
         while link is not None:
@@ -327,7 +260,7 @@ class Editor:
         """One step up along a link: to another link, or its end."""
         key, slot = scope.links.get(link, (None, 0))
         if key == INPUT and scope.parent:
-            return scope.parent, scope.outside(slot)
+            return scope.parent, scope.link_outside(slot)
         if key not in scope.nodes:
             raise DataError(
                 "{at}: its link {link} comes from nowhere; link that input again in ComfyUI", at=at, link=link
@@ -335,39 +268,30 @@ class Editor:
         node = scope.nodes[key]
         kind, mode = node["type"], node.get("mode", 0)
         if mode == MUTED:
-            return _Found(_Muted(called(f"{scope.prefix}{key}", short(kind))))
+            return _Found(_Muted(scope.name_of(key)))
         if mode == BYPASSED:
             return scope, _passed(node, slot)
         if kind == "PrimitiveNode":
-            return _Found(scope.values.get(key, {}).get("value", _first(node)))
+            return _Found(scope.values.get(key, {}).get("value", _first_value(node)))
         if kind in REROUTES:
             return scope, _link_into(node)
         if kind == "GetNode":
-            return self._kept(scope, key, _first(node))
+            return self._kept(scope, key, _first_value(node))
         if kind in self.definitions:
             inner = self.scopes[f"{scope.prefix}{key}:"]
-            return inner, inner.output(slot)
+            return inner, inner.link_within(slot)
         return _Found([scope.prefix + key, slot])
 
     def _kept(self, scope: _Scope, key: str, name: object) -> _Found | tuple[_Scope, object]:
-        """Scope and link of what a SetNode of that name keeps, here or in a scope around."""
+        """The step from a GetNode to the link into the SetNode of that name, here or in a scope around."""
         place: _Scope | None = scope
         while place:
             if name in place.kept:
                 return place, place.kept[name]
             place = place.parent
-        at = called(f"{scope.prefix}{key}", "GetNode")
-        self.notes.append(_("{at}: no SetNode keeps {name!r}").format(at=at, name=short(name)))
+        told = _("{at}: no SetNode keeps {name!r}")
+        self.notes.append(told.format(at=scope.name_of(key), name=short(name)))
         return _Found(None)
-
-
-def _slots_fed(put: dict, links: dict, nodes: dict[str, dict]) -> Iterator[tuple[str, dict, str]]:
-    for number in put.get("linkIds") or ():
-        link = links.get(number)
-        owner = str(link["target_id"]) if link else ""
-        slots = nodes[owner].get("inputs") or [] if owner in nodes else []
-        if link and 0 <= link["target_slot"] < len(slots):
-            yield owner, slots[link["target_slot"]], nodes[owner]["type"]
 
 
 def _in_order(known: Node, given: list) -> tuple[dict[str, Any], list]:
@@ -388,7 +312,7 @@ def _in_order(known: Node, given: list) -> tuple[dict[str, Any], list]:
 def _by_slots(node: dict, given: list) -> dict[str, Any]:
     """Widgets of an unknown node, by the names of the inputs that newer files give them; else `value 1`, `value 2`."""
     names = [str(slot["widget"]["name"]) for slot in node.get("inputs") or () if slot.get("widget")]
-    plain = [value for value in given if not (isinstance(value, str) and value in CONTROLS)]
+    plain = [value for value in given if value not in CONTROLS]
     if len(names) == len(plain):
         return dict(zip(names, plain, strict=True))
     return {f"value {n}": value for n, value in enumerate(given, 1)}

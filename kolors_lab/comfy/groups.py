@@ -1,5 +1,8 @@
-"""Group nodes, which ComfyUI had before subgraphs, as subgraphs. They name nothing: inputs, outputs and values of all
-their nodes stand one after the other on the one node that holds them."""
+"""Group nodes, which ComfyUI had before subgraphs, as subgraphs.
+
+They name nothing: inputs, outputs and values of all their nodes stand one after the other on the host, the one node
+that stands for them.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,24 @@ def as_subgraphs(groups: dict[str, dict]) -> dict[str, dict]:
 
 
 def _definition(group: dict) -> dict:
+    """A group as a subgraph. What is linked to nothing within is a slot of the host; so is an output that the group
+    calls external."""
     links: list[dict] = []
 
     def link(origin: Any, slot: int, target: Any, place: int, kind: str) -> int:
+        """Enter a link; its id."""
         ends = {"origin_id": origin, "origin_slot": slot, "target_id": target, "target_slot": place}
         links.append({"id": len(links) + 1, **ends, "type": kind})
         return len(links)
 
     inner = [row for row in group["links"] if row[0] is not None]  # node, slot, node, slot, id, type
-    within = {(row[2], row[3]): link(str(row[0]), row[1], str(row[2]), row[3], row[5]) for row in inner}
+    linked = {(row[2], row[3]): link(str(row[0]), row[1], str(row[2]), row[3], row[5]) for row in inner}
     used = {(row[0], row[1]) for row in inner} - {(row[0], row[1]) for row in group.get("external") or ()}
     nodes, puts, outs = [], [], []
     for index, node in enumerate(group["nodes"]):
         slots = [dict(slot) for slot in node.get("inputs") or ()]
         for place, slot in sorted(enumerate(slots), key=lambda item: bool(item[1].get("widget"))):  # widgets come last
-            slot["link"] = within.get((index, place))
+            slot["link"] = linked.get((index, place))
             if slot["link"] is None:
                 slot["link"] = link(-10, len(puts), str(index), place, slot["type"])
                 puts.append({"name": len(puts), "linkIds": [slot["link"]]})
@@ -44,7 +50,8 @@ def _definition(group: dict) -> dict:
 
 
 def values_within(definition: dict, host: dict) -> dict[str, dict[str, Any]]:
-    """The values of a group node by inner node and widget. DataError where it does not have the slots of its group."""
+    """The values of a group node by node within and widget. DataError where it does not have the slots of its group, or
+    values that cannot be told apart."""
     for side in ("inputs", "outputs"):
         if len(host.get(side) or ()) != len(definition[side]):
             raise _unlike(host, side)
@@ -66,6 +73,7 @@ def values_within(definition: dict, host: dict) -> dict[str, dict[str, Any]]:
 
 
 def _unlike(host: dict, side: str) -> DataError:
+    """What to raise where a host does not fit its group: only ComfyUI can tell then what it meant."""
     return DataError(
         "{at}: its {side} are not those of its group; in ComfyUI convert it to nodes and save again",
         at=called(host["id"], host["type"]),
@@ -74,6 +82,7 @@ def _unlike(host: dict, side: str) -> DataError:
 
 
 def _widgets(node: dict, host: dict) -> list[str]:
+    """The widgets of a node within, in order. DataError where it has values and is not known here."""
     if node["type"] == "PrimitiveNode":
         return ["value"]
     if node["type"] in NODES:
