@@ -83,13 +83,13 @@ DREAM = (
 # 偶像少女养成日记: the baseline notebook's own story, with its seeds.
 IDOL = (
     _idol(
-        "无聊的一天", "一个紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙", 0, framed=True,
+        "无聊的一天", "一个紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙", 3, framed=True,
         hair_length="short", garment="dress", color="pink", action="bored", place="living", framing="full",
     ),
     _idol(
         "第一次看演唱会",
         "日系动漫，演唱会的观众席，人山人海，一个紫色短发小女孩穿着粉色吊带漏肩连衣裙坐在演唱会的观众席，"
-        "舞台上衣着华丽的歌星们在唱歌", 1,
+        "舞台上衣着华丽的歌星们在唱歌", 4,
         hair_length="short", garment="strap_dress", color="pink", action="watch", place="concert",
     ),
     _idol(
