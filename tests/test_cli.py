@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -94,7 +95,7 @@ def test_no_line_holds_an_invisible_space(capsys):
 
 
 def test_a_closed_stderr_is_no_traceback():
-    command = f"{sys.executable} -m kolors_lab train --steps 0 2>&-"
+    command = f"{shlex.quote(sys.executable)} -m kolors_lab train --steps 0 2>&-"
     done = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
