@@ -80,7 +80,7 @@ DREAM = (
     ),
 )  # fmt: skip
 
-# 偶像少女养成日记: the baseline notebook's own story, with its seeds.
+# 偶像少女养成日记: the baseline notebook's own story, with its seeds but for those of the first two panels.
 IDOL = (
     _idol(
         "无聊的一天", "一个紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙", 3, framed=True,
