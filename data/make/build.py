@@ -20,7 +20,7 @@ The next go at the full rate starts from before the cool-down. On cores shared w
 and OMP_NUM_THREADS=1 are several times faster than torch's own choice. On a machine with a GPU,
 hired for so many minutes, the rate falls by the clock (data/README.md has all that was run):
 
-    build.py models.unet --device cuda --batch 640 --minutes 5 --cool-minutes 2 --steps 1000000 --cooldown 0
+    build.py models.unet --device cuda --graph --batch 640 --minutes 5 --cool-minutes 2 --steps 1000000 --cooldown 0
 """
 
 import runpy

@@ -44,6 +44,7 @@ from kolors_lab.training.validation import sample_prompts, watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from accelerate import PartialState
     from diffusers import KolorsPipeline, UNet2DConditionModel
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from kolors_lab.models.presets import Preset
     from kolors_lab.training.callbacks import Callback
     from kolors_lab.training.latent_cache import Encoded
+    from kolors_lab.training.methods import Method
 
 
 def train(
@@ -97,27 +99,34 @@ def train(
             own = pipe if borrowed else None
             examples += class_examples(own, examples, config, preset, processes.device, on_encode)
             sets, known = [(examples, config), (held, config.plain())], ("", *prompts) if prompts else ()
-            data, seen = encode_sets(pipe, sets, preset.size, processes.device, on_encode, part, known)
-        data = beside(data, examples, preset.size, config)
-        seen = beside(seen, held, preset.size, config.plain())
+            encoded = encode_sets(pipe, sets, preset.size, processes.device, on_encode, part, known)
+        data, seen = (beside(e, of, preset.size, how) for e, (of, how) in zip(encoded, sets, strict=True))
         watchers = [*watch(pipe, prompts, seen, preset, run, processes.device), *callbacks]
         progress = [Progress(on_step)] if on_step else []
         checkpoints = Checkpoints(run, method, header, settings, watchers)
-        listeners = [*watchers, MetricsFile(run), *progress, checkpoints]
         if way:
             add_what_trains(pipe, preset, config, way.dtype)
-        model = None
-        try:
-            model = method.begin(pipe, config)
+        with _learner(pipe, method, config, borrowed, processes.device) as model:
             training = Training(model, pipe.scheduler, data, config, processes)
-            take_steps(training, run, listeners, state)
-        finally:
-            pipe.unet.eval()
-            pipe.unet.disable_gradient_checkpointing()
-            if borrowed:
-                method.end(pipe, model)
-                place(pipe, processes.device)
+            take_steps(training, run, [*watchers, MetricsFile(run), *progress, checkpoints], state)
     return run / method.result
+
+
+@contextlib.contextmanager
+def _learner(
+    pipe: KolorsPipeline, method: Method, config: TrainConfig, borrowed: bool, device: torch.device
+) -> Iterator[Any]:
+    """What learns in the pipeline; a borrowed one is afterwards as it was."""
+    model = None
+    try:
+        model = method.begin(pipe, config)
+        yield model
+    finally:
+        pipe.unet.eval()
+        pipe.unet.disable_gradient_checkpointing()
+        if borrowed:
+            method.end(pipe, model)
+            place(pipe, device)
 
 
 def take_steps(

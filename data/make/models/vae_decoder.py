@@ -1,6 +1,6 @@
 """The VAE's decoder alone, the latents fixed: what the UNet draws is decoded by it, so it is to forgive small errors.
 
-A little noise on the latents makes it forgiving, a light adversary keeps lines sharp where the pixels' mean would be
+A little noise on the latents makes it forgiving, an adversary keeps lines sharp where the pixels' mean would be
 soft (Esser et al. 2021), the perceptual term stays.
 
     python data/make/build.py models.vae_decoder --steps 3000 --minutes 60
@@ -30,7 +30,7 @@ from models.vae import (
 )
 
 NOISE = 0.1  # the most, in units of the latents' deviation
-ADVERSARY, LATER = 0.01, 300  # its weight, and the step of a go from which the decoder hears it
+ADVERSARY, LATER = 0.3, 100  # its weight, and the step of a go from which the decoder hears it
 
 
 def main(options: argparse.Namespace) -> None:
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
         with torch.no_grad():
             z = vae.encode(pixels).latent_dist.mode()
         strength = options.noise * deviation * torch.rand(len(z), 1, 1, 1, generator=lots.noise)
-        decoded = vae.decode(z + (strength * torch.randn(z.shape, generator=lots.noise)).to(z.device)).sample
+        decoded = vae.decode(z + (strength * lots.normal(z.shape)).to(z.device)).sample
         loss = reconstruction(decoded, pixels, places) + options.perceptual * looks_like(decoded, pixels)
         if options.adversary:
             learn_to_tell(decoded, pixels)
