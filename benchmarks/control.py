@@ -20,6 +20,8 @@ import csv
 import json
 import random
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "data/make"))
 
-from models.control_net import STEPS, teach, write_set  # noqa: E402
 from world.captions import caption  # noqa: E402
 from world.draw import render  # noqa: E402
 from world.scenes import (  # noqa: E402
@@ -64,8 +65,11 @@ from kolors_lab.scoring.faces import find_faces, intact_of, probe_folder  # noqa
 from kolors_lab.scoring.likeness import gain, heroine_boxes, series  # noqa: E402
 from kolors_lab.scoring.tagging import TaggingConfig, tagger, word_groups  # noqa: E402
 from kolors_lab.training import control as trainer  # noqa: E402
+from kolors_lab.training.config import TrainConfig  # noqa: E402
 from kolors_lab.training.control import new_net  # noqa: E402
+from kolors_lab.training.loop import train  # noqa: E402
 
+STEPS, RATE, EVERY = (1000, 1500), 1e-3, 250  # of a learner's ControlNet: see `teach`
 BATCH, ASKED = 8, ("who", "place", "color", "hair_color")
 
 
@@ -96,6 +100,47 @@ def draw(pipe, prompts: list[str], steps: int, controls: list | None = None, net
 
 
 # Control -------------------------------------------------------------------------------------------------------------
+
+
+def write_set(folder: Path, scenes: list) -> Path:
+    """The scenes drawn, with their captions, as a folder to learn from; the trainer makes their control pictures.
+
+    Always drawn anew: pictures of an earlier world, left there, would be taken for this one's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    words, rows = random.Random(0), [("file_name", "text")]
+    with ProcessPoolExecutor(torch.get_num_threads()) as pool:
+        for n, image in enumerate(pool.map(render, scenes, chunksize=16)):
+            image.save(folder / f"{n}.png")
+            rows.append((f"{n}.png", caption(scenes[n], words)))
+    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    return folder
+
+
+def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS) -> list[Path]:
+    """Train as whoever has pictures would, by `train`; the folders of the goes, out/first and out/second.
+
+    Two goes, the second from where the first one ended, at half the rate and down to nothing: at the full rate the net
+    fell apart behind step 1,200. A go of no steps is left out.
+    """
+    both = {"method": "controlnet", "data": str(data), "batch_size": 8, "held_out": 0.02,
+            "checkpoint_every": EVERY, "validate_every": EVERY}  # fmt: skip
+    ways = {
+        "first": {"seed": seed, "learning_rate": RATE, "lr_scheduler": "constant_with_warmup"},
+        "second": {"seed": seed + 1, "learning_rate": RATE / 2, "init_net": str(out / "first/controlnet")},
+    }
+    goes = []
+    for (name, way), count in zip(ways.items(), steps, strict=True):
+        if count and not (out / name / "controlnet").exists():
+            train(TrainConfig(out=str(out / name), steps=count, **both, **way), pipe, on_step=_tell)
+        goes += [out / name] if count else []
+    return goes
+
+
+def _tell(step: int, steps: int, loss: float) -> None:
+    if step % 100 == 0:
+        print(f"{step} of {steps}, loss {loss:.4f}", file=sys.stderr)
 
 
 def f1(images: list, controls: list, reach: int = 0) -> float:
@@ -150,7 +195,7 @@ def over_steps(pipe, goes: list[Path], draw_with, controls: list) -> list[dict]:
 def control(args: argparse.Namespace) -> None:
     """Train ControlNets on edges; how well pictures keep to their control, over steps and at the end."""
     preset = get_preset("tiny")
-    pipe, steps, curve, ends = load_pipeline(preset), args.drawing or preset.steps, [], []
+    pipe, steps, curve, ends = load_pipeline(preset, dtype=torch.float32), args.drawing or preset.steps, [], []
     data = write_set(args.out / "edges", training_scenes(1, args.scenes))
     scenes = training_scenes(99, args.pictures)
     rng = random.Random(1)
@@ -180,7 +225,7 @@ def control(args: argparse.Namespace) -> None:
 def repair(args: argparse.Namespace) -> None:
     """Of full-figure panels: broken faces made whole, whole ones harmed."""
     preset = get_preset("tiny")
-    pipe, steps, rng = load_pipeline(preset), args.drawing or preset.steps, random.Random(2)
+    pipe, steps, rng = load_pipeline(preset, dtype=torch.float32), args.drawing or preset.steps, random.Random(2)
     scenes = [replace(s, framing="full") for s in training_scenes(98, 4 * args.pictures) if s.who == "girl"]
     prompts = [caption(scene, rng, complete=True) for scene in scenes[: args.pictures]]
     rows = []
@@ -208,7 +253,7 @@ def repair(args: argparse.Namespace) -> None:
 def heroine(args: argparse.Namespace) -> None:
     """Stories without and with consistency, in pairs: likeness, style, copies, prompt fit."""
     preset = get_preset("tiny")
-    pipe, eyes, rows = load_pipeline(preset), load_eyes(preset), []
+    pipe, eyes, rows = load_pipeline(preset, dtype=torch.float32), load_eyes(preset), []
     found = {strength: [] for strength in (0.0, *args.strengths)}
     fits = {strength: [] for strength in found}
     scripts = [read_story(file) for file in sorted((data_dir() / "stories").glob("*.csv"))]
@@ -255,7 +300,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("control", "repair", "heroine", "tags"))
     parser.add_argument("--out", type=Path, default=Path("runs/control-bars"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of a ControlNet's two goes")
     parser.add_argument("--zeros", action="store_true", help="train the first go from the paper's zeros as well")
     parser.add_argument("--scenes", type=int, default=4000, help="pictures it learns from")

@@ -23,7 +23,7 @@ from bars.table import Bar, scaled
 from kolors_lab.scoring.faces import intact_of
 
 sys.path.append(str(DATA.parent / "benchmarks"))  # where DreamBooth is measured
-DREAMBOOTH = "25 pictures, prior"
+DREAMBOOTH = "LoRA, 25, prior"
 STEPS = 400  # of the LoRA that `make run` trains: the tiny preset's
 
 
@@ -113,25 +113,12 @@ def lora_faces() -> float:
 
 @functools.cache
 def dreambooth():
-    """benchmarks/dreambooth.py, drawing at cfg 4 and strength 1, with the models that are measured here."""
+    """benchmarks/dreambooth.py, with as many scenes as this run has time for."""
     import dreambooth as module
 
-    count, given = module.ROWS[DREAMBOOTH]
-    given = given | {"preset": str(pipeline_folder()), "steps": scaled(given["steps"])}
-    module.CFG, module.STRENGTH = 4.0, 1.0
-    module.ROWS[DREAMBOOTH] = count, given | {"class_pictures": scaled(given["class_pictures"], 2)}
     everything = module.scenes()
     module.scenes = lambda: everything[: scaled(len(everything))]
     return module
-
-
-def toys(images) -> float:
-    """The share of pictures that show the toy."""
-    from kolors_lab.models.presets import get_preset
-    from kolors_lab.scoring.clip import classify
-
-    seen = classify(images, replace(get_preset("tiny"), classifier=str(found("figurine-probe"))))
-    return sum(answer["figure"] == "yes" for answer in seen) / len(seen)
 
 
 @functools.cache
@@ -140,13 +127,17 @@ def toy_shares() -> dict[str, float]:
     from kolors_lab.models.loading import load_pipeline
     from kolors_lab.models.presets import get_preset
 
-    lab = dreambooth()
-    pipe, toy = load_pipeline(get_preset(str(pipeline_folder()))), lab.IDENTIFIER + lab.CLASS_WORD
+    lab, preset = dreambooth(), get_preset(str(pipeline_folder()))
+    pipe, toy, way = load_pipeline(preset), lab.IDENTIFIER + lab.CLASS_WORD, lab.ROWS[DREAMBOOTH]
+    fewer = {name: scaled(way.settings[name], 2) for name in ("steps", "class_pictures")}
+    way = replace(way, settings=way.settings | fewer | {"preset": str(pipeline_folder())})
     without = lab.draw(pipe, toy)
-    with lab.taught(pipe, DREAMBOOTH, 0, workplace() / "toy"):
+    with lab.taught(pipe, way, 0, workplace() / "toy"):
         asked, plain = lab.draw(pipe, toy), lab.draw(pipe, lab.CLASS_WORD)
     sheet(np.stack([np.asarray(image) for image in (*asked, *plain)]), "bars_toy", 10)
-    return {"asked": toys(asked), "plain": toys(plain), "without": toys(without)}
+    probe = str(found("figurine-probe"))
+    shares = (lab.share(images, probe) for images in (asked, plain, without))
+    return dict(zip(("asked", "plain", "without"), shares, strict=True))
 
 
 def heroine_prompts(word: str) -> list[str]:
@@ -193,6 +184,7 @@ def heroine_right(learned: bool) -> float:
 @functools.cache
 def overfit(patience: int = 2) -> dict[str, float]:
     """Early stopping on a run made to overfit, by few pictures and a high rank."""
+    from kolors_lab.training.callbacks import Rows
     from kolors_lab.training.checkpoint import checkpoint_file
     from kolors_lab.training.loop import TrainConfig, train
 
@@ -200,7 +192,7 @@ def overfit(patience: int = 2) -> dict[str, float]:
     few = {"data": str(dozen), "held_out": 0.5, "rank": 64, "alpha": 64, "lr_scheduler": "constant"}
     every = {"validate_every": 10, "checkpoint_every": 10, "patience": patience, "steps": scaled(400, 20)}
     config, rows = TrainConfig(preset=str(pipeline_folder()), out=str(workplace() / "overfit"), **every, **few), []
-    kept = train(config, on_metrics=rows.append)
+    kept = train(config, callbacks=[Rows(rows.append)])
     looks = [(row["validation_loss"], row["step"]) for row in rows if "validation_loss" in row]
     best = min(looks)[1]
     then = checkpoint_file(kept.parent, best, ".safetensors")

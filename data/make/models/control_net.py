@@ -1,87 +1,132 @@
-"""Train the ControlNet for edges that goes with tiny-kolors, by the library's own trainer, on pictures of the world.
+"""Train the ControlNet for edges that goes with tiny-kolors, on pictures of the world and their Canny edges.
+
+It begins as the library's own does (kolors_lab.training.control.new_net) and learns beside the frozen UNet that it will
+be used with, so it comes last. Its effect is weakened by lot, as whoever draws may do: one that had only ever acted in
+full would be too weak at Kwai's 0.7. Its card is written by hand, with the figures of benchmarks/control.py.
 
     python data/make/build.py models.control_net
-
-Two goes, the second from where the first one ended, at half the rate and down to nothing: at the full rate the net
-fell apart behind step 1,200. Its runs lie in build/; a training that was killed is taken up by the
-same command. It learns beside the UNet that it will be used with, so it comes last; its card is written by hand, with
-the figures that benchmarks/control.py finds.
 """
 
 import argparse
-import csv
-import random
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass
 
+import numpy as np
+import torch
 from diffusers import ControlNetModel
-from world.captions import caption
-from world.draw import render
-from world.scenes import Scene, training_scenes
+from PIL import Image
+from world.scenes import balanced_scenes
 
-from kolors_lab.models.loading import load_pipeline
-from kolors_lab.models.presets import get_preset
-from kolors_lab.training.config import TrainConfig
-from kolors_lab.training.loop import train
-from models.common import BUILD, found, made
+from kolors_lab.sampling.control import canny, residuals
+from kolors_lab.training.control import new_net
+from models.common import SIZE, found, key_of, made, note, stored
+from models.pictures import with_boxes
+from models.training import Lots, add_options, fit, run_of
+from models.unet import Denoising, Predictor, chosen, starting_unet, uniform
+from models.unet_data import PLACES, Cached, Data, cached
 
-STEPS, RATE, EVERY = (1000, 1500), 1e-3, 250
-
-
-def write_set(folder: Path, scenes: list[Scene]) -> Path:
-    """The scenes drawn, with their captions, as a folder to learn from; the trainer makes their control pictures.
-
-    Always drawn anew: pictures of an earlier world, left there, would be taken for this one's.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng, rows = random.Random(0), [("file_name", "text")]
-    for n, scene in enumerate(scenes):
-        render(scene).save(folder / f"{n}.png")
-        rows.append((f"{n}.png", caption(scene, rng)))
-    with (folder / "metadata.csv").open("w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    return folder
+WEAKEST = 0.6  # the least share of its effect that it learns with
 
 
-def teach(pipe, data: Path, out: Path, seed: int, steps: Sequence[int] = STEPS) -> list[Path]:
-    """The folders of the goes, out/first and out/second, a go of no steps left out."""
-    both = {"method": "controlnet", "data": str(data), "batch_size": 8, "held_out": 0.02,
-            "checkpoint_every": EVERY, "validate_every": EVERY}  # fmt: skip
-    ways = {
-        "first": {"seed": seed, "learning_rate": RATE, "lr_scheduler": "constant_with_warmup"},
-        "second": {"seed": seed + 1, "learning_rate": RATE / 2, "init_net": str(out / "first/controlnet")},
-    }
-    goes = []
-    for (name, way), count in zip(ways.items(), steps, strict=True):
-        if count and not (out / name / "controlnet").exists():
-            train(TrainConfig(out=str(out / name), steps=count, **both, **way), pipe, on_step=_tell)
-        goes += [out / name] if count else []
-    return goes
+@dataclass(frozen=True)
+class Told(Data):
+    """A batch of texts, and with each the edges uint8 (N, 128, 128) and how strongly they act, (N, 1, 1, 1)."""
+
+    edges: torch.Tensor
+    strength: torch.Tensor
 
 
-def _tell(step: int, steps: int, loss: float) -> None:
-    if step % 100 == 0:
-        print(f"{step} of {steps}, loss {loss:.4f}", file=sys.stderr)
+class Edged(Cached):
+    """A cached set with the edges of its pictures."""
+
+    def edges_of(self, rows: list[int]) -> torch.Tensor:
+        return torch.as_tensor(self.edges[rows])
+
+    def told(self, rows: list[int], texts: list[int], strength: torch.Tensor) -> Told:
+        return Told(**vars(self.texts_of(texts)), edges=self.edges_of(rows), strength=strength[:, None, None, None])
 
 
-def save(run: Path, folder: Path) -> None:
-    """The trained net in half precision, without where it came from."""
-    net = ControlNetModel.from_pretrained(run / "controlnet").half()
-    net.register_to_config(_name_or_path="")
-    net.save_pretrained(folder)
+def edged(count: int, device: str) -> Edged:
+    """`count` pictures as the UNet's, but none of them spoiled."""
+    scenes = balanced_scenes(5, count)
+    data = cached("control", scenes, complete=False, device=device, kind=Edged)
+    pictures = with_boxes("control_drawn", scenes)["picture"]
+    drawn = lambda at: np.stack([edges(pictures[i]) for i in at])  # noqa: E731
+    data.edges = data.held(stored("control_edges", count, np.uint8, (SIZE, SIZE), drawn, key_of(scenes[:1000])))
+    return data
+
+
+def edges(picture: np.ndarray) -> np.ndarray:
+    """uint8 (128, 128, 3) -> its edges as the library finds them, uint8 (128, 128), 0 or 255."""
+    return np.asarray(canny(Image.fromarray(picture)))[..., 0]
+
+
+def unfolded(words: torch.Tensor) -> torch.Tensor:
+    """(B, WORDS, D) behind one padding vector -> (B, PLACES, D) behind all of them: a ControlNet takes no mask."""
+    padding = words[:, :1].expand(-1, PLACES - words.shape[1] + 1, -1)
+    return torch.cat([padding, words[:, 1:]], 1)
+
+
+class ControlledPredictor(Predictor):
+    """A UNet with a ControlNet at its side."""
+
+    def __init__(self, unet, net):
+        super().__init__(unet)
+        self.net = net
+
+    def forward(self, noisy, t, words, mask, pooled, side, edges, strength):
+        hint = (edges.float() / 255)[:, None].expand(-1, 3, -1, -1)
+        conditions = {"text_embeds": pooled, "time_ids": side}
+        more = residuals(self.net, noisy, t, unfolded(words), conditions, hint)
+        down, mid = more["down_block_additional_residuals"], more["mid_block_additional_residual"]
+        return self.unet(
+            noisy, t, words, encoder_attention_mask=mask, added_cond_kwargs=conditions,
+            down_block_additional_residuals=[part * strength for part in down],
+            mid_block_additional_residual=mid * strength,
+        ).sample  # fmt: skip
+
+
+class Controlled(Denoising):
+    """The loss of a prediction that reads edges."""
+
+    def __init__(self, unet, net, device: str):
+        super().__init__(unet, device)
+        self.predict = ControlledPredictor(unet, net)
+
+    def inputs(self, noisy: torch.Tensor, text: Told, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return *super().inputs(noisy, text, t), text.edges.to(self.device), text.strength.to(self.device)
 
 
 def main(options: argparse.Namespace) -> None:
-    data = write_set(BUILD / "control_set", training_scenes(1, options.count))
-    pipe = load_pipeline(replace(get_preset("tiny"), model=str(found("tiny-kolors"))))
-    *_, last = teach(pipe, data, BUILD / "control_net", seed=0, steps=options.steps)
-    save(last, made("tiny-control"))
+    torch.manual_seed(0)
+    device = options.device
+    data, lots = edged(options.count, device), Lots(5, device)
+    unet = starting_unet("last", data.width).to(device, memory_format=torch.channels_last)
+    unet.requires_grad_(False).eval()
+    last = options.start == "last"
+    net = ControlNetModel.from_pretrained(found("tiny-control")).float() if last else new_net(unet, seed=0)
+    net.to(device, memory_format=torch.channels_last).train()
+    denoising = Controlled(unet, net, device)
+    if options.graph:
+        rows = list(range(options.batch))
+        denoising.record(data.latents_of(rows), data.told(rows, rows, torch.ones(options.batch)))
+
+    def loss_of(_):
+        rows, texts = chosen(data, options.batch, lots)
+        strength = WEAKEST + (1 - WEAKEST) * torch.rand(len(rows), generator=lots.noise, device=device)
+        t, noise = uniform(len(rows), lots.noise), lots.normal((len(rows), 4, 16, 16))
+        told = data.told(rows, texts, strength)
+        return denoising.loss(data.latents_of(rows), told, data.details_of(rows), t, noise).mean()
+
+    trained = fit(net, loss_of, run_of("control_net", options), lots).cpu().half()
+    trained.register_to_config(_name_or_path="")
+    trained.save_pretrained(made("tiny-control"))
+    note("control_net", **{name: getattr(options, name) for name in ("steps", "cooldown", "batch", "count")})
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of the two goes (%(default)s)")
-    parser.add_argument("--count", type=int, default=4000, help="pictures (%(default)s)")
+    parser = add_options(argparse.ArgumentParser(description=__doc__), steps=4000, cooldown=1000, lr=1e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--graph", action="store_true", help="as a CUDA graph; needs --device cuda")
+    parser.add_argument("--count", type=int, default=8000, help="pictures (%(default)s)")
+    parser.add_argument("--start", choices=("last", "nothing"), default="nothing", help="the weights to start from")
     main(parser.parse_args())

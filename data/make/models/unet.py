@@ -79,12 +79,11 @@ class Denoising:
         self.predict, self.schedule, self.device = Predictor(unet), noise_schedule(), device
         self.alphas = self.schedule.alphas_cumprod.to(device)
 
-    def record(self, data, batch: int) -> None:
-        """From now on predict batches of that size by one CUDA graph and its backward: eager kernels of so small a
+    def record(self, latents: torch.Tensor, text: Data) -> None:
+        """From now on predict batches of that form by one CUDA graph and its backward: eager kernels of so small a
         model are shorter than the time it takes to start them."""
         torch.backends.cudnn.benchmark = True
-        rows = list(range(batch))
-        latents, text, t = data.latents_of(rows), data.texts_of(rows), torch.zeros(batch, dtype=torch.int64)
+        t = torch.zeros(len(latents), dtype=torch.int64)
         with torch.autocast("cuda", precision("cuda"), cache_enabled=False):  # casts belong into the graph
             self.predict = torch.cuda.make_graphed_callables(self.predict, self.inputs(latents, text, t))
 
@@ -114,12 +113,11 @@ class Denoising:
         return (places * errors).sum((1, 2)) / places.sum((1, 2)) * self.weight(t)
 
 
-def batch_of(data, size: int, lots: Lots) -> tuple[torch.Tensor, Data, torch.Tensor]:
-    """Latents of `size` different pictures, each with one of its captions, some dropped; where their details are."""
+def chosen(data, size: int, lots: Lots) -> tuple[list[int], list[int]]:
+    """`size` different pictures by lot, and of each one of its captions, some dropped."""
     pictures = sorted(lots.rng.sample(range(len(data.latents)), size))
     texts = [1 + i * CAPTIONS_EACH + lots.rng.randrange(CAPTIONS_EACH) for i in pictures]
-    texts = [0 if lots.rng.random() < DROPOUT else i for i in texts]
-    return data.latents_of(pictures), data.texts_of(texts), data.details_of(pictures)
+    return pictures, [0 if lots.rng.random() < DROPOUT else i for i in texts]
 
 
 @torch.no_grad()
@@ -162,12 +160,13 @@ def main(options: argparse.Namespace) -> None:
     unet = starting_unet(options.start, data.width).to(options.device, memory_format=torch.channels_last)
     denoising = Denoising(unet.train(), options.device)
     if options.graph:
-        denoising.record(data, options.batch)
+        rows = list(range(options.batch))
+        denoising.record(data.latents_of(rows), data.texts_of(rows))
 
     def loss_of(_):
-        latents, text, details = batch_of(data, options.batch, lots)
-        t, noise = uniform(len(latents), lots.noise), lots.normal(latents.shape)
-        return denoising.loss(latents, text, details, t, noise).mean()
+        rows, texts = chosen(data, options.batch, lots)
+        t, noise = uniform(len(rows), lots.noise), lots.normal((len(rows), 4, 16, 16))
+        return denoising.loss(data.latents_of(rows), data.texts_of(texts), data.details_of(rows), t, noise).mean()
 
     def report(averaged):
         return held_out_loss(averaged, held, options.device)

@@ -85,10 +85,14 @@ class Cached:
     the boxes (N, DETAILS, 4) of faces and hands. For a CPU they stay on the disk, a GPU holds them all."""
 
     def __init__(self, latents: np.ndarray, texts: np.ndarray, boxes: np.ndarray, device: str = "cpu"):
-        held = lambda part: part if device == "cpu" else torch.from_numpy(np.ascontiguousarray(part)).to(device)  # noqa: E731
-        self.latents, self.boxes = held(latents), held(boxes)
-        self.words, self.pooled, self.used = (held(texts[name]) for name in ("words", "pooled", "used"))
+        self.device = device
+        self.latents, self.boxes = self.held(latents), self.held(boxes)
+        self.words, self.pooled, self.used = (self.held(texts[name]) for name in ("words", "pooled", "used"))
         self.width = texts["pooled"].shape[1]
+
+    def held(self, part: np.ndarray) -> np.ndarray | torch.Tensor:
+        """As it is for a CPU, on the GPU otherwise."""
+        return part if self.device == "cpu" else torch.from_numpy(np.ascontiguousarray(part)).to(self.device)
 
     def latents_of(self, rows: list[int]) -> torch.Tensor:
         return torch.as_tensor(self.latents[rows]).float()
@@ -127,10 +131,10 @@ def latents_of(name: str, scenes, pictures: np.ndarray, device: str = "cpu") -> 
     return stored(f"{name}_latents", len(scenes), np.float16, (4, 16, 16), scaled, key, chunk=1024)
 
 
-def cached(name: str, scenes, complete: bool, device: str) -> Cached:
+def cached(name: str, scenes, complete: bool, device: str, kind: type[Cached] = Cached) -> Cached:
     drawn = with_boxes(f"{name}_drawn", scenes)
     latents = latents_of(name, scenes, drawn["picture"], device)
-    return Cached(latents, texts_of(f"{name}_texts", scenes, complete, device), drawn["boxes"], device)
+    return kind(latents, texts_of(f"{name}_texts", scenes, complete, device), drawn["boxes"], device)
 
 
 def training_data(count: int, device: str = "cpu") -> Cached:
