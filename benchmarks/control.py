@@ -196,13 +196,15 @@ def control(args: argparse.Namespace) -> None:
     """Train ControlNets on edges; how well pictures keep to their control, over steps and at the end."""
     preset = get_preset("tiny")
     pipe, steps, curve, ends = load_pipeline(preset, dtype=torch.float32), args.drawing or preset.steps, [], []
-    data = write_set(args.out / "edges", training_scenes(1, args.scenes))
     scenes = training_scenes(99, args.pictures)
     rng = random.Random(1)
     prompts, controls = [caption(s, rng, complete=True) for s in scenes], [render(s) for s in scenes]
     plain, few = draw(pipe, prompts, steps), slice(min(24, len(prompts)))
     draw_few = partial(draw, pipe, prompts[few], steps, controls[few])
+    data = args.out / "edges"
     begun = [("random", seed, args.steps) for seed in args.seeds] + [("zeros", 0, (args.steps[0], 0))] * args.zeros
+    if begun:
+        write_set(data, training_scenes(1, args.scenes))
     for start, seed, counts in begun:
         trainer.new_net = new_net if start == "random" else at_zeros
         out = args.out / f"net-{start}-{seed}"
@@ -214,6 +216,8 @@ def control(args: argparse.Namespace) -> None:
         ends.append({"net": f"{start} {seed}"} | figures(drawn, controls) | right(drawn, scenes, preset))
     if curve:
         write(args.out, "control-steps", curve)
+    drawn = draw(pipe, prompts, steps, controls, load_control_net(args.net, pipe.unet))
+    ends.append({"net": args.net.name} | figures(drawn, controls) | right(drawn, scenes, preset))
     for name, images in (("none", plain), ("the VAE's own", decoded(pipe, controls))):
         ends.append({"net": name} | figures(images, controls) | right(images, scenes, preset))
     write(args.out, "control", ends)
@@ -300,7 +304,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("control", "repair", "heroine", "tags"))
     parser.add_argument("--out", type=Path, default=Path("runs/control-bars"))
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--net", type=Path, default=data_dir() / "tiny-control", help="a ControlNet to measure as it is")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[], help="train ControlNets of these seeds as well")
     parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of a ControlNet's two goes")
     parser.add_argument("--zeros", action="store_true", help="train the first go from the paper's zeros as well")
     parser.add_argument("--scenes", type=int, default=4000, help="pictures it learns from")

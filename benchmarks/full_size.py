@@ -41,11 +41,12 @@ def random_kolors(device: torch.device, dtype: torch.dtype):
         hard_vocab_limit=False, minloglevel=2,
     )  # fmt: skip
     with device:
-        text_encoder = ChatGLMModel(ChatGLMConfig(
+        config = ChatGLMConfig(
             num_layers=28, padded_vocab_size=65024, hidden_size=4096, ffn_hidden_size=13696, kv_channels=128,
             num_attention_heads=32, multi_query_attention=True, multi_query_group_num=2, add_qkv_bias=True,
             original_rope=True,
-        ))  # fmt: skip
+        )  # fmt: skip
+        text_encoder = ChatGLMModel(config, device=device)  # not told, it makes its layers on the CPU all the same
         for parameter in text_encoder.parameters():  # the constructor leaves memory as it finds it
             torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 1 else 0.0, 0.02)
         text_encoder.cpu()
