@@ -24,6 +24,7 @@ from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import file_prefix, unknown_tokens
 from kolors_lab.comfy.writer import check_whole, outward, to_ui, workflow_api
 from kolors_lab.core.errors import DataError
+from kolors_lab.sampling.metadata import infotext
 
 CASES = Path(__file__).parent / "cases" / "comfy"
 
@@ -650,7 +651,7 @@ PARAMETERS = {
     "Forge": (
         "girl\nSteps: 20, Sampler: Euler a, Schedule type: SGM Uniform, CFG scale: 1, Seed: 7, Size: 128x96, "
         "Denoising strength: 0.5, Hires upscale: 1.5, Hires steps: 10, Hires upscaler: Latent",
-        {"sampler_name": "euler_ancestral", "scheduler": "sgm_uniform"},
+        {"sampler_name": "euler_ancestral", "scheduler": "sgm_uniform", "hires": 1.5, "hires_denoise": 0.5},
     ),
     "SD.Next": (
         "girl\nNegative prompt: blurry\nSteps: 20, Size: 128x96, Sampler: Euler, Seed: 7, CFG scale: 4, App: SD.Next",
@@ -671,8 +672,55 @@ def test_the_web_uis_parameters_are_settings(tmp_path, program, suffix):
     graph = read_workflow(file)
     found = settings_of(graph)
     expected = {"steps": 20, "seed": 7, "width": 128, "prompt_syntax": "webui"} | wanted
-    assert {name: found[name] for name in expected} == expected or program == "Forge"
-    assert found["sampler_name"] == wanted["sampler_name"] and not faults(graph)
+    assert {name: found[name] for name in expected} == expected and not faults(graph)
+
+
+FIRST = "girl\nSteps: 20, Sampler: Euler a, CFG scale: 4, Seed: 7, Size: 128x96, "
+NAMED = {  # what nothing here does, and the first pass' own
+    "web UI": ("Denoising strength: 0.4, Hires upscale: 1.5, ", "Hires steps: 10, Hires upscaler: Latent", 1.5),
+    "Forge": (
+        "Denoising strength: 0.4, Hires upscale: 1.5, ",
+        "Hires Module 1: Use same choices, Hires CFG Scale: 7, Hires upscaler: 4x-UltraSharp, Hires prompt: a, b", 1.5,
+    ),
+    "a size": ("Denoising strength: 0.4, Hires resize: 192x144, ", "Hires upscaler: Latent", 1.5),
+    "one side": ("Denoising strength: 0.4, Hires resize: 192x0, ", "Hires upscaler: Latent", 1.5),
+    "SD.Next": (
+        "Second pass: True, Hires size: 192x144, Denoising strength: 0.4, ",
+        "Hires force: False, Hires steps: 10, Hires upscaler: Latent, Hires scale: 2, Hires sampler: Euler", 1.5,
+    ),
+    "newer SD.Next": ("Second pass: True, HiRes scale: 1.5, Denoising strength: 0.4, ", "HiRes steps: 10", 1.5),
+    "its own denoise": ("Hires scale: 1.5, Hires denoise: 0.4, ", "Denoising strength: 0.8", 1.5),
+    "no denoise": ("", "Hires upscale: 2, Hires upscaler: Latent", None),
+    "no factor": ("", "Second pass: True, Hires steps: 10, Denoising strength: 0.4", None),
+    "another shape": ("", "Hires resize: 192x192, Denoising strength: 0.4", None),
+    "drawn over": ("", "Hires scale: 2, Denoising strength: 0.4, Init image size: 64x64", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", NAMED)
+def test_a_second_pass_is_hires_and_what_else_is_said_of_it_is_named(program):
+    taken, left, factor = NAMED[program]
+    told = left.replace("a, b", '"a, b"')
+    settings, named = parse_infotext(f"{FIRST}{taken}{told}")
+    assert ", ".join(named) == left
+    assert (settings.get("hires"), settings.get("hires_denoise")) == (factor, factor and 0.4)
+
+
+@pytest.mark.parametrize("said", ["Hires upscale: 9", "Hires scale: nan", "Hires upscale: Latent"])
+def test_a_second_pass_that_cannot_be_is_one_line(tmp_path, capsys, said):
+    info = PngInfo()
+    info.add_text("parameters", f"{FIRST}Denoising strength: 0.4, {said}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert main(["comfy", "show", str(tmp_path / "a.png")]) == 2
+    assert "parameters" in failure(capsys)
+
+
+def test_our_own_parameters_say_the_second_pass_as_the_web_ui_does():
+    ours = {"prompt": "girl", "seed": 7, "steps": 20, "cfg": 4.0, "width": 128, "height": 96, "denoise": 1.0}
+    ours |= {"hires": 1.5, "hires_denoise": 0.4, "sampler_name": "euler", "scheduler": "normal"}
+    assert "Denoising strength: 0.4" in infotext(ours) and "Denoising strength: 1" not in infotext(ours)
+    assert parse_infotext(infotext(ours))[0].items() >= ours.items()
+    assert parse_infotext(infotext(ours | {"image": "a.png", "denoise": 0.8}))[0]["hires_denoise"] == 0.4
 
 
 def test_what_of_them_has_no_place_here_is_named_and_loras_are_put_on(tmp_path):

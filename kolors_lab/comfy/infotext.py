@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kolors_lab.comfy.graph import short
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, SettingError, check_number
 from kolors_lab.core.language import _
 from kolors_lab.prompts.syntax import extract_loras
 from kolors_lab.sampling.ksampler import KSampler
@@ -35,6 +35,8 @@ SCHEDULES = {  # the web UI's: ours
 SHORT = {  # other programs' names without their k_ and _k: ours
     "euler_a": "euler_ancestral", "unipc": "uni_pc", "kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral",
 }  # fmt: skip
+FACTORS = ("hires size", "hires resize", "hires upscale", "hires scale")  # what counts most comes first
+DENOISE = ("hires denoise", "hires denoising strength", "denoising strength")
 MAX_LENGTH = 100_000  # characters
 
 
@@ -94,12 +96,43 @@ def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
         "cfg": float(values.pop("CFG scale", 1.0)), "sampler_name": sampler, "scheduler": schedule, "denoise": 1.0,
         "batch": 1, "loras": [(f"{name}.safetensors", strength) for name, strength in loras],
     }  # fmt: skip
-    denoise = values.pop("Denoising strength", None)
-    if "Hires upscale" in values and denoise:
-        settings |= {"hires": float(values.pop("Hires upscale")), "hires_denoise": float(denoise)}
-    elif denoise:  # of a picture that is not in the file
-        values["Denoising strength"] = denoise
+    settings |= _second_pass(values, (width, height))
     return settings, [f"{name}: {value}" for name, value in values.items()]
+
+
+def _second_pass(values: dict[str, str], size: tuple[int, int]) -> dict[str, float]:
+    """`hires` and `hires_denoise`, taken out of the values; {} where they do not say both, or of a picture drawn over.
+
+    The web UI says `Hires upscale` or `Hires resize`; SD.Next `Hires scale`, `Hires resize` and `Hires size`, of which
+    the last is the size that was drawn. Raises SettingError for what a second pass cannot be.
+    """
+    names = {name.lower(): name for name in values}
+    given = [names[name] for name in DENOISE if name in names]
+    if not given or "init image size" in names or values.get(names.get("second pass", "")) == "False":
+        return {}
+    said = {names[name]: _factor(values[names[name]], size) for name in FACTORS if name in names}
+    factor = next(iter(said.values()), None)
+    if factor is None:
+        return {}
+    check_number(next(iter(said)), factor, 1, 4)
+    denoise = float(values[given[0]])
+    check_number(given[0], denoise, 0, 1)
+    used = [name for name, other in said.items() if other == factor]
+    used += [name for name in given if values[name] == values[given[0]]] + [names.get("second pass", "")]
+    for name in used:
+        values.pop(name, None)
+    return {"hires": factor, "hires_denoise": denoise}
+
+
+def _factor(text: str, size: tuple[int, int]) -> float | None:
+    """How many times larger: `1.5`, or of a size, `768x576`; a side of 0 follows the other. None: of another shape."""
+    target = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if not target:
+        return float(text)
+    pairs = [(int(whole), side) for whole, side in zip(target.groups(), size, strict=True) if int(whole)]
+    factor = next((whole / side for whole, side in pairs if side), None)
+    fits = factor and all(round(whole / 8) == round(side * factor / 8) for whole, side in pairs)
+    return factor if fits else None
 
 
 def _unquoted(value: str) -> str:

@@ -258,7 +258,9 @@ def save_pictures(job: Job, pictures: dict[str, list[Image.Image]], folder: str 
     for key, images in pictures.items():
         prefix = job.graph[key]["inputs"].get("filename_prefix", "preview")
         for index, image in enumerate(images):
-            settings = {"model": model, **_told(job.graph, key, index), "width": image.width, "height": image.height}
+            told = _told(job.graph, key, index)
+            size = {} if "hires" in told else {"width": image.width, "height": image.height}  # else of the first pass
+            settings = {"model": model, **told, **size}
             name = file_prefix(job.graph, prefix, image.size, index, now)
             file = next(f for n in count(1) if not (f := Path(folder, f"{name}_{n:05}_.png")).exists())
             files.append(write_picture(image, file, settings, carried))

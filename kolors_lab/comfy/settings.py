@@ -13,11 +13,13 @@ from kolors_lab.core.errors import DataError
 
 PARTS = ("noise", "guider", "sampler", "sigmas")  # what a sampler in parts is put together of
 ON = ("images", "samples", "pixels", "image", "latent_image")  # the way up from a picture to its sampler
+SIDES = ("width", "height")
 HOPS = 100
 
 
 def settings_of(graph: Graph, output: str | None = None, index: int = 0) -> dict[str, Any]:
-    """The settings of one picture of a graph, as far as its last sampler has them: what `workflow_api` takes.
+    """The settings of one picture of a graph, as far as its last sampler has them: what `workflow_api` takes. Two
+    samplers that are one picture drawn larger are `hires`, and the sizes are those of the first.
 
     `output` is the node that shows or saves it (the first if None), `index` its place in the batch.
     Raises DataError where no sampler leads to it, or nodes that are not known here lie between.
@@ -35,6 +37,13 @@ def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
     sampler = next(filter(_is_sampler, _upwards(graph, [first, 0], ON)), None)
     if sampler is None:
         raise DataError("no sampler leads to a picture in this workflow; it has nothing like a prompt and a seed")
+    if (first := _first_pass(graph, sampler)) is not None:
+        hires = {"hires": _enlarged(graph, first, sampler), "hires_denoise": sampler["inputs"]["denoise"]}
+        return _of_sampler(graph, first, index) | hires
+    return _of_sampler(graph, sampler, index)
+
+
+def _of_sampler(graph: Graph, sampler: dict[str, Any], index: int) -> dict[str, Any]:
     inputs = put_together(graph, sampler["inputs"])
     names = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
     settings = {name: inputs[name] for name in names if name in inputs}
@@ -43,6 +52,28 @@ def _settings(graph: Graph, output: str | None, index: int) -> dict[str, Any]:
         sampler, scheduler = KIJAI_SCHEDULERS[inputs["scheduler"]]
         settings |= {"sampler_name": sampler, "scheduler": scheduler, "denoise": inputs["denoise_strength"]}
     return settings | _size(graph, inputs) | _loras(graph, inputs)
+
+
+def _first_pass(graph: Graph, sampler: dict[str, Any]) -> dict[str, Any] | None:
+    """The sampler of which this one is the second pass, as `hires` draws it: all but denoise is the same, and all that
+    happens to the latents in between is that they grow. None for any other."""
+    way = _upwards(graph, sampler["inputs"].get("latent_image"), ("samples",))
+    between, first = next(way, None), next(way, None)
+    if not between or not first or between["class_type"] != "LatentUpscale" or first["class_type"] != "KSampler":
+        return None
+    own = {"latent_image": None, "denoise": None}
+    alike = first["inputs"] | own == sampler["inputs"] | own and between["inputs"]["upscale_method"] == "bilinear"
+    return first if alike and _enlarged(graph, first, sampler) else None
+
+
+def _enlarged(graph: Graph, first: dict[str, Any], second: dict[str, Any]) -> float | None:
+    """How many times larger the second sampler draws; None where its picture has another shape or is no larger."""
+    before, after = ([_size(graph, each["inputs"]).get(side) for side in SIDES] for each in (first, second))
+    if not all(type(side) is int and side > 0 for side in (*before, *after)):
+        return None
+    factor = after[0] / before[0]
+    fits = all(round(was * factor / 8) * 8 == side for was, side in zip(before, after, strict=True))
+    return factor if 1 <= factor <= 4 and fits else None
 
 
 def _upwards(graph: Graph, link: Any, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -52,6 +52,10 @@ def infotext(settings: dict) -> str:
         "steps": "Steps", "sampler_name": "Sampler", "scheduler": "Schedule type", "cfg": "CFG scale", "seed": "Seed",
         "denoise": "Denoising strength", "model": "Model", "hires": "Hires upscale",
     }  # fmt: skip
+    if "hires" in settings and not settings.get("image"):  # what the web UI means by it then
+        names["hires_denoise"] = names.pop("denoise")
+    elif "hires" in settings:
+        names["hires_denoise"] = "Hires denoise"
     sampler = settings.get("sampler_name", "euler")
     shown = settings | {"sampler_name": SAMPLER_LABELS.get(sampler, sampler)}
     values = [f"{label}: {_quoted(shown[name])}" for name, label in names.items() if name in shown]
