@@ -195,6 +195,20 @@ def test_sizes_are_brought_to_the_models_own_and_that_is_said(preset):
     assert any("kolors_unet_fp16.safetensors" in note and "random-kolors" in note for note in job.notes)
 
 
+def test_a_node_whose_value_is_used_is_not_said_to_be_idle(preset):
+    data = workflow_api(SETTINGS)
+    data["40"] = {"class_type": "PrimitiveString", "inputs": {"value": "白马"}}
+    data["4"]["inputs"]["text"] = ["40", 0]
+    assert not any("node 40" in note for note in fit(normalise(data), preset).notes)
+
+
+def test_a_picture_says_its_second_pass(pipe, preset, tmp_path):
+    job = fit(graph_of(hires=1.5, hires_denoise=0.4), preset)
+    (file,) = save_pictures(job, Workbench(pipe).run(job), tmp_path, "tiny")
+    told = {"width": 128, "height": 64, "hires": 1.5, "hires_denoise": 0.4, "denoise": 1.0}
+    assert read_settings(file).items() >= told.items() and Image.open(file).size == (192, 96)
+
+
 def test_choices_come_from_the_seed(preset):
     data = workflow_api(SETTINGS)
     data["4"]["inputs"]["text"] = "{白马|王子|少女|夜空}"

@@ -225,6 +225,167 @@ def test_a_constant_from_a_node_that_comfyui_runs_is_filled_in(kind):
     assert f"node 20 ({kind}): {name} = 'many'" in faults(graph)[0]
 
 
+TEXTS = {
+    "StringConcatenate": ({"string_a": ["40", 0], "string_b": "夜空", "delimiter": "，"}, " a girl ，夜空"),
+    "StringReplace": ({"string": ["40", 0], "find": "girl", "replace": "boy"}, " a boy "),
+    "StringTrim": ({"string": ["40", 0], "mode": "Both"}, "a girl"),
+    "StringSubstring": ({"string": ["40", 0], "start": 1, "end": -2}, "a gir"),
+    "CaseConverter": ({"string": ["40", 0], "mode": "Title Case"}, " A Girl "),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_what_is_made_of_texts_is_the_prompt(kind):
+    put, wanted = TEXTS[kind]
+    data = outward(normalise(plain()))
+    data["40"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": " a girl "}}
+    data["41"] = {"class_type": kind, "inputs": put}
+    data["4"]["inputs"]["text"] = ["41", 0]
+    graph = normalise(json.loads(json.dumps(data)))
+    assert not faults(graph) and settings_of(graph)["prompt"] == wanted
+    assert inputs(normalise(to_ui(outward(graph)))) == inputs(graph)
+
+
+def joins(count: int, last: object) -> dict:
+    data = outward(normalise(plain()))
+    for n in range(count):
+        put = {"string_a": [str(101 + n), 0], "string_b": [str(101 + n), 0]}
+        data[str(100 + n)] = {"class_type": "StringConcatenate", "inputs": put}
+    data[str(100 + count)] = {"class_type": "PrimitiveString", "inputs": {"value": last}}
+    data["4"]["inputs"]["text"] = ["100", 0]
+    return data
+
+
+def test_joined_texts_are_bounded_and_a_circle_of_them_is_named():
+    assert settings_of(normalise(joins(3, "a")))["prompt"] == "a" * 8
+    assert not faults(normalise(joins(2000, "")))  # no deep recursion either
+    assert "characters; 10000 at most are read" in faults(normalise(joins(60, "ab")))[0]
+    assert "a node cannot need its own result" in faults(normalise(joins(2, "a") | {"102": joins(1, "")["100"]}))[0]
+
+
+def test_a_text_that_comes_from_a_node_that_is_not_here_is_named():
+    data = joins(1, "a")
+    data["101"] = {"class_type": "WildcardThing", "inputs": {}}
+    found = faults(normalise(data))
+    assert any("node 101 (WildcardThing): no such node here" in fault for fault in found)
+    assert any(fault.startswith("node 100 (StringConcatenate): string_a =") for fault in found)
+
+
+# Broadcasts
+
+
+def unlinked(*kinds: str) -> tuple[dict, dict]:
+    """A workflow without its links of these types; node and slot that they came from, by type in their order."""
+    data, sources = plain(), {}
+    for link in [link for link in data["links"] if link[5] in kinds]:
+        data["links"].remove(link)
+        slot = next(each for each in data["nodes"] if each["id"] == link[3])["inputs"][link[4]]
+        slot["link"] = None
+        sources.setdefault(link[5], []).append(link[1:3])
+    return data, sources
+
+
+def send(data: dict, number: int, kind: str, *given: tuple, **more) -> dict:
+    """Put in a node that broadcasts; each of `given` is name, type, and what it comes from."""
+    links = [[number * 10 + n, *source, number, n, of] for n, (_name, of, source) in enumerate(given)]
+    slots = tuple((name, of, link[0]) for (name, of, _source), link in zip(given, links, strict=True))
+    data["nodes"].append(node(number, kind, [], slots, **more))
+    data["links"] += links
+    return data
+
+
+@pytest.mark.parametrize("kind", ["Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?"])
+def test_what_is_broadcast_reaches_every_open_input_of_its_type(kind):
+    data, sources = unlinked("MODEL", "VAE", "CHATGLM3MODEL")
+    given = [("anything", of, places[0]) for of, places in sources.items()]
+    send(data, 40, kind, *given[:2])
+    send(data, 41, kind, *given[2:], widgets_values=[".*", ".*", ".*"] if kind.endswith("?") else [])
+    graph = normalise(data)
+    assert inputs(graph) == inputs(normalise(plain())) and not graph.notes and not faults(graph)
+
+
+def test_prompts_and_a_seed_are_broadcast_by_their_inputs_names():
+    data, sources = unlinked("CONDITIONING")
+    positive, negative = sources["CONDITIONING"]
+    send(data, 40, "Prompts Everywhere", ("+ve", "CONDITIONING", positive), ("-ve", "CONDITIONING", negative))
+    sampler = of_type(data, "KSampler")
+    sampler["inputs"].append({"name": "seed", "type": "INT", "link": None, "widget": {"name": "seed"}})
+    data["nodes"].append(node(41, "Seed Everywhere", [77, "fixed"], (), ("INT",)))
+    graph = normalise(data)
+    wanted = inputs(normalise(plain()))
+    key = str(sampler["id"])
+    assert graph[key]["inputs"].pop("seed") == 77
+    assert graph[key]["inputs"] == {name: value for name, value in wanted[key][1].items() if name != "seed"}
+    sampler["inputs"][-1]["localized_name"] = "seed"  # as the editor lists every widget now, made an input or not
+    graph = normalise(data)
+    assert inputs(graph) == wanted and "node 41 (Seed Everywhere): no input is open" in graph.notes[0]
+    sampler["properties"] = {"ue_properties": {"widget_ue_connectable": {"seed": True}}}
+    assert normalise(data)[key]["inputs"]["seed"] == 77
+
+
+@pytest.mark.parametrize("rule", ["second", "pattern", "colour"])
+def test_a_broadcast_that_cannot_be_told_is_refused_with_its_node(rule):
+    data, sources = unlinked("VAE")
+    data["nodes"].append(node(50, "VAELoader", ["other"], (), ("VAE",)))
+    send(data, 40, "Anything Everywhere", ("VAE", "VAE", sources["VAE"][0]))
+    if rule == "second":
+        send(data, 41, "Anything Everywhere", ("VAE", "VAE", [50, 0]))
+    elif rule == "pattern":
+        send(data, 41, "Anything Everywhere?", ("VAE", "VAE", [50, 0]), widgets_values=["Decode", ".*"])
+    else:
+        send(data, 41, "Anything Everywhere", ("VAE", "VAE", [50, 0]), properties={"color_restricted": 1})
+    with pytest.raises(DataError, match=r"VAEDecode\): .* vae .* node 40 .*, node 41 .*Convert to real links"):
+        normalise(data)
+    decoder = of_type(data, "VAEDecode")  # the extension itself has noted which
+    note = {"downstream": decoder["id"], "downstream_slot": 1, "upstream": "50", "upstream_slot": 0, "controller": 41}
+    data["extra"] = {"ue_links": [note], "links_added_by_ue": [99]}
+    decoder["inputs"][1]["link"] = 99  # which it takes out of the list before it is saved
+    graph = normalise(data)
+    assert graph[str(decoder["id"])]["inputs"]["vae"] == ["50", 0] and not faults(graph)
+
+
+def test_a_node_that_is_not_known_may_be_unsure_of_a_broadcast():
+    data, sources = unlinked("VAE")
+    data["nodes"].append(node(50, "Anything", [], (("model", "MODEL", None),)))
+    data["nodes"].append(node(51, "UNETLoader", ["other"], (), ("MODEL",)))
+    send(data, 40, "Anything Everywhere", ("MODEL", "MODEL", [51, 0]), ("VAE", "VAE", sources["VAE"][0]))
+    loader = of_type(data, "MZ_KolorsUNETLoaderV2")["id"]
+    send(data, 41, "Anything Everywhere", ("MODEL", "MODEL", [loader, 0]))
+    graph = normalise(data)
+    assert "node 50 (Anything): which broadcast its input model gets cannot be told" in graph.notes[0]
+    assert not faults(graph)
+
+
+def test_a_bypassed_node_broadcasts_nothing_and_some_nodes_refuse_it():
+    data, sources = unlinked("MODEL")
+    send(data, 40, "Anything Everywhere", ("MODEL", "MODEL", sources["MODEL"][0]), mode=4)
+    assert "model is not linked" in faults(normalise(data))[0]
+    for each in data["nodes"]:
+        each["properties"] = {"rejects_ue_links": each["type"] == "KSampler"}
+    data["nodes"][-1]["mode"] = 0
+    assert "model is not linked" in faults(normalise(data))[0]
+
+
+def test_too_many_broadcasts_are_refused():
+    data, sources = unlinked("VAE")
+    for number in range(100, 201):
+        send(data, number, "Anything Everywhere", ("VAE", "VAE", sources["VAE"][0]))
+    with pytest.raises(DataError, match="more than 100 broadcasts"):
+        normalise(data)
+
+
+def test_a_broadcast_reaches_a_subgraphs_input_and_not_into_it():
+    data = case("subgraph_ui")
+    wanted = inputs(normalise(data))
+    host = next(each for each in data["nodes"] if each["type"] == data["definitions"]["subgraphs"][0]["id"])
+    slot = next(slot for slot in host["inputs"] if slot["link"] is not None and not slot.get("widget"))
+    link = next(link for link in data["links"] if link[0] == slot["link"])
+    data["links"].remove(link)
+    slot["link"] = None
+    send(data, 90, "Anything Everywhere", (slot["type"], slot["type"], link[1:3]))
+    assert inputs(normalise(data)) == wanted
+
+
 # Subgraphs
 
 

@@ -1,8 +1,8 @@
 """The editor's form of a workflow (UI 0.4 and 1.0) as a graph: what ComfyUI's page does before it queues.
 
-Links are followed through reroutes, Set and Get nodes, primitives, bypassed nodes and the borders of subgraphs; notes
-and muted nodes go; the values of widgets find their inputs. Every link is followed only once, however many lead on from
-it. What the host of a subgraph or a group gives to the nodes within is told by `hosts` and `groups`.
+Links are followed through reroutes, Set and Get nodes, broadcasts, primitives, bypassed nodes and the borders of
+subgraphs; notes and muted nodes go; the values of widgets find their inputs. Every link is followed only once, however
+many lead on from it. What the host of a subgraph or a group gives to the nodes within is told by `hosts` and `groups`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+from kolors_lab.comfy.everywhere import EVERYWHERE, SEED, broadcast
 from kolors_lab.comfy.graph import Graph, bounded, called, is_link, is_required, short
 from kolors_lab.comfy.groups import as_subgraphs, values_within
 from kolors_lab.comfy.hosts import CONTROL_NAMES, Hosts, Proxy
@@ -32,7 +33,14 @@ BUTTONS = (  # rgthree's, which only press other nodes' buttons
     "Fast Groups Bypasser (rgthree)", "Fast Actions Button (rgthree)", "Mute / Bypass Repeater (rgthree)",
     "Mute / Bypass Relay (rgthree)", "Random Unmuter (rgthree)", "Node Collector (rgthree)",
 )  # fmt: skip
-VIRTUAL = {*REROUTES, *NOTES, *BUTTONS, "PrimitiveNode", "GetNode"}  # the editor's own: nothing of them is computed
+VIRTUAL = {
+    *REROUTES,
+    *NOTES,
+    *BUTTONS,
+    *EVERYWHERE,
+    "PrimitiveNode",
+    "GetNode",
+}  # the editor's own: nothing of them is computed
 PREVIEWS = ("videopreview", "preview")  # what previews leave among values by name
 UPLOAD = (None, "", "image")  # what the button for a file leaves behind the last value
 
@@ -66,8 +74,13 @@ class _Scope:
             )
         self.links = dict(_link(link) for link in data.get("links") or () if link)  # litegraph leaves holes
         self.values: dict[str, dict[str | Proxy, Any]] = {}
+        self.sent = broadcast(data, self.links, (MUTED, BYPASSED))
+        self.links |= {("broadcast", *source): source for source in self.sent.sources.values()}
         slots, by_place = (host or {}).get("inputs") or (), data.get("is_group")
-        self.host_links = {n if by_place else slot["name"]: slot.get("link") for n, slot in enumerate(slots)}
+        self.host_links = {
+            n if by_place else slot["name"]: parent.link_into(str(host["id"]), slot) if parent and host else None
+            for n, slot in enumerate(slots)
+        }
         setters = [(_first_value(node), _link_into(node)) for node in data["nodes"] if node["type"] == "SetNode"]
         # of several of one name the first that is linked
         self.kept = dict(setters) | {name: link for name, link in reversed(setters) if link is not None}
@@ -75,6 +88,11 @@ class _Scope:
     def name_of(self, key: str) -> str:
         """A node of this scope, as every message calls it."""
         return called(self.prefix + key, short(self.nodes[key]["type"]))
+
+    def link_into(self, key: str, slot: dict) -> object:
+        """The link of an input, or else that of what is broadcast to it."""
+        source = self.sent.sources.get((key, slot["name"]))
+        return slot.get("link") if source is None else ("broadcast", *source)
 
     def link_outside(self, slot: int) -> object:
         """The link in the parent that feeds the input `slot` of this subgraph."""
@@ -128,6 +146,7 @@ class Editor:
         waiting, count = [self.scopes[""]], 0
         while waiting:
             scope = waiting.pop()
+            self._hear(scope)
             count += len(scope.nodes)
             if scope.depth > MAX_DEPTH:
                 raise DataError(
@@ -152,6 +171,21 @@ class Editor:
         if unused:
             at = called(scope.prefix + key, _("subgraph"))
             self.notes.append(_("{at}: not used, for no such input: {values}").format(at=at, values=short(unused)))
+
+    def _hear(self, scope: _Scope) -> None:
+        """Tell of broadcasts that reach nothing and inputs that get several. DataError for one that is required."""
+        for (key, name), senders in scope.sent.unsure.items():
+            kind, at, names = scope.nodes[key]["type"], scope.name_of(key), ", ".join(map(scope.name_of, senders))
+            if kind in NODES and is_required(kind, name):
+                raise DataError(
+                    "{at}: which broadcast its input {name} gets cannot be told: {senders}; in ComfyUI choose "
+                    "“Convert to real links” and save again",
+                    at=at, name=name, senders=names,
+                )  # fmt: skip
+            told = _("{at}: which broadcast its input {name} gets cannot be told: {senders}; it gets none")
+            self.notes.append(told.format(at=at, name=name, senders=names))
+        for key in scope.sent.idle:
+            self.notes.append(_("{at}: no input is open to what it broadcasts").format(at=scope.name_of(key)))
 
     # The graph ----------------------------------------------------------------------------------------------------
 
@@ -197,7 +231,8 @@ class Editor:
         at = scope.name_of(key)
         inputs = self._values(scope, key, node, at)
         for slot in node.get("inputs") or ():
-            source = None if slot.get("link") is None else self._source(scope, slot["link"], at)
+            link = scope.link_into(key, slot)
+            source = None if link is None else self._source(scope, link, at)
             if isinstance(source, _Muted):
                 if is_required(node["type"], slot["name"]):
                     self.cut[scope.prefix + key] = source.node
@@ -271,7 +306,9 @@ class Editor:
             return _Found(_Muted(scope.name_of(key)))
         if mode == BYPASSED:
             return scope, _passed(node, slot)
-        if kind == "PrimitiveNode":
+        if kind == SEED and (link_in := _link_into(node)) is not None:
+            return scope, link_in
+        if kind in ("PrimitiveNode", SEED):
             return _Found(scope.values.get(key, {}).get("value", _first_value(node)))
         if kind in REROUTES:
             return scope, _link_into(node)

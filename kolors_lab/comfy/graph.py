@@ -95,7 +95,11 @@ def upstream(graph: Mapping[str, dict], wanted: list[str], known: set[str] | Non
 
 def running_order(graph: Mapping[str, dict]) -> list[str]:
     """The nodes that the pictures need (all, if there are none), each behind those it needs. DataError for a cycle."""
-    needed = upstream(graph, ends(graph) or list(graph))
+    return _in_order(graph, upstream(graph, ends(graph) or list(graph)))
+
+
+def _in_order(graph: Mapping[str, dict], needed: set[str]) -> list[str]:
+    """These nodes, each behind those it takes from. DataError for a cycle."""
     try:
         order = graphlib.TopologicalSorter({key: set(sources(graph, key)) for key in graph if key in needed})
         return list(order.static_order())
@@ -109,23 +113,40 @@ def running_order(graph: Mapping[str, dict]) -> list[str]:
 
 def filled(graph: Mapping[str, dict]) -> Graph:
     """The graph with the values of its constant nodes in the inputs that they are linked to. DataError for a value that
-    such a node cannot hold."""
+    such a node cannot hold, and for a circle of them."""
     new = Graph({key: {**node, "inputs": dict(node["inputs"])} for key, node in graph.items()})
     new.notes = getattr(graph, "notes", ())
+    values = _constants(graph)
     for node in new.values():
-        for name, value in node["inputs"].items():
-            source = graph.get(value[0]) if is_link(value) else None
-            if source and kind_of(source).constant and name not in kind_of(node).links:
-                node["inputs"][name] = _constant(graph, value[0])[value[1]]
+        _fill(node, values)
     return new
 
 
-def _constant(graph: Mapping[str, dict], key: str) -> tuple:
-    node, known = graph[key], kind_of(graph[key])
+def _fill(node: dict[str, Any], values: Mapping[str, tuple]) -> None:
+    for name, value in node["inputs"].items():
+        if is_link(value) and value[0] in values and name not in kind_of(node).links:
+            node["inputs"][name] = values[value[0]][value[1]]
+
+
+def _constants(graph: Mapping[str, dict]) -> dict[str, tuple]:
+    """What each constant node gives that another node takes a value from; those that need a result are left out."""
+    held = {key for key, node in graph.items() if kind_of(node).constant}
+    taken = {source for key in graph if key not in held for source in sources(graph, key) if source in held}
+    found: dict[str, tuple] = {}
+    for key in _in_order(graph, upstream(graph, sorted(taken))) if taken else ():
+        if key in held and all(source in found for source in sources(graph, key)):
+            node = {**graph[key], "inputs": dict(graph[key]["inputs"])}
+            _fill(node, found)
+            found[key] = _constant(name_of(graph, key), node)
+    return found
+
+
+def _constant(at: str, node: Mapping[str, Any]) -> tuple:
+    known = kind_of(node)
     values = {name: widget.cast(node["inputs"].get(name, widget.default)) for name, widget in known.widgets.items()}
     for name, widget in known.widgets.items():
         if fault := widget.fault(values[name]):
-            raise DataError("{at}: {why}", at=name_of(graph, key), why=_wrong(name, values[name], fault))
+            raise DataError("{at}: {why}", at=at, why=_wrong(name, values[name], fault))
     return known.run(None, **values)
 
 

@@ -120,9 +120,9 @@ def fit(
 
     Raises DataError, with node id and type, for all that could stop it, files included.
     """
-    graph = filled(graph)
     check(graph)
-    notes = [*graph.notes, *unused(graph)]
+    idle, graph = unused(graph), filled(graph)  # in this order: a node that gives a value has done its part then
+    notes = [*graph.notes, *idle]
     graph = Graph((key, _with_own_inputs(graph[key])) for key in running_order(graph))
     weights = dict.fromkeys(
         str(node["inputs"][name])
