@@ -88,13 +88,13 @@ def write(out: Path, name: str, rows: list[dict]) -> None:
         )
 
 
-def draw(pipe, prompts: list[str], steps: int, controls: list | None = None, net=None) -> list:
-    """A picture for each prompt, from noise of its own, after its control if there are controls."""
+def draw(pipe, prompts: list[str], steps: int, controls: list | None = None, net=None, **how) -> list:
+    """A picture for each prompt, from noise of its own, after its control if there are controls; `how` is Control's."""
     images = []
     for first in range(0, len(prompts), BATCH):
         part = slice(first, first + BATCH)
         settings = [KSampler(seed=first + n, steps=steps) for n in range(len(prompts[part]))]
-        control = Control(net, controls[part]) if controls else None
+        control = Control(net, controls[part], **how) if controls else None
         images += generate_batch(pipe, prompts[part], [""] * len(settings), settings, control=control)
     return images
 
@@ -216,8 +216,11 @@ def control(args: argparse.Namespace) -> None:
         ends.append({"net": f"{start} {seed}"} | figures(drawn, controls) | right(drawn, scenes, preset))
     if curve:
         write(args.out, "control-steps", curve)
-    drawn = draw(pipe, prompts, steps, controls, load_control_net(args.net, pipe.unet))
-    ends.append({"net": args.net.name} | figures(drawn, controls) | right(drawn, scenes, preset))
+    for strength, end in ((0.7, 0.9), (1.0, 1.0)):  # Kwai's own settings, and all that it can do
+        net = load_control_net(args.net, pipe.unet)
+        drawn = draw(pipe, prompts, steps, controls, net, strength=strength, end=end)
+        name = f"{args.net.name} at {strength} until {end}"
+        ends.append({"net": name} | figures(drawn, controls) | right(drawn, scenes, preset))
     for name, images in (("none", plain), ("the VAE's own", decoded(pipe, controls))):
         ends.append({"net": name} | figures(images, controls) | right(images, scenes, preset))
     write(args.out, "control", ends)
@@ -304,7 +307,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("control", "repair", "heroine", "tags"))
     parser.add_argument("--out", type=Path, default=Path("runs/control-bars"))
-    parser.add_argument("--net", type=Path, default=data_dir() / "tiny-control", help="a ControlNet to measure as it is")
+    parser.add_argument(
+        "--net", type=Path, default=data_dir() / "tiny-control", help="a ControlNet to measure as it is"
+    )
     parser.add_argument("--seeds", type=int, nargs="*", default=[], help="train ControlNets of these seeds as well")
     parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="of a ControlNet's two goes")
     parser.add_argument("--zeros", action="store_true", help="train the first go from the paper's zeros as well")
