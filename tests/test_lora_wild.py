@@ -373,6 +373,83 @@ def test_what_a_rank_cannot_hold_is_said_with_its_error(file):
     torch.testing.assert_close(layer.delta(), change, rtol=1e-3, atol=1e-4)
 
 
+LINEAR = "mid_block.resnets.0.time_emb_proj"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "rank"),
+    [
+        (LAYER, (6, 5), 5),
+        (LAYER, (5, 6, 1, 1), 5),  # a linear layer written as a convolution
+        (CONV, (4, 5, 3, 3), 4),
+        (CONV, (4, 45), 4),  # its kernels written flat
+    ],
+)
+@pytest.mark.parametrize("start", ["lora_unet_", "unet.", ""])
+def test_a_change_that_is_written_whole_is_the_lora_that_holds_it(file, name, shape, rank, start):
+    torch.manual_seed(0)
+    change, key = torch.randn(shape), name.replace(".", "_") if start == "lora_unet_" else name
+    save_file({f"{start}{key}.diff": change, f"{start}{key}.diff_b": torch.ones(shape[0])}, file)
+    with pytest.warns(KolorsLabWarning) as told:
+        [layer] = read_lora(file).layers.values()
+    wanted = change.reshape(4, 5, 3, 3) if name == CONV else change.reshape(shape[:2])
+    torch.testing.assert_close(layer.delta(), wanted, rtol=1e-6, atol=1e-6)
+    assert layer.rank == rank
+    said = " ".join(str(one.message) for one in told)
+    assert f"1 layers have their whole change in the file ({start}{key}.diff, …)" in said
+    assert f"1 biases are left out ({start}{key}.diff_b, …)" in said
+    shown = "\n".join(lora_show(LoraShowConfig(str(file))))
+    assert "full weights, read as the plain LoRA" in shown and "1 biases are left out" in shown
+
+
+def test_a_whole_change_that_a_rank_holds_is_read_and_one_that_none_holds_refused(file, tmp_path):
+    torch.manual_seed(0)
+    down, up = torch.randn(7, 40), torch.randn(50, 7)
+    save_file({f"{LINEAR}.diff": up @ down}, file)
+    with pytest.warns(KolorsLabWarning, match="whole change"):
+        [layer] = read_lora(file, rank=8).layers.values()
+    torch.testing.assert_close(layer.delta(), up @ down, rtol=1e-4, atol=1e-4)
+    assert layer.rank == 8
+    with pytest.raises(ModelError, match=f"{LINEAR} has its whole change in the file .* no LoRA up to rank 6 holds"):
+        read_lora(file, rank=6)
+    save_file({f"{LINEAR}.diff": torch.randn(300, 400)}, file)
+    with pytest.raises(ModelError, match="no LoRA up to rank 256 holds"):
+        lora_convert(LoraConvertConfig(str(file), str(tmp_path / "out.safetensors")))
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_biases_beside_a_lora_are_left_out_and_told_and_alone_refused(file):
+    bias = {f"{LAYER}.diff_b": torch.ones(6), f"{LAYER.replace('to_q', 'to_out.0')}.diff_b": torch.ones(6)}
+    simple(file, **bias)
+    with pytest.warns(KolorsLabWarning, match="2 biases are left out"):
+        assert set(read_lora(file, alpha=1.0).layers) == {LAYER}
+    save_file(bias, file)
+    with pytest.raises(ModelError, match="holds 2 biases"):
+        read_lora(file)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"lora_A.weight": torch.ones(2, 5)}, "diff, down together"),
+        ({"dora_scale": torch.ones(6, 1)}, "diff, dora_scale together"),
+        ({"diff": torch.ones(6)}, "is not whole"),
+        ({"diff": torch.full((6, 5), float("nan"))}, "NaN"),
+    ],
+)
+def test_a_whole_change_that_cannot_be_meant_is_refused(file, more, words):
+    save_file({f"{LAYER}.{end}": tensor for end, tensor in ({"diff": torch.ones(6, 5)} | more).items()}, file)
+    with pytest.raises(ModelError, match=words):
+        read_lora(file)
+
+
+def test_whole_changes_of_norms_are_refused_with_their_number(file):
+    norm = LAYER.replace("attn1.to_q", "norm1")
+    simple(file, **{f"{norm}.diff": torch.ones(6), f"{norm}.diff_b": torch.ones(6)})
+    with pytest.raises(ModelError, match=r"norm1\.diff: whole weights"):
+        read_lora(file, alpha=1.0)
+
+
 def test_a_dora_of_lycoris_is_kept_and_one_over_inputs_refused(file):
     down, up = pair()
     ends = {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(1.0)}
@@ -399,7 +476,7 @@ def test_a_core_between_down_and_up_goes_into_down(file):
 
 
 @pytest.mark.parametrize(
-    ("end", "word"), [("oft_blocks", "OFT"), ("oft_R.weight", "OFT"), ("diff", "whole weights"), ("on_input", "IA3")]
+    ("end", "word"), [("oft_blocks", "OFT"), ("oft_R.weight", "OFT"), ("w_norm", "whole weights"), ("on_input", "IA3")]
 )
 def test_what_no_lora_can_stand_for_says_why(file, end, word):
     save_file({f"base_model.model.{LAYER}.{end}": torch.ones(2, 2)}, file)

@@ -112,7 +112,8 @@ def lora_show(config: LoraShowConfig) -> list[str]:
     )
     lines = {
         "file": f"{file}, {file.stat().st_size / 1e6:.1f} MB, {', '.join(types)}",
-        "format": f"{form}, {kind}" + (", read as the plain LoRA that it is" if kind in ("LoHa", "LoKr") else ""),
+        "format": f"{form}, {kind}"
+        + (", read as the plain LoRA that it is" if kind in ("LoHa", "LoKr", "full weights") else ""),
         "rank": ", ".join(str(rank) for rank in sorted({layer.rank for layer in layers})),
         "alpha": ", ".join(f"{alpha:g}" for alpha in alphas) or "not in the file; whoever trained it knows",
         "layers": f"{len(layers)}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.items()),

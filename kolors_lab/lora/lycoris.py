@@ -1,10 +1,12 @@
-"""LoHa and LoKr, two other ways to write a change of weights in few numbers, as the plain LoRA that they are.
+"""LoHa and LoKr, two other ways to write a change of weights in few numbers, as the plain LoRA that they are; and a
+change that is written whole, where a plain LoRA holds all of it.
 
     LoHa  ΔW = (w1a · w1b) ∘ (w2a · w2b) · alpha / rank     element by element  https://arxiv.org/abs/2108.06098
     LoKr  ΔW = w1 ⊗ w2 · alpha / rank                       Kronecker's product https://arxiv.org/abs/2309.14859
+    full  ΔW = diff                                         LyCORIS' `full`, ComfyUI's `full_diff`; no alpha
 
-as peft's and LyCORIS' own code has it. A LoHa of rank r is a LoRA of rank r²; the best LoRA of a LoKr follows from the
-singular values of its two factors, the big matrix never being made.
+as peft's, LyCORIS' and ComfyUI's own code has it. A LoHa of rank r is a LoRA of rank r²; the best LoRA of a LoKr
+follows from the singular values of its two factors, the big matrix never being made.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ LYCORIS = (  # ends of their tensors' names
     "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2",
     "lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1", "lokr_t2",
 )  # fmt: skip
+WHOLE = "diff"  # the end of the name of a change that is written whole
 MOST = 2**26  # weights of the largest layer that is unfolded; Kolors' largest has 29.5 million
+EXACT = 1e-5  # what float32's rounding makes of a change that lies within the directions
 NOTHING = 1e-7  # a direction weaker than this beside the strongest is float32's rounding
 
 
@@ -51,6 +55,29 @@ def plain(name: str, parts: Parts, alpha: float | None, rank: float | None, limi
     scale = alpha / dim if alpha is not None and dim else 1.0
     down = (down * scale).reshape(len(down), *shape)
     return Plain(down.contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), lost)
+
+
+def whole(name: str, change: torch.Tensor, limit: int) -> Plain | None:
+    """A change that is written whole as a LoRA of at most `limit` directions; None where these cannot hold all of it.
+
+    Raises ValueError for what is no layer's change.
+    """
+    import torch
+
+    flat = change.float().flatten(1) if change.ndim in (2, 4) else change.new_zeros(0, 0)
+    out, into = flat.shape
+    _bounded(out, into)
+    shape = _shape(name, change if change.ndim == 4 and kernel(name) else None, into)
+    up, down = (flat, torch.eye(into)) if into <= out else (torch.eye(out), flat)
+    if min(out, into) > limit:  # its columns lie in a space that `limit` directions span, or the change is larger
+        seen = flat @ torch.randn(into, limit, generator=torch.Generator().manual_seed(0))
+        up, _ = torch.linalg.qr(seen)
+        down = up.T @ flat
+        if not (flat - up @ down).norm() <= EXACT * flat.norm():
+            return None
+    return Plain(
+        down.reshape(len(down), *shape).contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), 0.0
+    )
 
 
 def _loha(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...], float, int]:

@@ -17,7 +17,7 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.alpha import ADAPTER_FILE, ADAPTER_KEY, LARGEST, Said, is_beside, number, said_of
 from kolors_lab.lora.layer_names import TEXT_ENCODER, kernel, layer_name
 from kolors_lab.lora.layers import Layer, Lora, adapter_config
-from kolors_lab.lora.lycoris import LYCORIS, plain
+from kolors_lab.lora.lycoris import LYCORIS, WHOLE, plain, whole
 from kolors_lab.lora.weights import lora_file, open_weights
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ OWN = re.compile(rf"format|{ADAPTER_KEY}|lora_alpha|ss_network_\w+|sshs_\w+")  #
 PARTS = {"lora_A": "down", "lora_down": "down", "lora.down": "down", "lora_B": "up", "lora_up": "up", "lora.up": "up"}
 PARTS |= {"lora_linear_layer.down": "down", "lora_linear_layer.up": "up"}
 PARTS |= {"lora_mid": "mid", "alpha": "alpha", "lora_magnitude_vector": "magnitude", "dora_scale": "dora_scale"}
-PARTS |= {part: part for part in LYCORIS}
+PARTS |= {part: part for part in (*LYCORIS, WHOLE)}
 ENDS = "|".join(re.escape(part) for part in sorted(PARTS, key=len, reverse=True))  # the longest first
 KEY = re.compile(rf"(?P<name>.+?)[._](?P<part>{ENDS})(\.default)?(\.weight)?")
 BASE = ("modelspec.architecture", "ss_base_model_version")  # what a header says of the model it was made for
 FORMS = {r"(lora|lycoris)_": "kohya/ComfyUI", r"blocks\.\d": "DiffSynth", r"base_model\.": "peft"}  # by a name's start
 KINDS = {"hada_": "LoHa", "lokr_": "LoKr"}  # by a part's
+BIAS = re.compile(r".+\.diff_b")  # of ComfyUI and LyCORIS: a bias' change, which no LoRA has a place for
 LIMIT = 256  # rank up to which LoHa and LoKr are written out in full
 ROOM = 2**24  # bytes for each rank of all layers together: 4 GiB at 256, where every layer of Kolors takes 3.3
 
@@ -82,7 +83,7 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
         if not names:
             raise ModelError("LoRA {file} holds no weights", file=file)
         form = next((form for start, form in FORMS.items() if re.match(start, names[0])), "diffusers")
-        keys, texts = _sort(file, names)
+        keys, texts, biases = _sort(file, names)
         found = {name: {part: _tensor(file, key, read(key)) for part, key in of.items()} for name, of in keys.items()}
     said = Said({"lora_alpha": alpha}) if alpha is not None else said_of(file, header, form)
     layers, lost, guessed, written = {}, 0.0, set(), 0
@@ -103,13 +104,16 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
             )
     lora = Lora(layers, {key: value for key, value in header.items() if not OWN.fullmatch(key)})
     ends = {part[:5] for parts in found.values() for part in parts}
-    kind = next((kind for start, kind in KINDS.items() if start in ends), "DoRA" if lora.dora else "plain LoRA")
+    plainly = "DoRA" if lora.dora else "full weights" if ends <= {WHOLE, "alpha"} else "plain LoRA"
+    kind = next((kind for start, kind in KINDS.items() if start in ends), plainly)
+    full = [of[WHOLE] for of in keys.values() if WHOLE in of]
     ranks = {name: layers[name].rank for name, parts in found.items() if "down" in parts}
     beside = ADAPTER_KEY not in header and is_beside(file, form)
     place = ADAPTER_FILE if beside else _("the header")
     still = 0 if alpha == 0 else sum(layer.alpha == 0 for layer in layers.values())  # 0 asked for is no surprise
     notes = [
         *_notes(texts, guessed, lost, kind, rank, still),
+        *_beyond(full, biases),
         *_other_rank(place, header, said, ranks),
     ]
     if said.dora and not lora.dora:
@@ -150,6 +154,20 @@ def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: in
     return notes
 
 
+def _beyond(full: list[str], biases: list[str]) -> list[str]:
+    """What is said of changes that are written whole, and of biases."""
+    notes = []
+    if full:
+        told = _("{count} layers have their whole change in the file ({name}, …): read as the plain LoRA that holds it")
+        notes.append(told.format(count=len(full), name=full[0][:100]))
+    if biases:
+        told = _(
+            "{count} biases are left out ({name}, …): a LoRA changes weights alone, so the effect is not quite the same"
+        )
+        notes.append(told.format(count=len(biases), name=biases[0][:100]))
+    return notes
+
+
 def _other_rank(place: str, header: dict[str, str], said: Said, ranks: dict[str, int]) -> list[str]:
     """A note where plain layers have not the rank that is said of them. kohya's need only be that of some layers."""
     odd = [name for name, rank in ranks.items() if said.rank_of(name) not in (None, rank)]
@@ -165,19 +183,22 @@ def _listed(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:g}" for number in sorted(numbers))
 
 
-def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Names of tensors by diffusers' name of their layer, then by part: down, up, alpha, …; and those of texts.
+def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str], list[str]]:
+    """Names of tensors by diffusers' name of their layer, then by part: down, up, alpha, …; those of texts, of biases.
 
     A name that nothing is known of is refused before a single weight is read: what is left out could be half a LoRA.
     """
     found: dict[str, dict[str, str]] = {}
     unknown: list[str] = []
     texts: list[str] = []
+    biases: list[str] = []
     for key in names:
         match = KEY.fullmatch(key) if len(key) < 500 else None
         name = layer_name(match["name"]) if match else None
         if TEXT_ENCODER.match(key):
             texts.append(key)
+        elif BIAS.fullmatch(key):
+            biases.append(key)
         elif name is None:
             unknown.append(key)
         elif found.setdefault(name, {}).setdefault(PARTS[match["part"]], key) != key:
@@ -191,13 +212,18 @@ def _sort(file: Path, names: Sequence[str]) -> tuple[dict[str, dict[str, str]], 
         key, others = unknown[0][:200], len(unknown) - 1
         more = _(" and {count} more").format(count=others) if others else ""
         raise ModelError("LoRA {file}: {key}{more}: {why}", file=file, key=key, more=more, why=_why_none(key))
+    if not found and biases:
+        raise ModelError(
+            "LoRA {file} holds {count} biases ({key}, …) and no weights of the UNet; a LoRA changes weights",
+            file=file, count=len(biases), key=biases[0][:100],
+        )  # fmt: skip
     if not found:
         raise ModelError(
             "LoRA {file} holds {count} weights of a text encoder only; Kolors' LoRAs change the UNet",
             file=file,
             count=len(texts),
         )
-    return found, texts
+    return found, texts, biases
 
 
 def _why_none(key: str) -> str:
@@ -206,7 +232,7 @@ def _why_none(key: str) -> str:
         return _("OFT turns the base's own weights, so no LoRA does the same without that base")
     if re.search(r"\.on_input$|\.ia3_", key):
         return _("IA3 scales the base's own outputs, so no LoRA does the same without that base")
-    if re.search(r"\.diff(_b)?$|\.[wb]_norm$|lora_bias|lora_B\.bias$", key):
+    if re.search(r"\.diff$|\.[wb]_norm$|lora_bias|lora_B\.bias$", key):
         return _("whole weights or biases are no LoRA")
     return _("in no format known here for Kolors' UNet (diffusers, peft, kohya/ComfyUI, LyCORIS, DiffSynth)")
 
@@ -236,6 +262,8 @@ def _own_alpha(file: Path, name: str, alpha: torch.Tensor) -> float:
 def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Said, limit: int) -> tuple[Layer, float]:
     """One layer and the share of its change that is lost. Its own `alpha` counts more than what is said for all."""
     have = set(parts) - {"alpha", "magnitude", "dora_scale"}
+    if WHOLE in parts:
+        return _whole_layer(file, name, parts, limit), 0.0
     if have & set(LYCORIS):
         common = said.alpha_of(name, 1) if alpha is None else alpha
         try:
@@ -256,6 +284,25 @@ def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Sai
             "LoRA {file}: {name} has only {there}; the file is not whole", file=file, name=name, there=there
         )
     return layer._replace(magnitude=_magnitude(file, name, parts, layer)), lost
+
+
+def _whole_layer(file: Path, name: str, parts: Tensors, limit: int) -> Layer:
+    """The layer of a change that is written whole. ModelError where no LoRA up to `limit` is the same."""
+    try:
+        if parts.keys() - {WHOLE, "alpha"}:
+            raise ValueError(_("{parts} together").format(parts=", ".join(sorted(parts))))
+        found = whole(name, parts[WHOLE], limit)
+    except ValueError as error:
+        raise ModelError(
+            "LoRA {file}: {name} is not whole or does not fit together ({error})", file=file, name=name, error=error
+        ) from error
+    if found is None:
+        raise ModelError(
+            "LoRA {file}: {name} has its whole change in the file ({part}), which no LoRA up to rank {rank} holds; "
+            "extract a LoRA from these weights with the program that made them",
+            file=file, name=name, part=WHOLE, rank=limit,
+        )  # fmt: skip
+    return Layer(found.down, found.up, float(len(found.down)))
 
 
 def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:
