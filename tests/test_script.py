@@ -501,6 +501,68 @@ def test_a_check_shows_the_story_as_it_was_understood(capsys):
     assert main(["story", "check", str(CASES / "chat_md_headings.txt"), "--count", "3"]) == 2
 
 
+SEEDS = {  # with its seed in brackets behind the label: caption, prompt and seed of two scenes
+    "headings": "### 1. 上课（seed: 41）\n提示词：古风，少女\n### 2. 放学（种子：7）\n提示词：古风，街道",
+    "bold": "**第1格：上课（Seed：41）**\n提示词：古风，少女\n**第2格：放学【种子 7】**\n提示词：古风，街道",
+    "one line each": "1. 上课（seed: 41）：古风，少女\n2. 放学（随机种子=7）：古风，街道",
+    "half-width": "1. 上课 (seed: 41)\n提示词：古风，少女\n2. 放学 [seed: 7]\n提示词：古风，街道",
+    "captions": "标题：上课（seed: 41）\n提示词：古风，少女\n标题：放学（seed: 7）\n提示词：古风，街道",
+    "by the prompt": "1. 上课\n提示词（seed: 41）：古风，少女\n2. 放学\n提示词：古风，街道（种子：7）",
+    "table": "| 场景 | 提示词 |\n|---|---|\n| 上课（seed: 41） | 古风，少女 |\n| 放学（种子：7） | 古风，街道 |",
+    "csv": "scene,prompt\n上课（seed: 41）,古风，少女\n放学（种子：7）,古风，街道",
+    "json": '[{"scene": "上课（seed: 41）", "prompt": "古风，少女"},'
+    ' {"scene": "放学（种子：7）", "prompt": "古风，街道"}]',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SEEDS)
+def test_a_seed_in_brackets_behind_a_label_is_the_panels(shape, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text(SEEDS[shape] + "\n", encoding="utf-8")
+    assert main(["story", "check", str(tmp_path / "a.txt")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "1  上课  · seed 41", "   + 古风，少女", "2  放学  · seed 7", "   + 古风，街道", "2 scenes"
+    ]  # fmt: skip
+
+
+def test_a_panel_that_has_a_seed_and_no_caption_is_one():
+    for text in ("第1格（种子：7）：古风，少女\n第2格（seed: 8）：古风，街道\n", "第1格（种子：7）\n古风，少女\n"):
+        first = read_script(text).scenes[0]
+        assert (first.scene, first.prompt, first.seed) == ("", "古风，少女", 7)
+
+
+def test_what_is_no_seed_for_certain_stays_and_what_is_said_twice_is_told():
+    text = "1. 毕业（高3）\n提示词：花，(seed:2)\n2. 种下（种子：向日葵）\n提示词：古风\n"
+    script = read_script(f"{text}3. 走（steps: 9，cfg: 3）\n提示词：街\n")
+    assert [(s.scene, s.seed, s.steps, s.cfg) for s in script.scenes] == [
+        ("毕业（高3）", 0, None, None), ("种下（种子：向日葵）", 1, None, None), ("走", 2, 9, 3.0)
+    ]  # fmt: skip
+    assert script.scenes[0].prompt == "花，(seed:2)" and not script.unused
+    told = read_script("1. 上课（seed: 41）\n种子：7\n说明（seed: 5）：好看\n提示词：古风\n")
+    assert told.scenes[0].seed == 41 and told.unused == ("line 2 “种子：7”", "line 3 “说明（seed: 5）：好看”")
+    with pytest.raises(DataError, match="line 2: seed is 9, and 7 in brackets"):
+        read_script("scene,prompt,seed\n上课（种子：7）,古风,9\n")
+
+
+def test_commas_behind_the_first_belong_to_the_prompt_of_two_columns(tmp_path, capsys):
+    file = tmp_path / "a.csv"
+    file.write_text('scene,prompt\n上课,girl, (room:1.2),  sitting\n"入梦, 夜","bed, moon"\n', encoding="utf-8")
+    with pytest.warns(KolorsLabWarning, match="line 2: more commas than columns"):
+        found = read_story(file)
+    assert [(s.scene, s.prompt) for s in found] == [("上课", "girl, (room:1.2),  sitting"), ("入梦, 夜", "bed, moon")]
+    assert main(["story", "check", str(file)]) == 0
+    assert "line 2: more commas than columns; all behind the first is the prompt: “girl, (ro" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["prompt,scene\ngirl, room,上课", "scene,prompt,seed\n上课,girl, room,3", 'scene,prompt\n"a, b",girl, room'],
+)
+def test_commas_that_cannot_be_told_apart_are_refused_with_their_line(table):
+    with pytest.raises(DataError, match=r"line 2: [34] columns instead of [23]; put text with a comma in quotes"):
+        read_script(table + "\n")
+
+
 def test_a_story_in_another_encoding_is_offered_and_not_guessed(tmp_path):
     for encoding, name in (("gbk", "GBK"), ("utf-16", "UTF-16")):
         (tmp_path / "s.csv").write_bytes("scene,prompt\n上课,二次元少女\n".encode(encoding))

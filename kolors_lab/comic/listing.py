@@ -13,7 +13,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from kolors_lab.comic.words import MARKUP, SHARED, SIMPLE, clean, joined, key_of, label_of, number_of
+from kolors_lab.comic.words import (
+    MARKUP,
+    NUMBERS,
+    SHARED,
+    SIMPLE,
+    clean,
+    joined,
+    key_of,
+    label_of,
+    number_of,
+    settings_in,
+)
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
@@ -36,6 +47,7 @@ TITLED = re.compile(r"^([^：:，,()（）|]{1,30}?)\s{0,5}(?:[：:]|—{1,3}|\s
 NAMED = re.compile(
     r"^[（(【《「]([^（(）)】》」:：]{1,30})[）)】》」]\s{0,5}(?:[：:—-]{1,3}\s{0,5}(\S.*))?$"
 )  # （上课）：古风，…
+NAME = re.compile(r"[^，,：:（(【\[]*(?:[（(【\[][^（(【\[）)】\]]*[）)】\]])?")  # of a head, up to its first bracket
 ITEM = re.compile(r"^\s{0,20}[-*+•·]\s")
 RULE = re.compile(r"^[\s|:—_*=-]{3,}$")
 ROW = re.compile(r"^\s*\|(?:[^|]*\|){2,}\s*$")  # of a table that is none of ours
@@ -135,10 +147,14 @@ def _runs(heads: dict[int, tuple[int, str]]) -> list[list[int]]:
 def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -> Listed:
     """One scene: its head and the lines up to the next."""
     scene, foreign = Listed(number, start + 1), []
+    rest = _take_settings(scene, rest)
     opened = _take_head(scene, rest.lstrip(f"{MARKUP}|｜→"))  # the field that a line without a label goes on with
+    if scene.row.keys() & NUMBERS:  # 第1格（种子：7）：…, which is a panel whether it has a caption or not
+        scene.row.setdefault("scene", "")
     closed = False  # an empty line ends that, unless nothing stands there yet
     for n in range(start + 1, end):
-        bare, label, quoted = clean(lines[n].lstrip(MARKUP)), label_at(lines[n]), _quoted(lines, n)
+        line = _take_settings(scene, lines[n], label=True)
+        bare, label, quoted = clean(line.lstrip(MARKUP)), label_at(line), _quoted(lines, n)
         field_name = key_of(label[0]) if label else ""
         if not bare or RULE.match(lines[n]):
             closed = True
@@ -172,6 +188,20 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
             foreign.append(quoted)
     (scene.unused if scene.labelled else scene.odd).extend(foreign)
     return scene
+
+
+def _take_settings(scene: Listed, line: str, label: bool = False) -> str:
+    """A head, or a line with a label, `提示词（seed: 41）：…`, without the settings in brackets, which the scene gets
+    unless it has others or the label means nothing here. What else holds brackets stays, and is read with its text."""
+    name = "" if label else NAME.match(line)[0]  # where a half-width bracket weighs no words
+    (start, found), (behind, more) = settings_in(name, caption=True), settings_in(line[len(name) :])
+    plain, found = start + behind, more | found
+    named = label_at(plain) if label and found and not label_at(line) else None
+    if not found or (label and not named) or any(scene.row.get(name, value) != value for name, value in found.items()):
+        return line
+    if not named or key_of(named[0]) in ("scene", "prompt"):
+        scene.row |= found
+    return plain.lstrip("：: ")
 
 
 def label_at(line: str) -> tuple[str, str] | None:

@@ -9,7 +9,17 @@ from difflib import get_close_matches
 from functools import reduce
 from typing import Any
 
-from kolors_lab.comic.words import AROUND, MARKUP, NAMES, is_numbering, joined, key_of, label_of, only_counts
+from kolors_lab.comic.words import (
+    AROUND,
+    MARKUP,
+    NAMES,
+    is_numbering,
+    joined,
+    key_of,
+    label_of,
+    only_counts,
+    settings_in,
+)
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
@@ -25,12 +35,14 @@ NOTHING = re.compile(rf"{SIGNS.pattern}|无|暂无|略|省略|none|null|n/?a", r
 
 @dataclass
 class Answer:
-    """What was read: rows, parts said above them, and what was not used: things with a name, and mere prose."""
+    """What was read: rows, parts said above them, what was not used (things with a name, and mere prose), and what was
+    told apart by a rule that its writer may not know."""
 
     rows: list[Row]
     said: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     prose: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     rest: str = ""  # the text around the rows, each line in its place
 
 
@@ -58,7 +70,24 @@ def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
             row[column.strip()] = text
     if isinstance(record, Mapping) and row.get("prompt"):
         row.setdefault("scene", "")
+    take_settings(row, where)
     return row, unused
+
+
+def take_settings(row: dict[str, Any], where: str) -> None:
+    """Put the settings that stand in brackets in a caption or prompt where they belong. DataError where the row says
+    another value itself."""
+    for column in ("scene", "prompt"):
+        if not isinstance(row.get(column), str):
+            continue
+        row[column], found = settings_in(row[column], column == "scene")
+        for name, value in found.items():
+            if row.get(name) not in (None, "", value):
+                raise DataError(
+                    "{where}: {name} is {one}, and {other} in brackets; leave one of them out",
+                    where=where, name=name, one=row[name], other=value,
+                )  # fmt: skip
+            row[name] = value
 
 
 def _flat(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -66,7 +66,7 @@ class Script:
     """Scenes whose prompts may hold {parts}, and what each part says; `own` has a scene's own parts.
 
     `unused` names what was read and means nothing here (columns, labels, parts that no prompt holds), `prose` the lines
-    around the scenes.
+    around the scenes, `told` what was told apart by a rule that its writer may not know.
     """
 
     scenes: tuple[StoryScene, ...]
@@ -74,6 +74,7 @@ class Script:
     own: tuple[Mapping[str, str], ...] = ()
     unused: tuple[str, ...] = field(default=(), compare=False)
     prose: tuple[str, ...] = field(default=(), compare=False)
+    told: tuple[str, ...] = field(default=(), compare=False)
 
     def filled(self) -> list[StoryScene]:
         """The scenes with every {part} said in full. DataError names a part that nobody has said."""
@@ -101,9 +102,12 @@ def read_story(
 ) -> list[StoryScene]:
     """The scenes of a story in their order, fixed parts filled in: `read_script(...).filled()`.
 
-    Warns, in one KolorsLabWarning, of what was read and not used.
+    Warns, in one KolorsLabWarning each, of what was read and not used, and of how a table was told apart.
     """
     script = read_script(source, fixed, count)
+    if script.told:
+        warning = KolorsLabWarning("story: {what}; `kolors-lab story check` shows all", what=", ".join(script.told[:3]))
+        warnings.warn(warning, stacklevel=2)
     if script.unused:
         count = len(script.unused) - 5
         what = ", ".join(script.unused[:5]) + (_(" and {count} more").format(count=count) if count > 0 else "")
@@ -145,7 +149,7 @@ def read_script(
     own = tuple(
         {p: str(row[p]) for p in parts if row.get(p)} for parts, (_, row) in zip(used, answer.rows, strict=True)
     )
-    return Script(scenes, said, own, tuple(_unused(answer, needed)), tuple(answer.prose))
+    return Script(scenes, said, own, tuple(_unused(answer, needed)), tuple(answer.prose), tuple(answer.told))
 
 
 def _braced(row: dict[str, Any], parts: set[str]) -> dict[str, Any]:
@@ -273,6 +277,7 @@ def story_check(config: StoryCheckConfig) -> list[str]:
         settings = {"seed": scene.seed} | scene.settings()
         lines.append(f"{n}  {scene.scene or _('(no caption)')}  · {', '.join(f'{k} {v}' for k, v in settings.items())}")
         lines += [f"   + {scene.prompt}", *([f"   − {scene.negative_prompt}"] if scene.negative_prompt else [])]
+    lines += script.told
     lines += [_("not used: {what}").format(what=what) for what in script.unused]
     lines += [_("around the scenes: {line}").format(line=line) for line in script.prose]
     return [*lines, _("{count} scenes").format(count=len(script.scenes))]

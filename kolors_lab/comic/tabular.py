@@ -136,6 +136,10 @@ def read_csv(text: str, name: str) -> Answer | None:
             if list(map(clean, cells)) == header:
                 places = f"{above + 1}, {line}"
                 raise DataError("{name}: tables begin in lines {places}; {hint}", name=name, places=places, hint=one())
+            if len(cells) > len(header) and (prompt := _rest_of(lines[line - 1], header, mark)):
+                told = _("line {n}: more commas than columns; all behind the first is the prompt: “{text}”")
+                answer.told.append(told.format(n=line, text=prompt if len(prompt) <= 40 else f"{prompt[:40]}…"))
+                cells = [cells[0], prompt]
             if any(cell.strip() for cell in cells) and len(cells) != len(header):
                 raise DataError(
                     "{name}: line {n}: {count} columns instead of {wanted}; put text with a comma in quotes",
@@ -151,6 +155,14 @@ def read_csv(text: str, name: str) -> Answer | None:
             "{name}: line {line}: no CSV ({error})", name=name, line=above + 1 + reader.line_num, error=error
         ) from error
     return answer
+
+
+def _rest_of(line: str, header: Sequence[str], mark: str) -> str:
+    """What stands behind the first comma of a line without quotes, where the header has the prompt as the second column
+    of two: its commas part words. Else "", since nobody can tell which comma parts the columns."""
+    keys = [key_of(column) for column in header]
+    sure = len(keys) == 2 and keys[1] == "prompt" != keys[0] and '"' not in line
+    return line.split(mark, 1)[1].strip().rstrip(f"{mark} ") if sure else ""
 
 
 def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:

@@ -43,6 +43,11 @@ LABEL = re.compile(
 PARTED = re.compile(r"\s*(?:(=>?|->|→|—{1,3}|\s[-–]\s|[|｜]|[】」』])|[\])）》>]|\s)[：:\s]*")
 UNMISTAKABLE = re.compile("提示[词詞]|prompt|咒语", re.IGNORECASE)
 BRACKETS = re.compile(r"[（(【\[][^（()）【】\[\]]*[)）】\]]")
+NUMBERS = ("seed", "steps", "cfg", "width", "height")
+# Brackets that a seed stands in: full-width ones anywhere, others only in a caption, since (word:2) weighs words
+SET = re.compile(r"\s{0,9}[（【]([^（）【】()\[\]\n]{1,60})[）】]")
+SET_IN_CAPTION = re.compile(r"\s{0,9}[（【(\[]([^（）【】()\[\]\n]{1,60})[）】)\]]")
+VALUE = re.compile(r"\s*([^\W\d][\w ]{0,20}?)\s?([:：=]?)\s?(-?\d{1,20}(?:\.\d{1,9})?)\s*")
 MARKUP = "#>*+•·●○■◆▪-–— \t\u3000"  # what stands before an item or around an emphasised word
 AROUND = '*_`"“”【】·「」『』 \t\u3000'
 QUOTES = ("“”", "「」", "『』", "【】", '""', "``", "‘’", "''")
@@ -101,6 +106,26 @@ def label_of(line: str) -> tuple[str, str] | None:
         return None
     name = found[1].strip(AROUND)
     return (name, clean(found[2])) if re.search(r"[^\W\d]", name) and len(BRACKETS.sub("", name)) <= 24 else None
+
+
+def settings_in(text: str, caption: bool = False) -> tuple[str, dict[str, str]]:
+    """A text without the settings in brackets that stand in it, and these: `上课（seed: 41）` is 上课 and a seed of 41.
+
+    A bracket that says anything else stays whole. Only a seed needs no colon: 高3 is a year of school.
+    """
+    found: dict[str, str] = {}
+
+    def take(match: re.Match) -> str:
+        said = [VALUE.fullmatch(part) for part in re.split("[，,、;；]", match[1])]
+        pairs = [(key_of(value[1]), value) for value in said if value]
+        known = [name in NUMBERS and (value[2] or name == "seed") and name not in found for name, value in pairs]
+        if len(pairs) < len(said) or not all(known):
+            return match[0]
+        found.update({name: value[3] for name, value in pairs})
+        return ""
+
+    text = (SET_IN_CAPTION if caption else SET).sub(take, text)
+    return (text.strip() if found else text), found
 
 
 def clean(text: str) -> str:
