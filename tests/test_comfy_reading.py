@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from copy import deepcopy
 from datetime import datetime
@@ -783,6 +784,56 @@ def test_a_good_workflow_beside_a_prompt_that_cannot_run_is_taken(tmp_path):
     assert inputs(found) == inputs(normalise(kijai())) and "its prompt cannot be used: node 4" in found.notes[0]
     command = ["comfy", "export", str(tmp_path / "a.png"), "--out", str(tmp_path / "b.json"), "--format", "api"]
     assert main(command) == 0 and not faults(read_workflow(tmp_path / "b.json"))
+
+
+@pytest.mark.parametrize("suffix", ["webp", "jpg"])
+@pytest.mark.parametrize("rest", ["NaN", "-Infinity", "null", "", "{broken"])
+def test_a_tag_that_holds_no_graph_is_named_beside_a_good_one_and_alone(tmp_path, suffix, rest):
+    broken, good = {0x0110: f"prompt:{rest}"}, {0x010F: f"workflow:{json.dumps(kijai())}"}
+    graph = read_workflow(exif_picture(tmp_path / f"a.{suffix}", broken | good))
+    assert inputs(graph) == inputs(normalise(kijai()))
+    assert re.search("a part cannot be used: .*: its prompt (is|holds)", graph.notes[0])
+    for tags in (broken, {0x010F: f"workflow:{rest}"}):
+        with pytest.raises(DataError, match=r"b.*: its (prompt|workflow) (is|holds)"):
+            read_workflow(exif_picture(tmp_path / f"b.{suffix}", tags))
+
+
+def comment_picture(file: Path, text: str) -> Path:
+    image = Image.new("RGB", (8, 8))
+    exif = image.getexif()
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode("utf-16-be")
+    image.save(file, exif=exif)
+    return file
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity"])
+def test_a_number_that_is_none_is_named_wherever_a_picture_has_it(tmp_path, capsys, number):
+    workflow, graph = json.dumps(kijai()), outward(normalise(kijai()))
+    graph["4"]["inputs"]["cfg"] = float(number)
+    found = read_workflow(comment_picture(tmp_path / "a.webp", f'{{"prompt": {number}, "workflow": {workflow}}}'))
+    assert inputs(found) == inputs(normalise(kijai())) and "its prompt is no workflow" in found.notes[0]
+    file = comment_picture(tmp_path / "b.webp", f'{{"prompt": {number}, "workflow": {number}}}')
+    with pytest.raises(DataError, match=r"b.webp: its prompt is no workflow"):
+        read_workflow(file)
+    tags = {0x0110: f"prompt:{json.dumps(graph)}", 0x010F: f"workflow:{workflow}"}
+    found = read_workflow(exif_picture(tmp_path / "c.webp", tags))
+    assert "its prompt cannot be used: node 4" in found.notes[0] and not faults(found)
+    alone = exif_picture(tmp_path / "d.webp", {0x0110: tags[0x0110]})
+    assert f"cfg = {float(number)}: must be from 0 to 100" in faults(read_workflow(alone))[0]
+    for form in ("api", "ui"):
+        assert main(["comfy", "export", str(alone), "--out", str(tmp_path / "o.json"), "--format", form]) == 2
+        assert "node 4 (KolorsSampler): cfg" in failure(capsys) and not (tmp_path / "o.json").exists()
+    ours = json.dumps(SETTINGS | {"width": float(number), "hires": 1.5, "hires_denoise": 0.5})
+    info = PngInfo()
+    info.add_text("kolors_lab", ours)
+    Image.new("RGB", (8, 8)).save(tmp_path / "e.png", pnginfo=info)
+    with pytest.raises(DataError, match="its settings make no workflow"):
+        read_workflow(tmp_path / "e.png")
+
+
+def test_words_behind_prompt_are_no_graph(tmp_path):
+    with pytest.raises(DataError, match="carries no workflow"):
+        read_workflow(exif_picture(tmp_path / "a.webp", {0x010F: "Prompt: nan is a bread"}))
 
 
 @pytest.mark.parametrize("prompt", ["{}", "NaN", "[1]", '"girl"'])

@@ -22,7 +22,7 @@ from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.reader import normalise, read_forms, read_workflow
 from kolors_lab.comfy.settings import settings_of
 from kolors_lab.comfy.texts import encoded, file_prefix, unknown_tokens
-from kolors_lab.comfy.writer import check_whole, chunks, outward, to_ui
+from kolors_lab.comfy.writer import check_whole, chunks, is_json, outward, to_ui
 from kolors_lab.core.errors import DataError, check_name
 from kolors_lab.core.fields import OneOf, check_fields
 from kolors_lab.core.files import replacing, writing
@@ -295,6 +295,6 @@ def comfy_export(config: ComfyExportConfig) -> Path:
 def _is_as_good(form: object, graph: Graph) -> bool:
     """Whether a form can be read, and run where the graph that was taken can be."""
     try:
-        return not faults(normalise(form)) or bool(faults(graph))
+        return is_json(form) and (not faults(normalise(form)) or bool(faults(graph)))
     except DataError:
         return False

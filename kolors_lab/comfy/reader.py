@@ -78,7 +78,8 @@ def read_forms(file: str | Path) -> dict[str, Any]:
     broken = []
     for chunk in (chunk for chunk in (*CHUNKS, OURS) if chunk in texts):
         try:
-            if not (form := _parse(texts[chunk], file)):
+            part = _("{file}: its {chunk}").format(file=file, chunk=chunk)
+            if not (form := _parse(texts[chunk], part)):
                 raise DataError("{file}: its {chunk} is empty", file=file, chunk=chunk)
             if not isinstance(form, dict):
                 raise DataError("{file}: its {chunk} is no workflow", file=file, chunk=chunk)
@@ -103,7 +104,7 @@ def _json_form(file: Path) -> dict[str, Any]:
     return {"workflow" if isinstance(whole, dict) and "nodes" in whole else "prompt": whole}
 
 
-def _check_size(size: int, file: Path) -> None:
+def _check_size(size: int, file: Path | str) -> None:
     if size > LIMIT:
         raise DataError(
             "{file}: {size:.0f} MB are no workflow; {most} MB at most are read",
@@ -116,7 +117,7 @@ def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[
     if isinstance(ours := forms.get(OURS), dict):
         try:
             return {"prompt": workflow_api(ours)}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError("{file}: its settings make no workflow ({error!r})", file=file, error=error) from error
     if found := foreign_settings(texts, file):
         settings, notes = found
@@ -124,7 +125,7 @@ def _made_from_settings(file: Path, forms: dict, texts: dict[str, str]) -> dict[
     return {}
 
 
-def _parse(text: str, file: Path) -> Any:
+def _parse(text: str, file: Path | str) -> Any:
     _check_size(len(text), file)
     try:
         data = json.loads(text)

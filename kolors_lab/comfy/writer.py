@@ -8,7 +8,7 @@ from typing import Any
 
 from kolors_lab.comfy.drawing import layout
 from kolors_lab.comfy.editor import OURS
-from kolors_lab.comfy.graph import Graph, is_link, link_faults, name_of
+from kolors_lab.comfy.graph import Graph, is_link, link_faults, name_of, short
 from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.prompts.syntax import choose
@@ -102,6 +102,11 @@ def check_whole(graph: Graph) -> None:
     for key, node in graph.items():
         if found := link_faults(graph, key):
             raise DataError("{at}: {fault}; ComfyUI would not run it", at=name_of(graph, key), fault=found[0])
+        if odd := [name for name, value in node["inputs"].items() if not is_json(value)]:
+            raise DataError(
+                "{at}: {name} = {value} holds NaN or Infinity, which no JSON has; write a number",
+                at=name_of(graph, key), name=short(odd[0]), value=short(node["inputs"][odd[0]]),
+            )  # fmt: skip
         if unnamed := [name for name in node["inputs"] if name.startswith("value ")]:
             raise DataError(
                 "{at}: it is not known here which inputs its {count} values are for; export the API form in ComfyUI "
@@ -109,6 +114,14 @@ def check_whole(graph: Graph) -> None:
                 at=name_of(graph, key),
                 count=len(unnamed),
             )
+
+
+def is_json(value: Any) -> bool:
+    """Whether other programs can read a value: Python writes NaN into JSON, which has none."""
+    try:
+        return bool(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return False
 
 
 # The editor's form ----------------------------------------------------------------------------------------------------

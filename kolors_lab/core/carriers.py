@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 MAGIC = {b"\x89PNG": "PNG", b"RIFF": "WEBP", b"\xff\xd8\xff": "JPEG"}
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 EXIF, USER_COMMENT = 0x8769, 0x9286  # the directory of further tags, and the tag in it that the web UI writes
-NAMED = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=\{)", re.IGNORECASE)  # ComfyUI's tags: `prompt:{…}`
+# ComfyUI's tags: `prompt:{…}`, or what is left where there is no graph; behind `Prompt: ` words are words
+NAMED = re.compile(r"\s*(prompt|workflow)\s*:\s*(?=\{|(?:NaN|-?Infinity|null)?\s*$)", re.IGNORECASE)
 
 
 def picture_texts(file: Path, names: Collection[str]) -> dict[str, str] | None:
@@ -86,8 +87,10 @@ def _forms(text: str) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     texts = {name: part if isinstance(part, str) else json.dumps(part) for name, part in data.items()}
-    graphs = any(texts.get(name, "").lstrip().startswith("{") for name in ("prompt", "workflow"))
-    return texts if graphs else {}
+    parts = [name for name in ("prompt", "workflow") if name in data]
+    graphs = any(texts[name].lstrip().startswith("{") for name in parts)
+    broken = any(isinstance(data[name], float) for name in parts)  # NaN: a graph's place, whatever is left of it
+    return texts if graphs or broken else {}
 
 
 def _decoded(value: object) -> str:
