@@ -47,7 +47,7 @@ from kolors_lab.training.inversion import InversionConfig, invert
 from kolors_lab.training.loop import TrainConfig, train
 from kolors_lab.training.methods import METHODS, Method
 
-IDENTIFIER, CLASS_WORD, OTHER = "sks", "玩偶", "黑色长发女孩"
+IDENTIFIER, CLASS_WORD, OTHER = "aawxbc", "玩偶", "黑色长发女孩"
 BATCH = 8
 FIELDS = ("row", "seed", "subject", "class", "other", "girl")
 COSTS = ("way", "trained", "kilobytes", "milliseconds", "mebibytes")
@@ -68,7 +68,6 @@ ROWS = {
     "LoRA, 5 pictures": Way(5),
     "LoRA, 15 pictures": Way(15),
     "LoRA, 25 pictures": Way(25),
-    "LoRA, 25, 1200 steps": Way(25, settings={"steps": 1200}),
     "LoRA, 25, prior": Way(25, settings=PRIOR),
     "full fine-tuning, prior": Way(25, "full", PRIOR),
     "hypernetwork, prior": Way(25, "hypernetwork", PRIOR),

@@ -1,6 +1,6 @@
 """DreamBooth's prior preservation: pictures of the class, drawn by the base, remind it what the class word meant.
 
-The identifier is the trigger word: the captions say sks玩偶，在桃花林里, the class pictures' captions the same without
+The identifier is the trigger word: captions say aawxbc玩偶，在桃花林里, the class pictures' captions the same without
 it. Drawn once and kept in the user's cache. Reference: https://arxiv.org/abs/2208.12242
 """
 

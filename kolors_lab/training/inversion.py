@@ -3,7 +3,7 @@
 The new word's embedding, hidden numbers in all (4096 in Kolors, 16 kB), is trained through the frozen text encoder and
 UNet to make the pictures of the set. Kolors needs text encoder and UNet on the GPU together: about 24 GB.
 
-    kolors-lab invert --data data/figurine --trigger_word sks玩偶 --word '<toy>' --initial_word 玩偶
+    kolors-lab invert --data data/figurine --trigger_word aawxbc玩偶 --word '<toy>' --initial_word 玩偶
     kolors-lab generate --word runs/word/word.safetensors --prompt '<toy>，在夜空下'
 
 Reference: https://arxiv.org/abs/2208.01618
@@ -57,7 +57,7 @@ class InversionConfig:
     preset: str = "tiny"
     data: str = "runs/clean"
     out: str = "runs/word"
-    trigger_word: str = "sks玩偶"
+    trigger_word: str = "aawxbc玩偶"
     word: str = "<toy>"
     initial_word: str = "玩"
     steps: Annotated[int, Range(1)] = 300

@@ -17,7 +17,7 @@ from world.draw import figurine, figurine_words
 from world.scenes import PLACE
 
 COUNT, OF_ONE_PLACE = 25, 3
-IDENTIFIER, CLASS_WORD = "sks", "玩偶"  # neither stands in any caption the base has learned
+IDENTIFIER, CLASS_WORD = "aawxbc", "玩偶"  # neither stands in any caption the base has learned
 CARD = """---
 license: apache-2.0
 ---
