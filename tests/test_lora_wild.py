@@ -409,13 +409,23 @@ def test_a_whole_change_that_a_rank_holds_is_read_and_one_that_none_holds_refuse
     with pytest.warns(KolorsLabWarning, match="whole change"):
         [layer] = read_lora(file, rank=8).layers.values()
     torch.testing.assert_close(layer.delta(), up @ down, rtol=1e-4, atol=1e-4)
-    assert layer.rank == 8
+    assert layer.rank == 7
     with pytest.raises(ModelError, match=f"{LINEAR} has its whole change in the file .* no LoRA up to rank 6 holds"):
         read_lora(file, rank=6)
     save_file({f"{LINEAR}.diff": torch.randn(300, 400)}, file)
     with pytest.raises(ModelError, match="no LoRA up to rank 256 holds"):
         lora_convert(LoraConvertConfig(str(file), str(tmp_path / "out.safetensors")))
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_whole_change_of_just_the_rank_is_read_and_not_by_luck(file, seed):
+    torch.manual_seed(seed)
+    change = torch.randn(640, 16) @ torch.randn(16, 640)
+    save_file({f"{LINEAR}.diff": change}, file)
+    with pytest.warns(KolorsLabWarning, match="whole change"):
+        [layer] = read_lora(file, rank=16).layers.values()
+    assert layer.rank == 16 and (layer.delta() - change).norm() < 1e-5 * change.norm()
 
 
 def test_biases_beside_a_lora_are_left_out_and_told_and_alone_refused(file):

@@ -30,6 +30,7 @@ LYCORIS = (  # ends of their tensors' names
 WHOLE = "diff"  # the end of the name of a change that is written whole
 MOST = 2**26  # weights of the largest layer that is unfolded; Kolors' largest has 29.5 million
 EXACT = 1e-5  # what float32's rounding makes of a change that lies within the directions
+SPARE = 8  # directions more than are wanted: without them a change of just that rank was missed every other time
 NOTHING = 1e-7  # a direction weaker than this beside the strongest is float32's rounding
 
 
@@ -69,12 +70,14 @@ def whole(name: str, change: torch.Tensor, limit: int) -> Plain | None:
     _bounded(out, into)
     shape = _shape(name, change if change.ndim == 4 and kernel(name) else None, into)
     up, down = (flat, torch.eye(into)) if into <= out else (torch.eye(out), flat)
-    if min(out, into) > limit:  # its columns lie in a space that `limit` directions span, or the change is larger
-        seen = flat @ torch.randn(into, limit, generator=torch.Generator().manual_seed(0))
-        up, _ = torch.linalg.qr(seen)
-        down = up.T @ flat
+    if min(out, into) > limit:  # randomized range finder, with directions to spare: https://arxiv.org/abs/0909.4061
+        seen = flat @ torch.randn(into, limit + SPARE, generator=torch.Generator().manual_seed(0))
+        basis, _ = torch.linalg.qr(seen)
+        up, down, values = strongest(basis, basis.T @ flat, limit)
         if not (flat - up @ down).norm() <= EXACT * flat.norm():
             return None
+        rank = max(1, int((values[:limit] > 10 * NOTHING * values[0]).sum()))
+        up, down = up[:, :rank], down[:rank]
     return Plain(
         down.reshape(len(down), *shape).contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), 0.0
     )
