@@ -264,6 +264,21 @@ def test_joined_texts_are_bounded_and_a_circle_of_them_is_named():
     assert "a node cannot need its own result" in faults(normalise(joins(2, "a") | {"102": joins(1, "")["100"]}))[0]
 
 
+def test_a_replacement_that_makes_too_much_is_named_where_it_is_made():
+    data = joins(0, "a" * 10_000)
+    data["101"] = {"class_type": "StringReplace", "inputs": {"string": ["100", 0], "find": "", "replace": ["100", 0]}}
+    data["102"] = {"class_type": "StringLength", "inputs": {"string": ["101", 0]}}
+    data["7"]["inputs"]["seed"] = ["102", 0]
+    assert re.match("node 101 .StringReplace.: has 100020000 characters", faults(normalise(data))[0])
+
+
+@pytest.mark.parametrize("slot", [1, -1])
+def test_an_output_that_a_constant_does_not_have_is_named(slot):
+    data = joins(0, "a")
+    data["4"]["inputs"]["text"] = ["100", slot]
+    assert f"comes from output {slot} of node 100 (PrimitiveString), which has 1" in faults(normalise(data))[0]
+
+
 def test_a_text_that_comes_from_a_node_that_is_not_here_is_named():
     data = joins(1, "a")
     data["101"] = {"class_type": "WildcardThing", "inputs": {}}
@@ -322,6 +337,23 @@ def test_prompts_and_a_seed_are_broadcast_by_their_inputs_names():
     assert inputs(graph) == wanted and "node 41 (Seed Everywhere): no input is open" in graph.notes[0]
     sampler["properties"] = {"ue_properties": {"widget_ue_connectable": {"seed": True}}}
     assert normalise(data)[key]["inputs"]["seed"] == 77
+
+
+def test_the_api_form_has_the_seed_that_was_broadcast():
+    data = outward(normalise(plain()))
+    data["40"] = {"class_type": "Seed Everywhere", "inputs": {"seed": 77}}
+    data["7"]["inputs"]["seed"] = ["40", 0]
+    graph = normalise(data)
+    assert not faults(graph) and settings_of(graph)["seed"] == 77
+
+
+@pytest.mark.parametrize("rule", [{"prompt_regex": "model"}, {"negative_regex": "pos"}, {"priority": 1}])
+def test_prompts_that_are_broadcast_by_a_rule_of_their_own_are_refused(rule):
+    data, sources = unlinked("CONDITIONING")
+    given = [(name, "CONDITIONING", source) for name, source in zip("+-", sources["CONDITIONING"], strict=True)]
+    send(data, 40, "Prompts Everywhere", *given, properties={"ue_properties": rule})
+    with pytest.raises(DataError, match=r"which broadcast its input positive gets cannot be told: node 40 [^,]*;"):
+        normalise(data)
 
 
 @pytest.mark.parametrize("rule", ["second", "pattern", "colour"])
@@ -385,6 +417,25 @@ def test_a_broadcast_reaches_a_subgraphs_input_and_not_into_it():
     slot["link"] = None
     send(data, 90, "Anything Everywhere", (slot["type"], slot["type"], link[1:3]))
     assert inputs(normalise(data)) == wanted
+
+
+def test_what_comes_into_a_subgraph_is_broadcast_within():
+    data = case("subgraph_ui")
+    wanted = inputs(normalise(data))
+    (inner,) = data["definitions"]["subgraphs"]
+    link, (sampler,) = inner["links"][0], inner["nodes"]
+    assert (link["origin_id"], link["type"], sampler["inputs"][0]["name"]) == (-10, "MODEL", "model")
+    sampler["inputs"][0]["link"], link["target_id"] = None, 90
+    inner["nodes"].append(node(90, "Anything Everywhere", [], (("anything", "*", link["id"]),)))
+    assert inputs(normalise(data)) == wanted
+    inner["nodes"] += [node(91, "UNETLoader", ["b"], (), ("MODEL",))]
+    inner["nodes"] += [node(92, "Anything Everywhere", [], (("anything", "MODEL", 92),))]
+    inner["links"].append(link | {"id": 92, "origin_id": 91, "target_id": 92})
+    with pytest.raises(DataError, match="cannot be told"):
+        normalise(data)
+    note = {"downstream": sampler["id"], "downstream_slot": 0, "upstream": -10, "upstream_slot": 0, "controller": 90}
+    inner["extra"] = {"ue_links": [note]}
+    assert inputs(normalise(data)).items() >= wanted.items()
 
 
 # Subgraphs

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from kolors_lab.comfy.everywhere import EVERYWHERE, SEED, broadcast
+from kolors_lab.comfy.everywhere import EVERYWHERE, INPUT, SEED, broadcast
 from kolors_lab.comfy.graph import Graph, bounded, called, is_link, is_required, short
 from kolors_lab.comfy.groups import as_subgraphs, values_within
 from kolors_lab.comfy.hosts import CONTROL_NAMES, Hosts, Proxy
@@ -25,7 +25,6 @@ OURS = "kolors_lab"  # where a node keeps what ComfyUI has no word for: `_meta` 
 MAX_NODES = 50_000  # with all that subgraphs hold, as often as they are used
 MAX_DEPTH = 32  # of subgraphs within subgraphs
 MUTED, BYPASSED = 2, 4  # modes
-INPUT = "-10"  # the border of a subgraph that links come in by, as a node
 REROUTES = ("Reroute", "Reroute (rgthree)", "SetNode")
 NOTES = ("Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)")
 BUTTONS = (  # rgthree's, which only press other nodes' buttons
@@ -33,14 +32,8 @@ BUTTONS = (  # rgthree's, which only press other nodes' buttons
     "Fast Groups Bypasser (rgthree)", "Fast Actions Button (rgthree)", "Mute / Bypass Repeater (rgthree)",
     "Mute / Bypass Relay (rgthree)", "Random Unmuter (rgthree)", "Node Collector (rgthree)",
 )  # fmt: skip
-VIRTUAL = {
-    *REROUTES,
-    *NOTES,
-    *BUTTONS,
-    *EVERYWHERE,
-    "PrimitiveNode",
-    "GetNode",
-}  # the editor's own: nothing of them is computed
+# The editor's own: nothing of them is computed
+VIRTUAL = {*REROUTES, *NOTES, *BUTTONS, *EVERYWHERE, "PrimitiveNode", "GetNode"}
 PREVIEWS = ("videopreview", "preview")  # what previews leave among values by name
 UPLOAD = (None, "", "image")  # what the button for a file leaves behind the last value
 

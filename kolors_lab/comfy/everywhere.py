@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kolors_lab.core.errors import DataError
 
+INPUT = "-10"  # the border of a subgraph that links come in by, as a node
 SEED = "Seed Everywhere"
 EVERYWHERE = ("Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?", "Prompts Everywhere", SEED)
 PROMPTS = (  # the extension's own patterns for the first and the second input
@@ -21,7 +22,10 @@ PROMPTS = (  # the extension's own patterns for the first and the second input
 )
 ANY = re.compile("")
 MOST = 100  # broadcasts; each is held against every input
-RULES = ("title_regex", "input_regex", "group_regex", "group_restricted", "color_restricted", "priority_boost")
+RULES = (
+    "title_regex", "input_regex", "prompt_regex", "negative_regex", "group_regex", "group_restricted",
+    "color_restricted", "priority", "priority_boost",
+)  # fmt: skip
 
 
 class Sender(NamedTuple):
@@ -52,10 +56,11 @@ def broadcast(data: Mapping[str, Any], links: Mapping[object, tuple[str, int]], 
     """
     nodes = {str(node["id"]): node for node in data["nodes"]}
     live = {key: node for key, node in nodes.items() if node.get("mode", 0) not in off}
+    nodes[INPUT] = {"outputs": data.get("inputs")}
     senders = [sender for key, node in live.items() for sender in _senders(key, node, nodes, links)]
     if len(senders) > MOST:
         raise DataError("more than {most} broadcasts: no workflow that can run; take it apart", most=MOST)
-    noted = _noted(data, live)
+    noted = _noted(data, live, nodes)
     found = Broadcast({}, {}, [])
     if not senders and not noted:
         return found
@@ -72,7 +77,7 @@ def broadcast(data: Mapping[str, Any], links: Mapping[object, tuple[str, int]], 
                 if len({sender.source for sender in fits}) == 1 and not any(sender.ruled for sender in fits):
                     found.sources[key, slot["name"]] = fits[0].source
                 else:
-                    found.unsure[key, slot["name"]] = [sender.node for sender in fits]
+                    found.unsure[key, slot["name"]] = list(dict.fromkeys(sender.node for sender in fits))
     found.idle.extend(dict.fromkeys(sender.node for sender in senders if sender.node not in reached))
     return found
 
@@ -87,7 +92,7 @@ def _senders(key: str, node: dict, nodes: Mapping[str, dict], links: Mapping[obj
         for place, slot in enumerate(node.get("inputs") or ()):
             if (source := links.get(slot.get("link"))) is not None and not slot.get("widget"):
                 outputs = (nodes.get(source[0]) or {}).get("outputs") or ()
-                origin = outputs[source[1]]["type"] if source[1] < len(outputs) else "*"
+                origin = outputs[source[1]].get("type", "*") if source[1] < len(outputs) else "*"
                 kind = origin if slot["type"] == "*" else slot["type"]
                 names = PROMPTS[place > 0] if prompts else ANY
                 yield Sender(key, source, str(kind), names, int(prompts), ruled)
@@ -107,14 +112,16 @@ def _is_ruled(node: dict) -> bool:
     return any(value not in (None, "", ".*", 0) for value in said)
 
 
-def _noted(data: Mapping[str, Any], live: Mapping[str, dict]) -> dict[tuple[str, int], tuple[str, tuple[str, int]]]:
+def _noted(
+    data: Mapping[str, Any], live: Mapping[str, dict], nodes: Mapping[str, dict]
+) -> dict[tuple[str, int], tuple[str, tuple[str, int]]]:
     """The broadcasting node and the source of each input, by node and place, as the extension itself noted them."""
     links = (data.get("extra") or {}).get("ue_links") or ()
     return {
         (str(link["downstream"]), int(link["downstream_slot"])): (
             str(link["controller"]), (str(link["upstream"]), int(link["upstream_slot"])),
         )
-        for link in links if str(link["controller"]) in live and str(link["upstream"]) in live
+        for link in links if str(link["controller"]) in live and str(link["upstream"]) in nodes
     }  # fmt: skip
 
 

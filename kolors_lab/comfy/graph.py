@@ -14,7 +14,7 @@ from typing import Any
 
 from kolors_lab.comfy.elsewhere import PASSING, reason
 from kolors_lab.comfy.nodes import NODES, kind_of
-from kolors_lab.comfy.registry import Link
+from kolors_lab.comfy.registry import Link, Widget
 from kolors_lab.comfy.texts import encoded, text_fault
 from kolors_lab.core.errors import DataError, KolorsLabError, SettingError
 from kolors_lab.core.language import _
@@ -124,8 +124,9 @@ def filled(graph: Mapping[str, dict]) -> Graph:
 
 def _fill(node: dict[str, Any], values: Mapping[str, tuple]) -> None:
     for name, value in node["inputs"].items():
-        if is_link(value) and value[0] in values and name not in kind_of(node).links:
-            node["inputs"][name] = values[value[0]][value[1]]
+        given = values.get(value[0], ()) if is_link(value) and name not in kind_of(node).links else ()
+        if given and 0 <= value[1] < len(given):
+            node["inputs"][name] = given[value[1]]
 
 
 def _constants(graph: Mapping[str, dict]) -> dict[str, tuple]:
@@ -147,7 +148,11 @@ def _constant(at: str, node: Mapping[str, Any]) -> tuple:
     for name, widget in known.widgets.items():
         if fault := widget.fault(values[name]):
             raise DataError("{at}: {why}", at=at, why=_wrong(name, values[name], fault))
-    return known.run(None, **values)
+    given = known.run(None, **values)
+    for text in given:
+        if isinstance(text, str) and (fault := Widget().fault(text)):  # one replacement can make 10,000 times as much
+            raise DataError("{at}: {why}", at=at, why=fault)
+    return given
 
 
 # What would stop it ---------------------------------------------------------------------------------------------------

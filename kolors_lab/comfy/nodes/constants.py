@@ -38,9 +38,9 @@ def cr_seed(bench: Any, *, seed: Seed = 0) -> tuple[int, str]:
     return seed, ""
 
 
-@node("Seed (rgthree)", outputs=("INT",), constant=True)
-def rgthree_seed(bench: Any, *, seed: Seed = 0) -> tuple[int]:
-    """Below 0 its editor puts a random seed there before it queues: such a file has none to draw from."""
+@node("Seed (rgthree)", "Seed Everywhere", outputs=("INT",), constant=True)
+def one_seed(bench: Any, *, seed: Seed = 0) -> tuple[int]:
+    """Below 0 rgthree's editor puts a random seed there before it queues: such a file has none to draw from."""
     return (seed,)
 
 
