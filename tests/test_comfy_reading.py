@@ -951,6 +951,9 @@ NAMED = {  # what nothing here does, and the first pass' own
         "Second pass: True, Hires size: 192x144, Denoising strength: 0.4, ",
         "Hires force: False, Hires steps: 10, Hires upscaler: Latent, Hires scale: 2, Hires sampler: Euler", 1.5,
     ),
+    "SD.Next by a factor": (
+        "Second pass: True, Hires upscale: 1.5, Denoising strength: 0.4, ", "Hires resize: 0x0, Hires size: 0x0", 1.5,
+    ),
     "newer SD.Next": ("Second pass: True, HiRes scale: 1.5, Denoising strength: 0.4, ", "HiRes steps: 10", 1.5),
     "its own denoise": ("Hires scale: 1.5, Hires denoise: 0.4, ", "Denoising strength: 0.8", 1.5),
     "no denoise": ("", "Hires upscale: 2, Hires upscaler: Latent", None),

@@ -110,7 +110,8 @@ def _second_pass(values: dict[str, str], size: tuple[int, int]) -> dict[str, flo
     given = [names[name] for name in DENOISE if name in names]
     if not given or "init image size" in names or values.get(names.get("second pass", "")) == "False":
         return {}
-    said = {names[name]: _factor(values[names[name]], size) for name in FACTORS if name in names}
+    told = [names[name] for name in FACTORS if name in names and values[names[name]] != "0x0"]  # which says nothing
+    said = {name: _factor(values[name], size) for name in told}
     factor = next(iter(said.values()), None)
     if factor is None:
         return {}
