@@ -981,6 +981,11 @@ def test_a_second_pass_that_cannot_be_is_one_line(tmp_path, capsys, said):
     assert "parameters" in failure(capsys)
 
 
+def test_a_second_sampler_at_the_same_size_is_no_hires():
+    found = settings_of(normalise(workflow_api(SETTINGS | {"hires": 1.0, "hires_denoise": 0.4})))
+    assert "hires" not in found and found["denoise"] == 0.4  # 1 means no second pass to whoever reads it
+
+
 def test_our_own_parameters_say_the_second_pass_as_the_web_ui_does():
     ours = {"prompt": "girl", "seed": 7, "steps": 20, "cfg": 4.0, "width": 128, "height": 96, "denoise": 1.0}
     ours |= {"hires": 1.5, "hires_denoise": 0.4, "sampler_name": "euler", "scheduler": "normal"}

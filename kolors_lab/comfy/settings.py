@@ -73,7 +73,7 @@ def _enlarged(graph: Graph, first: dict[str, Any], second: dict[str, Any]) -> fl
         return None
     factor = after[0] / before[0]
     fits = all(round(was * factor / 8) * 8 == side for was, side in zip(before, after, strict=True))
-    return factor if 1 <= factor <= 4 and fits else None
+    return factor if 1 < factor <= 4 and fits else None
 
 
 def _upwards(graph: Graph, link: Any, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
