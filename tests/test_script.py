@@ -508,6 +508,8 @@ SEEDS = {  # with its seed in brackets behind the label: caption, prompt and see
     "half-width": "1. 上课 (seed: 41)\n提示词：古风，少女\n2. 放学 [seed: 7]\n提示词：古风，街道",
     "captions": "标题：上课（seed: 41）\n提示词：古风，少女\n标题：放学（seed: 7）\n提示词：古风，街道",
     "by the prompt": "1. 上课\n提示词（seed: 41）：古风，少女\n2. 放学\n提示词：古风，街道（种子：7）",
+    "by the prompt, half-width": "1. 上课\n- **提示词 (seed: 41)**：古风，少女\n2. 放学\n提示词 (seed 7)\n古风，街道",
+    "without a colon": "1. 上课\n提示词（种子 41）：古风，少女\n2. 放学\n提示词（种子：7）\n古风，街道",
     "table": "| 场景 | 提示词 |\n|---|---|\n| 上课（seed: 41） | 古风，少女 |\n| 放学（种子：7） | 古风，街道 |",
     "csv": "scene,prompt\n上课（seed: 41）,古风，少女\n放学（种子：7）,古风，街道",
     "json": '[{"scene": "上课（seed: 41）", "prompt": "古风，少女"},'
@@ -542,6 +544,20 @@ def test_what_is_no_seed_for_certain_stays_and_what_is_said_twice_is_told():
     assert told.scenes[0].seed == 41 and told.unused == ("line 2 “种子：7”", "line 3 “说明（seed: 5）：好看”")
     with pytest.raises(DataError, match="line 2: seed is 9, and 7 in brackets"):
         read_script("scene,prompt,seed\n上课（种子：7）,古风,9\n")
+
+
+def test_a_height_alone_is_a_mountains_and_a_seed_of_pandas_is_the_same():
+    found = read_script("1. 登山（高度：1200）\n提示词：山（高：3000）\n2. 画（宽：512，高：768）\n提示词：街\n").scenes
+    assert [(s.scene, s.prompt, s.width, s.height) for s in found] == [
+        ("登山（高度：1200）", "山（高：3000）", None, None), ("画", "街", 512, 768)
+    ]  # fmt: skip
+    assert read_script([{"scene": "上课（seed: 41）", "prompt": "古风", "seed": 41.0}]).scenes[0].seed == 41
+
+
+@pytest.mark.parametrize("label", ["提示词（种子 5）：", "提示词（种子：5）：", "反向提示词 (seed: 5)："])
+def test_a_second_seed_by_a_label_is_told(label):
+    script = read_script(f"1. 上课（种子：3）\n{label}丑\n{'' if label[0] == '提' else '提示词：古风'}\n")
+    assert script.scenes[0].seed == 3 and script.unused == (f"line 2 “{label}丑”",)
 
 
 def test_commas_behind_the_first_belong_to_the_prompt_of_two_columns(tmp_path, capsys):

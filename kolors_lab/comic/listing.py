@@ -153,8 +153,9 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
         scene.row.setdefault("scene", "")
     closed = False  # an empty line ends that, unless nothing stands there yet
     for n in range(start + 1, end):
-        line = _take_settings(scene, lines[n], label=True)
-        bare, label, quoted = clean(line.lstrip(MARKUP)), label_at(line), _quoted(lines, n)
+        quoted = _quoted(lines, n)
+        line = _take_settings(scene, lines[n], quoted)
+        bare, label = clean(line.lstrip(MARKUP)), label_at(line)
         field_name = key_of(label[0]) if label else ""
         if not bare or RULE.match(lines[n]):
             closed = True
@@ -190,16 +191,19 @@ def _scene(lines: Sequence[str], start: int, end: int, number: int, rest: str) -
     return scene
 
 
-def _take_settings(scene: Listed, line: str, label: bool = False) -> str:
-    """A head, or a line with a label, `提示词（seed: 41）：…`, without the settings in brackets, which the scene gets
-    unless it has others or the label means nothing here. What else holds brackets stays, and is read with its text."""
-    name = "" if label else NAME.match(line)[0]  # where a half-width bracket weighs no words
+def _take_settings(scene: Listed, line: str, quoted: str = "") -> str:
+    """A head, or (`quoted`) a line with a label, `提示词（seed: 41）：…`, without the settings in brackets, which the
+    scene gets unless it has others or the label means nothing here. What else holds brackets is read with its text."""
+    name = NAME.match(line)[0]  # where a half-width bracket weighs no words, unless a prompt begins so
+    name = "" if quoted and not key_of(name) else name
     (start, found), (behind, more) = settings_in(name, caption=True), settings_in(line[len(name) :])
     plain, found = start + behind, more | found
-    named = label_at(plain) if label and found and not label_at(line) else None
-    if not found or (label and not named) or any(scene.row.get(name, value) != value for name, value in found.items()):
+    named = label_at(plain) if quoted and found and (start != name or not label_at(line)) else None
+    if not found or (quoted and not named):
         return line
-    if not named or key_of(named[0]) in ("scene", "prompt"):
+    if named and any(scene.row.get(name, value) != value for name, value in found.items()):
+        scene.unused += [quoted] if key_of(named[0]) else []
+    elif not named or key_of(named[0]):
         scene.row |= found
     return plain.lstrip("：: ")
 

@@ -82,7 +82,7 @@ def take_settings(row: dict[str, Any], where: str) -> None:
             continue
         row[column], found = settings_in(row[column], column == "scene")
         for name, value in found.items():
-            if row.get(name) not in (None, "", value):
+            if str(row.get(name) or value).removesuffix(".0") != value:  # pandas makes 41.0 of 41
                 raise DataError(
                     "{where}: {name} is {one}, and {other} in brackets; leave one of them out",
                     where=where, name=name, one=row[name], other=value,

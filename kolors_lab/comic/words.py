@@ -111,7 +111,8 @@ def label_of(line: str) -> tuple[str, str] | None:
 def settings_in(text: str, caption: bool = False) -> tuple[str, dict[str, str]]:
     """A text without the settings in brackets that stand in it, and these: `上课（seed: 41）` is 上课 and a seed of 41.
 
-    A bracket that says anything else stays whole. Only a seed needs no colon: 高3 is a year of school.
+    A bracket that says anything else stays whole. Only a seed needs no colon: 高3 is a year of school; width and height
+    count together alone: 高：3000 is a mountain's.
     """
     found: dict[str, str] = {}
 
@@ -119,7 +120,8 @@ def settings_in(text: str, caption: bool = False) -> tuple[str, dict[str, str]]:
         said = [VALUE.fullmatch(part) for part in re.split("[，,、;；]", match[1])]
         pairs = [(key_of(value[1]), value) for value in said if value]
         known = [name in NUMBERS and (value[2] or name == "seed") and name not in found for name, value in pairs]
-        if len(pairs) < len(said) or not all(known):
+        sides = {"width", "height"} & {name for name, _ in pairs}
+        if len(pairs) < len(said) or not all(known) or len(sides) == 1:
             return match[0]
         found.update({name: value[3] for name, value in pairs})
         return ""
