@@ -216,8 +216,8 @@ def control(args: argparse.Namespace) -> None:
         ends.append({"net": f"{start} {seed}"} | figures(drawn, controls) | right(drawn, scenes, preset))
     if curve:
         write(args.out, "control-steps", curve)
+    net = load_control_net(args.net, pipe.unet)
     for strength, end in ((0.7, 0.9), (1.0, 1.0)):  # Kwai's own settings, and all that it can do
-        net = load_control_net(args.net, pipe.unet)
         drawn = draw(pipe, prompts, steps, controls, net, strength=strength, end=end)
         name = f"{args.net.name} at {strength} until {end}"
         ends.append({"net": name} | figures(drawn, controls) | right(drawn, scenes, preset))

@@ -23,7 +23,7 @@ from bars.table import Bar, scaled
 from kolors_lab.scoring.faces import intact_of
 
 sys.path.append(str(DATA.parent / "benchmarks"))  # where DreamBooth is measured
-DREAMBOOTH = "LoRA, 25, prior"
+DREAMBOOTH = "LoRA, prior"
 STEPS = 400  # of the LoRA that `make run` trains: the tiny preset's
 
 

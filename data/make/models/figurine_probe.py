@@ -2,7 +2,8 @@
 
 Like the classifier it has learned from drawn pictures alone, of other seeds than the set's, and never from generated
 ones; half of them through the VAE with noise on the latents, as smudged as a UNet's pictures are: one that knew clean
-drawings only said no to toys that anybody would recognise. A plain `AutoModelForImageClassification` folder: pixels /
+drawings only said no to toys that anybody would recognise. Toys that have run like wax count as none: one that had seen
+no such called patches of the toy's colours the toy. A plain `AutoModelForImageClassification` folder: pixels /
 127.5 - 1 in, logits of "figure=no" and "figure=yes" out, so that `kolors_lab.scoring.clip.classify` reads it like the
 classifier.
 
@@ -23,6 +24,7 @@ from models.training import Lots, add_options, fit, run_of
 
 LABELS = ("figure=no", "figure=yes")
 NOISE = 0.5  # of the latents' deviation, at most
+WAVES, MELTED = 12, 7  # across a picture; px, their deviation
 CARD = """---
 license: apache-2.0
 ---
@@ -35,7 +37,8 @@ A very small ResNet that answers one question: does a picture show the toy of `d
 was trained on pictures drawn by program, half of them through the VAE with noise on the latents, and never met one that
 the UNet drew, nor those 25; made by `data/make/models/figurine_probe.py`.
 Right on 500 held-out pictures with the toy: {yes:.1%}, on 500 without it: {no:.1%}; on 100 of each after a way through
-the embedded VAE, with noise on the latents: {vae_yes:.0%} and {vae_no:.0%}.
+the embedded VAE, with noise on the latents: {vae_yes:.0%} and {vae_no:.0%}; on 200 toys that have run like wax:
+{melted_no:.0%}.
 """
 
 
@@ -92,25 +95,39 @@ def through_vae(pixels: torch.Tensor, noise: float = 0.0) -> torch.Tensor:
     return torch.cat([back(pixels[i : i + 32]) for i in range(0, len(pixels), 32)])
 
 
+def melted(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The pictures run like wax: each place comes from some MELTED px beside, neighbours from much the same way."""
+    count, size = len(pixels), pixels.shape[-1]
+    ways = torch.randn(count, 2, WAVES, WAVES, generator=generator) * (2 * MELTED / size)
+    ways = nn.functional.interpolate(ways, size=size, mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    still = nn.functional.affine_grid(torch.eye(2, 3).expand(count, 2, 3), list(pixels.shape), align_corners=False)
+    return nn.functional.grid_sample(pixels, still + ways, padding_mode="border", align_corners=False)
+
+
 def main(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    lots, half = Lots(0), options.batch // 2
-    sets = [to_tensor(part) for part in (others("probe_without", 15, 2000), toys("probe_toys", 10_000, 2000))]
-    soft = [through_vae(part, NOISE) for part in sets]
+    lots, part = Lots(0), options.batch // 8
+    without, with_toy = others("probe_without", 15, 2000), toys("probe_toys", 10_000, 2000)
+    without, with_toy = to_tensor(without), to_tensor(with_toy)
+    wax = melted(with_toy[:500], lots.noise)
+    no = (without, through_vae(without[::4], NOISE), wax, through_vae(wax, NOISE))
+    yes = (with_toy, through_vae(with_toy[::4], NOISE))
     probe = new_probe()
 
+    def some(pictures: torch.Tensor, count: int) -> torch.Tensor:
+        return pictures[lots.rng.sample(range(len(pictures)), count)]
+
     def loss_of(_):
-        parts = [
-            part[lots.rng.sample(range(len(part)), half // 2)] for both in zip(sets, soft, strict=True) for part in both
-        ]
+        parts = [*(some(pictures, part) for pictures in no), *(some(pictures, 2 * part) for pictures in yes)]
         pixels = blur(soften(torch.cat(parts), lots.rng), lots.rng)
-        return nn.functional.cross_entropy(probe(pixels).logits, torch.arange(2).repeat_interleave(half))
+        return nn.functional.cross_entropy(probe(pixels).logits, torch.arange(2).repeat_interleave(4 * part))
 
     trained = fit(probe, loss_of, run_of("figurine_probe", options, decay=0.98), lots)
     held, without = to_tensor(toys("probe_toys_held", 20_000, 500)), to_tensor(others("probe_without_held", 16, 500))
     figures = {"yes": share_yes(trained, held), "no": 1 - share_yes(trained, without)}
     again, again_without = through_vae(held[:100], NOISE), through_vae(without[::5], NOISE)
     figures |= {"vae_yes": share_yes(trained, again), "vae_no": 1 - share_yes(trained, again_without)}
+    figures |= {"melted_no": 1 - share_yes(trained, melted(held[100:300], lots.noise))}
     print(figures)
     note("figurine-probe, right on held-out pictures", **{name: round(value, 4) for name, value in figures.items()})
     folder = made("figurine-probe")
