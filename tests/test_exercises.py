@@ -347,14 +347,14 @@ def test_a_post_names_team_model_trigger_ai_and_source():
 def test_captions_of_a_subject_before_and_after_the_folded_solution():
     own = ("黄毛", "红项圈")
     wrong = check_subject(
-        ["zwx小狗，黄毛，在沙发上", "小狗在草地上", "zwx，在雪地里"], TrainConfig(trigger_word="zwx"), own
+        ["aawxbc小狗，黄毛，在沙发上", "小狗在草地上", "aawxbc，在雪地里"], TrainConfig(trigger_word="aawxbc"), own
     )
     assert all(
-        part in wrong for part in ("prior preservation is off", "subject's own: 黄毛", "“小狗在草地上”：没有“zwx")
+        part in wrong for part in ("prior preservation is off", "subject's own: 黄毛", "“小狗在草地上”：没有“aawxbc")
     )
     names = {"TrainConfig": TrainConfig}
-    exec(solution("08"), names)
+    exec(solution("08", "CAPTIONS"), names)
     assert "Well done" in check_subject(names["CAPTIONS"], names["mine"], own)
-    assert "没说在哪里" in check_subject([*names["CAPTIONS"], "zwx小狗"], names["mine"], own)
-    no_prior = TrainConfig(trigger_word="zwx", class_word="小狗", prior_weight=0)
+    assert "没说在哪里" in check_subject([*names["CAPTIONS"], "aawxbc小狗"], names["mine"], own)
+    no_prior = TrainConfig(trigger_word="aawxbc", class_word="小狗", prior_weight=0)
     assert "prior preservation is off" in check_subject(names["CAPTIONS"], no_prior, own)

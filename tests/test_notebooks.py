@@ -19,7 +19,7 @@ SECRET = re.compile(
 )
 ALLOWED = re.compile(r"MODELSCOPE_CACHE=/tmp/modelscope")
 
-FEWER = {"02_data": 1, "08_dreambooth": 1}  # exercises; every other notebook has two or three
+FEWER = {"02_data": 1}  # exercises; every other notebook has two or three
 
 pytestmark = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -141,6 +142,16 @@ def test_importing_the_package_imports_nothing_heavy():
     code = f"import sys, kolors_lab, kolors_lab.cli; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_hypernetwork_that_08_explains_is_the_one_that_was_measured():
+    bench = (ROOT / "benchmarks/dreambooth.py").read_text(encoding="utf-8")
+    [notebook] = (ROOT / "notebooks").glob("08*.ipynb")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    shown = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    parts = ("class Hypernetwork", "def attach", "def detach", "def begin", "def write", 'METHODS["hypernetwork"]')
+    for start in parts:
+        assert bench[bench.index(start) :].split("\n\n\n")[0].strip() in shown
 
 
 def test_every_benchmark_finds_what_it_imports():

@@ -149,6 +149,15 @@ QUESTIONS = {
             "the challenge asks for eight pictures or more: two are invalid"
         },
     ),
+    "08 loudest": Question(
+        "doudou",
+        {
+            "ohwx": "它和 sks 一样，是词表里的一整个词，训练时没出现过；量一量，2.4 % "
+            "like sks it is one whole word of the vocabulary, which training never used; measure it: 2.4 %",
+            "旺财": "意思再好，tiny 的描述里也没有过这两个字；量一量，2.3 % "
+            "a lucky name, but none of tiny's captions held these characters; measure it: 2.3 %",
+        },
+    ),
     "12 untrained": Question(
         "same",
         {
