@@ -122,7 +122,8 @@ def test_a_weight_stays_on_its_words_behind_a_new_word(pipe):
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [("sks玩偶，书院", "<toy>，书院"), ("书院", "<toy>，书院"), ("<toy>在书院", "<toy>在书院")]
+    ("before", "after"),
+    [("aawxbc玩偶，书院", "<toy>，书院"), ("书院", "<toy>，书院"), ("<toy>在书院", "<toy>在书院")],
 )
 def test_captions_are_told_with_the_new_word(before, after):
     assert name_it(before, InversionConfig()) == after
