@@ -5,8 +5,9 @@
     python benchmarks/dreambooth.py --costs               # time, memory and file of the four ways, one after the other
 
 Each learner is asked for the toy, for its class by the plain class word, and for a girl, each place with the style of
-another training picture (two pairs come to ones that were trained), at the preset's own guidance and strength 1. `figurine-probe`, which never saw a
-generated picture, says where the toy is. Notebook 08 shows the tables and the first seed's pictures.
+another training picture (two pairs come to ones that were trained), at the preset's own guidance and strength 1.
+`figurine-probe`, which never saw a generated picture, says where the toy is. Notebook 08 shows the tables and the first
+seed's pictures.
 """
 
 from __future__ import annotations
