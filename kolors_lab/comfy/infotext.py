@@ -12,7 +12,7 @@ from kolors_lab.comfy.graph import short
 from kolors_lab.core.errors import DataError, SettingError, check_number
 from kolors_lab.core.language import _
 from kolors_lab.prompts.syntax import extract_loras
-from kolors_lab.sampling.ksampler import KSampler
+from kolors_lab.sampling.ksampler import KSampler, scaled
 from kolors_lab.sampling.metadata import SAMPLER_LABELS
 from kolors_lab.sampling.samplers import SAMPLERS
 from kolors_lab.sampling.schedules import SCHEDULERS
@@ -132,7 +132,7 @@ def _factor(text: str, size: tuple[int, int]) -> float | None:
         return float(text)
     pairs = [(int(whole), side) for whole, side in zip(target.groups(), size, strict=True) if int(whole)]
     factor = next((whole / side for whole, side in pairs if side), None)
-    fits = factor and all(round(whole / 8) == round(side * factor / 8) for whole, side in pairs)
+    fits = factor and all(scaled(whole, 1) == scaled(side, factor) for whole, side in pairs)
     return factor if fits else None
 
 

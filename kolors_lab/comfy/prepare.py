@@ -30,6 +30,7 @@ from kolors_lab.core.language import _
 from kolors_lab.models.loading import check_bits
 from kolors_lab.models.presets import get_preset, preset_of
 from kolors_lab.prompts.syntax import choose, parse
+from kolors_lab.sampling.ksampler import scaled
 from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import write_picture
 
@@ -161,7 +162,7 @@ def _fit_sizes(graph: Graph, own: int) -> list[str]:
         for name in set(SIZES) & kind_of(node).widgets.keys():
             value = node["inputs"][name]
             least = 0 if not value or name.startswith("crop") else 64
-            node["inputs"][name] = max(least, round(value * scale / 8) * 8)
+            node["inputs"][name] = max(least, scaled(value, scale))
     now = f"{sized[0]['width']} x {sized[0]['height']}"
     told = _("sizes: all times {scale:.3g}, {before} → {now}, since the model's own size is {own} px")
     return [told.format(scale=scale, before=f"{width} x {height}", now=now, own=own)]

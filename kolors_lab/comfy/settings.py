@@ -10,6 +10,7 @@ from kolors_lab.comfy.graph import Graph, ends, filled, is_link, rows
 from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.comfy.nodes.sampling import KIJAI_SCHEDULERS
 from kolors_lab.core.errors import DataError
+from kolors_lab.sampling.ksampler import scaled
 
 PARTS = ("noise", "guider", "sampler", "sigmas")  # what a sampler in parts is put together of
 ON = ("images", "samples", "pixels", "image", "latent_image")  # the way up from a picture to its sampler
@@ -72,7 +73,7 @@ def _enlarged(graph: Graph, first: dict[str, Any], second: dict[str, Any]) -> fl
     if not all(type(side) is int and side > 0 for side in (*before, *after)):
         return None
     factor = after[0] / before[0]
-    fits = all(round(was * factor / 8) * 8 == side for was, side in zip(before, after, strict=True))
+    fits = all(scaled(was, factor) == side for was, side in zip(before, after, strict=True))
     return factor if 1 < factor <= 4 and fits else None
 
 

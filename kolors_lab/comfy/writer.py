@@ -12,6 +12,7 @@ from kolors_lab.comfy.graph import Graph, is_link, link_faults, name_of, short
 from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.prompts.syntax import choose
+from kolors_lab.sampling.ksampler import scaled
 
 STAND_IN = {"leading": "ddim_uniform"}  # our scheduler: ComfyUI's nearest, the same sigmas at 20, 25 and 50 steps
 
@@ -42,7 +43,7 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
     graph |= _start(settings)
     graph["7"] = _node("KSampler", **links, latent_image=["6", 0], **knobs)
     if hires := settings.get("hires"):
-        size = {side: round(settings[side] * hires / 8) * 8 for side in ("width", "height")}
+        size = {side: scaled(settings[side], hires) for side in ("width", "height")}
         graph["11"] = _node("LatentUpscale", samples=["7", 0], upscale_method="bilinear", **size, crop="disabled")
         again = knobs | {"denoise": settings["hires_denoise"]}
         graph["12"] = _node("KSampler", **links, latent_image=["11", 0], **again)

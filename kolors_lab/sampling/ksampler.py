@@ -96,6 +96,11 @@ class KSampler:
         return random.SystemRandom().randint(0, MAX_SEED) if chosen is None else chosen % (MAX_SEED + 1)
 
 
+def scaled(side: int, factor: float) -> int:
+    """The side of a picture, in px, drawn `factor` times as large: the nearest multiple of 8."""
+    return round(side * factor / 8) * 8
+
+
 def get_sigmas(
     model: torch.Tensor,
     settings: KSampler,

@@ -18,7 +18,7 @@ from kolors_lab.prompts.syntax import choose
 from kolors_lab.sampling.consistency import sharing
 from kolors_lab.sampling.denoiser import Guided, Noise, model_sigmas
 from kolors_lab.sampling.inpaint import find_area
-from kolors_lab.sampling.ksampler import KSampler, get_sigmas, run_ksampler
+from kolors_lab.sampling.ksampler import KSampler, get_sigmas, run_ksampler, scaled
 from kolors_lab.sampling.latents import decode, drawing, empty_latents, encode_image, preview, upscale
 from kolors_lab.sampling.text import encode_text
 
@@ -161,7 +161,7 @@ def _second_pass(settings: Sequence[KSampler], hires: float, denoise: float) -> 
     check_number("hires", hires, 1, 4)
     if hires == 1:
         return []
-    sizes = [{side: round(getattr(one, side) * hires / 8) * 8 for side in ("width", "height")} for one in settings]
+    sizes = [{side: scaled(getattr(one, side), hires) for side in ("width", "height")} for one in settings]
     return [[replace(one, denoise=denoise, **size) for one, size in zip(settings, sizes, strict=True)]]
 
 

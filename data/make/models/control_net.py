@@ -16,7 +16,7 @@ from diffusers import ControlNetModel
 from PIL import Image
 from world.scenes import balanced_scenes
 
-from kolors_lab.sampling.control import canny, residuals
+from kolors_lab.sampling.control import HIGH, LOW, canny, residuals
 from kolors_lab.training.control import new_net
 from models.common import SIZE, found, key_of, made, note, stored
 from models.pictures import with_boxes
@@ -38,11 +38,12 @@ class Told(Data):
 class Edged(Cached):
     """A cached set with the edges of its pictures."""
 
-    def edges_of(self, rows: list[int]) -> torch.Tensor:
-        return torch.as_tensor(self.edges[rows])
-
     def told(self, rows: list[int], texts: list[int], strength: torch.Tensor) -> Told:
-        return Told(**vars(self.texts_of(texts)), edges=self.edges_of(rows), strength=strength[:, None, None, None])
+        return Told(
+            **vars(self.texts_of(texts)),
+            edges=torch.as_tensor(self.edges[rows]),
+            strength=strength[:, None, None, None],
+        )
 
 
 def edged(count: int, device: str) -> Edged:
@@ -51,7 +52,8 @@ def edged(count: int, device: str) -> Edged:
     data = cached("control", scenes, complete=False, device=device, kind=Edged)
     pictures = with_boxes("control_drawn", scenes)["picture"]
     drawn = lambda at: np.stack([edges(pictures[i]) for i in at])  # noqa: E731
-    data.edges = data.held(stored("control_edges", count, np.uint8, (SIZE, SIZE), drawn, key_of(scenes[:1000])))
+    key = key_of(scenes[:1000], LOW, HIGH)
+    data.edges = data.held(stored("control_edges", count, np.uint8, (SIZE, SIZE), drawn, key))
     return data
 
 
