@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.files import replacing
+from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
@@ -28,6 +29,7 @@ from kolors_lab.sampling.metadata import file_mark, read_settings
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
+    from ipywidgets import Widget
     from PIL import Image
 
 DRAWN = (
@@ -46,41 +48,55 @@ DRAWN_OVER = 0.6  # denoise of the first picture that begins from another
 
 
 class Lab(Window):
-    """What both labs have: a form, buttons, a live picture, the same as code."""
+    """A form, buttons, a live picture, something below it, and the same as code."""
 
-    def __init__(self, config: GenerateConfig, names: Sequence[str], pipe: KolorsPipeline | None, loras: str | Path):
+    call = ""  # the plain call that does the same
+
+    def __init__(self, form: SettingsForm, pipe: KolorsPipeline | None, size: tuple[int, int], below: Widget):
+        """`size`: width and height of the live picture, px."""
         from ipywidgets import HTML, HBox, Image, Layout, Textarea, VBox
 
         super().__init__(pipe)
-        files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
-        self.loras = str(loras)
-        folded = [name for name in FOLDED if name in names]
-        self.form = SettingsForm(config, names, {"lora": (None, *files)}, folded, "17em")
-        self.picture = Image(
-            value=jpeg(_blank()), format="jpeg", layout=Layout(width=f"{SIDE}px", object_fit="contain")
-        )
-        self.progress.layout.width = f"{SIDE}px"
+        self.form = form
+        self.form.box.layout = Layout(flex="1 1 24em", min_width="0")
+        shape = Layout(width=f"{size[0]}px", object_fit="contain")
+        self.picture = Image(value=jpeg(_blank(size)), format="jpeg", layout=shape)
         self.code = Textarea(rows=9, layout=Layout(width="98%"))
         self.code.add_class("kolors-code")
         self.buttons = HBox(layout=Layout(flex_flow="row wrap"))
-        self.form.box.layout = Layout(flex="1 1 24em", min_width="0")
-        self.gallery = HBox(layout=Layout(flex_flow="row wrap"))
         side = VBox([self.progress, self.picture])
         middle = HBox([self.form.box, side], layout=Layout(flex_flow="row wrap"))
         code = foldable(_("同样的代码 the same as code"), VBox([HTML(copy_button()), self.code]))
-        self.box = VBox([self.buttons, self.status, middle, self.gallery, code])
+        self.box = VBox([self.buttons, self.status, middle, below, code])
         self.box.add_class("kolors-lab")
-        self.form.on_change(self._show_code)
-        self._show_code(config)
+        self.form.on_change(self.show_code)
+        self.show_code(form.start)
+
+    def described(self) -> list[str]:
+        return self.form.lines()
+
+    def show_code(self, config: Any) -> None:
+        self.code.value = as_code(config, self.call)
+
+
+class DrawLab(Lab):
+    """What PromptLab and GridLab have beside: a menu of the LoRA files in `loras`, the picture as it is drawn."""
+
+    def __init__(self, config: GenerateConfig, names: Sequence[str], pipe: KolorsPipeline | None, loras: str | Path):
+        from ipywidgets import HBox, Layout
+
+        files = dict.fromkeys((*map(str, lora_files(loras)), *filter(None, [config.lora])))
+        folded = [name for name in FOLDED if name in names]
+        form = SettingsForm(config, names, {"lora": (None, *files)}, folded, "17em")
+        self.gallery = HBox(layout=Layout(flex_flow="row wrap"))
+        super().__init__(form, pipe, (SIDE, SIDE), self.gallery)
+        self.loras, self.progress.layout.width = str(loras), f"{SIDE}px"
 
     @property
     def config(self) -> Any:
         """What the form says, with the folder of LoRA files where the prompt has a tag. Raises SettingError."""
         value = self.form.value
         return replace(value, loras=self.loras) if "<lora:" in value.prompt else value
-
-    def described(self) -> list[str]:
-        return self.form.lines()
 
     def show(self, image: Image.Image) -> None:
         self.picture.value = jpeg(image)
@@ -89,15 +105,14 @@ class Lab(Window):
         super().step(done, total)
         self.say(f"{done} / {total}")
 
-    def _show_code(self, config: GenerateConfig) -> None:
-        raise NotImplementedError
 
-
-class PromptLab(Lab):
+class PromptLab(DrawLab):
     """Prompt, every knob, a LoRA; generate, stop, a live picture, same again, a gallery, workflows in and out.
 
     `loras`: the folder whose LoRA files stand in the menu. Pictures go to `out` as 001.png, 002.png, …
     """
+
+    call = "generate_file"
 
     def __init__(
         self,
@@ -126,7 +141,7 @@ class PromptLab(Lab):
         """Draw what the form says, into the next free number of the lab's folder."""
         config = replace(self.config, out=str(self._free()))
         preview = soon(self.show)
-        self._show_code(config)
+        self.show_code(config)
         self.run(
             lambda on_step: generate_file(
                 config, self.loaded(config.preset), on_step=on_step, on_preview=preview, stop=self.stop
@@ -188,15 +203,13 @@ class PromptLab(Lab):
         return values, notes
 
     def _finish(self, config: GenerateConfig, file: Path) -> None:
-        from kolors_lab.core.images import open_image
-
         self.made.append(config)
         self.show(open_image(file))
         self.say(f"{file}")
         self.gallery.children = [self._tile(one) for one in self.made[: -SHOWN - 1 : -1]]
         self.keep(jpeg(contact([Path(one.out) for one in self.made[-SHOWN:]])))
         self.form.update(seed=config.next_seed())
-        self._show_code(config)
+        self.show_code(config)
 
     def _last(self) -> str:
         if not self.made:
@@ -231,8 +244,6 @@ class PromptLab(Lab):
         return VBox([Image(value=jpeg(small), format="jpeg", layout=Layout(width=f"{THUMB}px")), back])
 
     def _back(self, config: GenerateConfig) -> None:
-        from kolors_lab.core.images import open_image
-
         self.show(open_image(config.out))
         self.form.update(**asdict(config))
         self.say(_("回到 back to {picture}").format(picture=_line(config)))
@@ -246,12 +257,11 @@ class PromptLab(Lab):
             temporary.write_bytes(content)
         self.load(file)
 
-    def _show_code(self, config: GenerateConfig) -> None:
-        self.code.value = as_code(config, "generate_file")
 
-
-class GridLab(Lab):
+class GridLab(DrawLab):
     """A picture over one to three settings: choose a recipe or write the axes, and draw; stopped, it goes on."""
+
+    call = "grid"
 
     def __init__(
         self,
@@ -277,15 +287,13 @@ class GridLab(Lab):
     def draw(self) -> None:
         """Draw what is missing of the grid."""
         config, live = self.config, soon(self.show)
-        self._show_code(config)
+        self.show_code(config)
         self.run(
             lambda on_step: grid(config, self.loaded(config.preset), on_step, on_picture=live, stop=self.stop),
             self._finish,
         )
 
     def _finish(self, file: Path) -> None:
-        from kolors_lab.core.images import open_image
-
         image = open_image(file)
         self.show(image)
         self.keep(jpeg(image))
@@ -294,9 +302,6 @@ class GridLab(Lab):
     def _fill(self, change: dict) -> None:
         if change["new"]:
             self.form.update(x=change["new"][0], y=change["new"][1], z="")
-
-    def _show_code(self, config: GenerateConfig) -> None:
-        self.code.value = as_code(config, "grid")
 
 
 def copy_button() -> str:
@@ -320,14 +325,12 @@ def as_code(config: Any, function: str) -> str:
     return f"from kolors_lab import {kind}, {function}\n\n{function}({kind}(\n{lines},\n))"
 
 
-def contact(files: Sequence[Path], columns: int = 4, side: int = 160) -> Image.Image:
-    """Pictures in rows of `columns`, each at most `side` px."""
+def contact(files: Sequence[Path], side: int = 160) -> Image.Image:
+    """Pictures in rows of four, each at most `side` px."""
     from PIL import Image
 
-    from kolors_lab.core.images import open_image
-
     images = [open_image(file) for file in files]
-    columns, side = min(columns, len(files)), min(side, max(max(image.size) for image in images))
+    columns, side = min(4, len(files)), min(side, max(max(image.size) for image in images))
     page = Image.new("RGB", (columns * side, -(-len(files) // columns) * side), "white")
     for n, image in enumerate(images):
         image.thumbnail((side, side))
@@ -339,7 +342,7 @@ def _line(config: GenerateConfig) -> str:
     return f"{Path(config.out).stem}: seed {config.seed}, {config.prompt[:12]}"
 
 
-def _blank() -> Image.Image:
+def _blank(size: tuple[int, int]) -> Image.Image:
     from PIL import Image
 
-    return Image.new("RGB", (SIDE, SIDE), "#eee")
+    return Image.new("RGB", size, "#eee")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
+from kolors_lab.notebook.widgets import jpeg
 from kolors_lab.sampling.masks import read_mask
 
 if TYPE_CHECKING:
@@ -85,8 +86,6 @@ def painted(address: str, size: tuple[int, int]) -> Image.Image:
 
 
 def _address(image: Image.Image) -> str:
-    stream = io.BytesIO()
     shown = image.convert("RGB")
     shown.thumbnail((2 * SIDE, 2 * SIDE))
-    shown.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(shown)).decode()

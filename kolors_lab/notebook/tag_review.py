@@ -42,7 +42,9 @@ def review_tags(tagged: Tagged, trigger: str = "") -> Widget:
 
     def show(_change: object = None) -> None:
         rows = [f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in result().rows[:SHOWN]]
-        table.value = f"<table>{''.join(rows)}</table>" + _more(len(tagged.rows))
+        hidden = len(tagged.rows) - SHOWN
+        more = _("captions not shown: {count}").format(count=hidden)
+        table.value = f"<table>{''.join(rows)}</table>" + (f"<p>{more}</p>" if hidden > 0 else "")
 
     def save(_button: object = None) -> None:
         try:
@@ -57,9 +59,3 @@ def review_tags(tagged: Tagged, trigger: str = "") -> Widget:
     form.write, form.said, form.result = write, said, result
     show()
     return form
-
-
-def _more(count: int) -> str:
-    """A line for the captions that the table does not show."""
-    told = _("captions not shown: {count}").format(count=count - SHOWN)
-    return f"<p>{told}</p>" if count > SHOWN else ""

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.figures import loss_curve
+from kolors_lab.core.images import embed
 from kolors_lab.core.language import _
 from kolors_lab.dataset.folder import read_examples
-from kolors_lab.notebook.labs import as_code, contact, copy_button
-from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon
-from kolors_lab.notebook.window import Window
+from kolors_lab.notebook.labs import Lab, contact
+from kolors_lab.notebook.widgets import SettingsForm, jpeg, soon
 from kolors_lab.training.callbacks import Callback
 from kolors_lab.training.loop import TrainConfig, train
 
@@ -30,16 +30,7 @@ if TYPE_CHECKING:
     from kolors_lab.training.loop import Training
 
 FIELDS = ("data", "out", "steps", "rank", "learning_rate", "sample_every")
-FOLDED = (
-    "seed",
-    "batch_size",
-    "size",
-    "trigger_word",
-    "held_out",
-    "lr_scheduler",
-    "optimizer",
-    "precision",
-)
+FOLDED = ("seed", "batch_size", "size", "trigger_word", "held_out", "lr_scheduler", "optimizer", "precision")
 WIDE, THUMB, CAPTIONS = 420, 56, 60  # px of the curve and of a picture in the table; captions shown
 PAUSE = 1.0  # least seconds between two drawings of the curve
 
@@ -63,36 +54,26 @@ class Ear(Callback):
         self.show(list(self.rows), samples(training.config.out))
 
 
-class TrainLab(Window):
+class TrainLab(Lab):
     """A form for a training of the pictures in `data`; other settings are TrainConfig's.
 
     Stopped, it keeps what it has learned so far as the LoRA. The saved notebook keeps curve and pictures.
     """
 
-    def __init__(self, data: str | Path, pipe: KolorsPipeline | None = None, **settings: Any):
-        import ipywidgets as w
+    call = "train"
 
-        super().__init__(pipe)
+    def __init__(self, data: str | Path, pipe: KolorsPipeline | None = None, **settings: Any):
+        from ipywidgets import HTML, Layout
+
         config = TrainConfig(data=str(data), **{"sample_every": 50} | settings)
-        self.form = SettingsForm(config, (*FIELDS, *FOLDED), folded=FOLDED, names="11em")
-        self.form.box.layout = w.Layout(flex="1 1 24em", min_width="0")
-        self.picture = w.Image(
-            value=jpeg(_blank()), format="jpeg", layout=w.Layout(width=f"{WIDE}px", object_fit="contain")
-        )
-        self.captions = w.HTML(layout=w.Layout(max_height="16em", overflow="hidden auto"))
-        self.code = w.Textarea(rows=9, layout=w.Layout(width="98%"))
-        self.code.add_class("kolors-code")
-        buttons = [
+        form = SettingsForm(config, (*FIELDS, *FOLDED), folded=FOLDED, names="11em")
+        self.captions = HTML(layout=Layout(max_height="16em", overflow="hidden auto"))
+        super().__init__(form, pipe, (WIDE, WIDE * 2 // 3), self.captions)
+        self.buttons.children = [
             self.button(_("训练 Train"), self.train, "primary"),
             self.button(_("停止，留下学到的 Stop and keep"), lambda: self.stop.set(), "warning"),
             self.button(_("看图文 Captions"), self.show_captions),
         ]
-        middle = w.HBox([self.form.box, w.VBox([self.progress, self.picture])], layout=w.Layout(flex_flow="row wrap"))
-        code = foldable(_("同样的代码 the same as code"), w.VBox([w.HTML(copy_button()), self.code]))
-        self.box = w.VBox([w.HBox(buttons), self.status, middle, self.captions, code])
-        self.box.add_class("kolors-lab")
-        self.form.on_change(self._show_code)
-        self._show_code(config)
 
     def train(self) -> None:
         """Train as the form says."""
@@ -110,14 +91,13 @@ class TrainLab(Window):
 
     def show_captions(self) -> None:
         """The set as a table, each picture beside its caption. DataError for a folder that holds none."""
-        import base64
         from html import escape
 
         examples = read_examples(self.form.value.data)
-        rows = []
-        for example in examples[:CAPTIONS]:
-            small = base64.b64encode(jpeg(contact([example.image], side=THUMB))).decode()
-            rows.append(f'<tr><td><img src="data:image/jpeg;base64,{small}"></td><td>{escape(example.text)}</td></tr>')
+        rows = [
+            f'<tr><td><img src="{embed(example.image, THUMB)}"></td><td>{escape(example.text)}</td></tr>'
+            for example in examples[:CAPTIONS]
+        ]
         self.captions.value = f"<table>{''.join(rows)}</table>"
         few = len(examples) <= CAPTIONS
         told = _("{count} 张图 pictures") if few else _("{count} 张图 pictures, 这里有 shown {shown}")
@@ -126,14 +106,8 @@ class TrainLab(Window):
     def promise(self) -> str:
         return _("损失曲线和途中的图会留在这里 loss and pictures will stay here")
 
-    def described(self) -> list[str]:
-        return self.form.lines()
-
     def _finish(self, file: Path) -> None:
         self.say(_("存好了 saved: {file}").format(file=file))
-
-    def _show_code(self, config: TrainConfig) -> None:
-        self.code.value = as_code(config, "train")
 
 
 def samples(out: str | Path) -> list[Path]:
@@ -159,9 +133,3 @@ def _curve(rows: list[dict]) -> Image.Image:
     stream = io.BytesIO()
     loss_curve(rows).savefig(stream, format="png", dpi=66)
     return Image.open(stream).convert("RGB")
-
-
-def _blank() -> Image.Image:
-    from PIL import Image
-
-    return Image.new("RGB", (WIDE, WIDE * 2 // 3), "#eee")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from kolors_lab.core.fonts import font, wrap
 from kolors_lab.core.language import _
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
-from kolors_lab.notebook.widgets import aside, soon
+from kolors_lab.notebook.widgets import aside, jpeg, soon
 from kolors_lab.sampling.pipeline import Stop, Stopped
 
 if TYPE_CHECKING:
@@ -55,9 +54,8 @@ class Window:
         self.status.value = f'<span style="color:{RED if wrong else GREY}">{escape(text)}</span>'
 
     def run(
-        self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None],
-        doing: str = "",
-    ) -> None:  # fmt: skip
+        self, work: Callable[[Callable[[int, int], None]], Any], done: Callable[[Any], None], doing: str = ""
+    ) -> None:
         """Do `work(on_step)` beside the kernel's loop, then `done(its result)`, or say in a line why not."""
         if self.busy:
             self.say(_("上一件还没做完 the last one is still being done"), wrong=True)
@@ -127,6 +125,4 @@ def portrait(name: str, lines: Sequence[str]) -> bytes:
     draw = ImageDraw.Draw(picture)
     for n, row in enumerate((name, *rows)):
         draw.text((edge, edge + n * high), row, fill=GREY if n else RED, font=face)
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
-    return stream.getvalue()
+    return jpeg(picture)
