@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ from kolors_lab.lora.adapter import set_loras, unload_lora
 from kolors_lab.sampling.denoiser import Guided, Noise
 from kolors_lab.sampling.inpaint import Masked
 from kolors_lab.sampling.ksampler import KSampler, run_ksampler, sample
-from kolors_lab.sampling.latents import drawing, preview
+from kolors_lab.sampling.latents import drawing
+from kolors_lab.sampling.pipeline import observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import torch
     from diffusers import KolorsPipeline
     from PIL import Image
+
+    from kolors_lab.sampling.pipeline import Stop
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ class Workbench:
         on_step: Callable[[int, int], None] | None = None,
         on_node: Callable[[str], None] | None = None,
         on_preview: Callable[[Image.Image], None] | None = None,
+        stop: Stop | None = None,
     ) -> dict[str, list[Image.Image]]:
         """The pictures of each SaveImage and PreviewImage by node id. `on_step(step, total)` counts sampling steps,
-        `on_node(key)` hears of each node that is to run, `on_preview(picture)` gets a rough view after each step.
+        `on_node(key)` hears of each node that is to run, `on_preview(picture)` gets a rough view after each step, after
+        `stop.set()` the step at work is the last, and raises Stopped.
 
         A LoRA that is on the pipeline is taken off: only those of the workflow act.
         """
@@ -69,7 +73,7 @@ class Workbench:
             raise DataError("this is a workflow as it was read: fit it to a preset first, run(fit(graph, preset))")
         marks, self.ran = fingerprints(job), []
         new = {key for key, mark in marks.items() if mark not in self.results}
-        self.report = self._reporter(sum(_steps(job.graph, key) for key in new), on_step, on_preview)
+        self.report = observer(self.pipe, sum(_steps(job.graph, key) for key in new), on_step, on_preview, stop)
         try:
             with drawing(self.pipe):
                 for key in marks:
@@ -95,20 +99,6 @@ class Workbench:
             inputs[name] = {**row, "lora": file} if isinstance(row, dict) else file
         with within(job.graph, key):
             return kind_of(node).run(self, **inputs)
-
-    def _reporter(
-        self, total: int, on_step: Callable[[int, int], None] | None, on_preview: Callable[[Image.Image], None] | None
-    ) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-        """What every sampler of a run calls after each step; `total` of all of them."""
-        steps = count(1)
-
-        def report(step: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
-            if on_preview:
-                on_preview(preview(self.pipe, denoised))
-            if on_step:
-                on_step(min(next(steps), total), total)
-
-        return report
 
     def sample(
         self, guider: Guider, latent: Latent, settings: KSampler, *, like_diffusers: bool = False,

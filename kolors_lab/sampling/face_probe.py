@@ -31,11 +31,16 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class Face:
-    """A face: its box (x, y, width, height) in px, and how sure the probe is that it is intact, 0..1."""
+class Found:
+    """A box (x, y, w, h) in px, and how sure the finder is, 0..1, that it holds something intact; None: cannot tell."""
 
     box: Box
-    intact: float
+    intact: float | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is not called intact."""
+        return self.intact is None or self.intact < 0.5
 
 
 def is_probe(folder: str | Path) -> bool:
@@ -73,7 +78,7 @@ def place_logits(model: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     return last(seen.movedim(1, -1)).movedim(-1, 1)
 
 
-def find_faces(images: Sequence[Image.Image], folder: str | Path) -> list[list[Face]]:
+def find_faces(images: Sequence[Image.Image], folder: str | Path) -> list[list[Found]]:
     """Per picture, of any size and mode, its faces, the largest first."""
     import torch
 
@@ -98,7 +103,7 @@ def _pixels(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.asarray(small, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
 
 
-def faces_of(face: np.ndarray, intact: np.ndarray, scale: tuple[float, float] = (1.0, 1.0)) -> list[Face]:
+def faces_of(face: np.ndarray, intact: np.ndarray, scale: tuple[float, float] = (1.0, 1.0)) -> list[Found]:
     """The faces, the largest first, of maps of logits (h, w) with places of STRIDE px, enlarged by `scale` (x, y).
 
     Every patch of places where the face logit is above 0 is a face. An ellipse whose spread is that of the patch gives
@@ -115,7 +120,7 @@ def faces_of(face: np.ndarray, intact: np.ndarray, scale: tuple[float, float] = 
         weight = np.where(patches == patch, heat, 0)
         logit = (weight * intact).sum() / weight.sum()
         box = _box(weight / weight.sum(), scale, limit)
-        found.append(Face(box, float(1 / (1 + np.exp(-logit)))))
+        found.append(Found(box, float(1 / (1 + np.exp(-logit)))))
     return sorted(found, key=lambda face: -face.box[2] * face.box[3])
 
 

@@ -7,7 +7,6 @@ that OpenCV brings; it does not know drawn faces.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import data_dir
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import local_path
-from kolors_lab.sampling.face_probe import find_faces, is_probe
+from kolors_lab.sampling.face_probe import Found, find_faces, is_probe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,19 +27,6 @@ KINDS = ("face", "hand")
 SURE = 0.5  # of an object-detection model's probabilities
 
 
-@dataclass(frozen=True)
-class Found:
-    """A box (x, y, w, h) in px, and how sure the finder is, 0..1, that it holds something intact; None: cannot tell."""
-
-    box: Box
-    intact: float | None = None
-
-    @property
-    def broken(self) -> bool:
-        """Whether it is not called intact."""
-        return self.intact is None or self.intact < 0.5
-
-
 def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | Path | None = None) -> list[Found]:
     """What is found, the largest first; nothing where nothing is.
 
@@ -48,10 +34,9 @@ def find(image: Image.Image, preset: Preset, kind: str = "face", finder: str | P
     """
     name = str(finder or _own(preset, kind))
     if kind == "face" and is_probe(name):
-        found = [Found(face.box, face.intact) for face in find_faces([image], name)[0]]
-    else:
-        found = [Found(box) for box in (_by_cascade if name.endswith(".xml") else _by_model)(image, name, kind)]
-    return sorted(found, key=lambda one: -one.box[2] * one.box[3])
+        return find_faces([image], name)[0]
+    boxes = (_by_cascade if name.endswith(".xml") else _by_model)(image, name, kind)
+    return sorted(map(Found, boxes), key=lambda one: -one.box[2] * one.box[3])
 
 
 def _own(preset: Preset, kind: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.fields import OneOf, Range, check_fields
 from kolors_lab.sampling.latents import encode_image
-from kolors_lab.sampling.masks import grow, paste, read_mask
+from kolors_lab.sampling.masks import grow, hide, paste, read_mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +80,7 @@ class Area:
 
     def hidden(self) -> Image.Image:
         """The picture, grey where it is drawn anew."""
-        from PIL import Image
-
-        return Image.composite(Image.new("RGB", self.image.size, (127, 127, 127)), self.image, self.mask)
+        return hide(self.image, self.mask)
 
     def latents(self, pipe: KolorsPipeline) -> torch.Tensor:
         """What drawing starts from, (1, 4, h, w)."""
@@ -99,14 +97,19 @@ class Area:
         return interpolate(mask, (height // 8, width // 8), mode="bilinear")
 
     def seen_by(self, pipe: KolorsPipeline, denoiser: Guided) -> Any:
-        """The denoiser's UNet; one of nine channels with mask and hidden picture beside what it reads."""
+        """The denoiser's UNet; one of nine channels with mask and hidden picture, (1, 5, h, w), beside its input."""
         if pipe.unet.config.in_channels == CHANNELS:
             return denoiser.unet
         import torch
 
         hidden = encode_image(pipe, self.hidden(), *self.image.size)
-        more = torch.cat([(self.shares() > 0.5).to(hidden), hidden], 1)
-        return MoreChannels(denoiser.unet, more.to(denoiser.device, denoiser.dtype))
+        more = torch.cat([(self.shares() > 0.5).to(hidden), hidden], 1).to(denoiser.device, denoiser.dtype)
+        inner = denoiser.unet
+
+        def unet(sample: torch.Tensor, *args: Any, **options: Any) -> Any:
+            return inner(torch.cat([sample, more.expand(len(sample), -1, -1, -1)], 1), *args, **options)
+
+        return unet
 
     def around(self, pipe: KolorsPipeline, denoiser: Guided, noise: Callable[[], torch.Tensor]) -> Guided | Masked:
         """The denoiser that draws in the mask only; `noise()` gives what the picture is covered with at first.
@@ -158,15 +161,3 @@ class Masked:
         kept = 1 - self.shares
         x = x * self.shares + (self.original + self.noise * float(sigma)) * kept
         return self.denoiser(x, sigma) * self.shares + self.original * kept
-
-
-class MoreChannels:
-    """A UNet for inpainting, called like one of four channels: mask and hidden picture, (1, 5, h, w), go beside."""
-
-    def __init__(self, unet: Any, more: torch.Tensor):
-        self.unet, self.more = unet, more
-
-    def __call__(self, sample: torch.Tensor, *args: Any, **options: Any) -> Any:
-        import torch
-
-        return self.unet(torch.cat([sample, self.more.expand(len(sample), -1, -1, -1)], 1), *args, **options)

@@ -99,6 +99,13 @@ def feather(mask: Image.Image, pixels: int) -> Image.Image:
     return ImageChops.multiply(inner, mask)
 
 
+def hide(picture: Image.Image, mask: Image.Image) -> Image.Image:
+    """The picture, grey in the white of the mask, where it is drawn anew; RGB."""
+    from PIL import Image
+
+    return Image.composite(Image.new("RGB", picture.size, (127, 127, 127)), picture.convert("RGB"), mask)
+
+
 def paste(picture: Image.Image, drawn: Image.Image, mask: Image.Image, edge: int) -> Image.Image:
     """`drawn` in the white of the mask, `picture` to the pixel in its black; all of one size, the edge `edge` px."""
     from PIL import Image

@@ -97,7 +97,7 @@ def generate_batch(
     settings = [one.resolve(preset_of(pipe)) for one in settings]
     passes = [settings, *_second_pass(settings, hires, hires_denoise)]
     first = _alike(settings, len(prompts), len(negative_prompts))
-    look = _observer(pipe, [one for one, *_ in passes], on_step, on_preview, stop)
+    look = observer(pipe, _steps(pipe, [one for one, *_ in passes]), on_step, on_preview, stop)
     area = find_area(pipe, image, mask, first, mask_fill, mask_grow)
     if area and len(passes) > 1:
         raise SettingError("hires: not with a mask; draw the picture larger first, then the part")
@@ -142,7 +142,7 @@ def hand_over(
     """
     check_number("at", at, 0, 1)
     one = KSampler(**settings).resolve(preset_of(pipe))
-    switch, look = round(at * one.steps), _observer(pipe, [one], on_step, None, None)
+    switch, look = round(at * one.steps), observer(pipe, _steps(pipe, [one]), on_step)
     latents = empty_latents(pipe, one)
     noise = Noise([one.seed], latents.shape[1:], one.batch)
     with drawing(pipe), drawing(refiner):
@@ -205,20 +205,23 @@ def _stack(encoded: Sequence[tuple[torch.Tensor, torch.Tensor]], batch: int) -> 
     return tuple(torch.cat(parts).repeat_interleave(batch, 0) for parts in zip(*encoded, strict=True))
 
 
-def _observer(
+def _steps(pipe: KolorsPipeline, passes: Sequence[KSampler]) -> int:
+    return sum(max(len(get_sigmas(model_sigmas(pipe), one)) - 1, 0) for one in passes)
+
+
+def observer(
     pipe: KolorsPipeline,
-    passes: Sequence[KSampler],
+    total: int,
     on_step: Callable[[int, int], None] | None,
-    on_preview: Callable[[Image.Image], None] | None,
-    stop: Stop | None,
+    on_preview: Callable[[Image.Image], None] | None = None,
+    stop: Stop | None = None,
 ) -> Callable[[int, torch.Tensor, torch.Tensor], None]:
-    """The callback of all passes of a drawing."""
-    total = sum(max(len(get_sigmas(model_sigmas(pipe), one)) - 1, 0) for one in passes)
+    """What every sampler of a drawing calls after each step; `total` steps of all of them."""
     done = 0
 
     def callback(i: int, x: torch.Tensor, denoised: torch.Tensor) -> None:
         nonlocal done
-        done += 1
+        done = min(done + 1, total)
         if on_preview:
             on_preview(preview(pipe, denoised))
         if on_step:

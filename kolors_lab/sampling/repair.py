@@ -23,7 +23,8 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.loading import load_pipeline
 from kolors_lab.models.presets import get_preset
-from kolors_lab.sampling.finding import KINDS, Found, find
+from kolors_lab.sampling.face_probe import Found
+from kolors_lab.sampling.finding import KINDS, find
 from kolors_lab.sampling.ksampler import MAX_SEED, KSampler
 from kolors_lab.sampling.masks import Box, draw_mask, parse_box, paste
 from kolors_lab.sampling.metadata import read_settings, write_picture
@@ -96,7 +97,10 @@ def repair(
     for file in map(Path, config.pictures):
         image, settings = open_image(file), _settings(file, config)
         preset = get_preset(config.preset or settings.get("model", ""))
-        found = _places(image, preset, config)
+        if config.box:
+            found = [Found(parse_box(config.box, image.size))]
+        else:
+            found = find(image, preset, config.find, config.finder)
         if boxes := [one.box for one in found if config.which == "all" or one.broken]:
             work.append((file, image, settings, preset, boxes))
         else:
@@ -125,13 +129,6 @@ def repair(
         if on_step:
             on_step(done + 1, len(work))
     return written
-
-
-def _places(image: Image.Image, preset: Preset, config: RepairConfig) -> list[Found]:
-    """The box that the config gives, else what is found."""
-    if config.box:
-        return [Found(parse_box(config.box, image.size))]
-    return find(image, preset, config.find, config.finder)
 
 
 def _stays(file: Path, kind: str, found: int) -> str:

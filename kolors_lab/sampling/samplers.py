@@ -1,6 +1,7 @@
 """Samplers: each one short function that takes latents from the first sigma down to the last.
 
-All have one signature; one that remembers nothing is written as its single step, and `stepwise` goes through them.
+All have one signature. One that remembers nothing is written as its single step, which `stepwise` takes again and
+again; of one that goes on from earlier looks at the picture `remembering` keeps these.
 `denoiser(x, sigma)` is what the picture seems to be, `sigmas` falls, to 0 or to what is left for another pass,
 `callback(i, x, denoised)` hears of every step, `noise()` gives fresh unit noise like x. Which error a step of length h
 leaves: order 1 ~ h², order 2 ~ h³. λ = -log sigma is the time in which the DPM-Solvers step.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Noise = Callable[[], Tensor]
     Sampler = Callable[[Denoiser, Tensor, Sequence[float], Callback, Noise], Tensor]
     Step = Callable[[Denoiser, Tensor, Tensor, float, float, Noise], Tensor]
+    LaterStep = Callable[[Tensor, list[Tensor], Sequence[float], Noise], Tensor]
 
 
 def stepwise(step: Step) -> Sampler:
@@ -40,6 +42,25 @@ def stepwise(step: Step) -> Sampler:
         return x
 
     return sampler
+
+
+def remembering(count: int) -> Callable[[LaterStep], Sampler]:
+    """The sampler that takes this step again and again: from x by the last `count` looks at the picture, newest first,
+    and the sigmas at which they were taken, newest last, with the one that is stepped to behind them."""
+
+    def of(step: LaterStep) -> Sampler:
+        @wraps(step)
+        def sampler(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+            looks: list[Tensor] = []
+            for i, sigma in enumerate(sigmas[:-1]):
+                looks = [denoiser(x, sigma), *looks[: count - 1]]
+                callback(i, x, looks[0])
+                x = step(x, looks, sigmas[i + 1 - len(looks) : i + 2], noise)
+            return x
+
+        return sampler
+
+    return of
 
 
 def _euler(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float) -> Tensor:
@@ -128,64 +149,42 @@ def dpmpp_sde(denoiser: Denoiser, x: Tensor, denoised: Tensor, sigma: float, sig
     return _euler(x, denoiser(halfway, middle), sigma, sigma_down) + both * sigma_up
 
 
-def dpmpp_2m(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+def _drawn_on(looks: list[Tensor], sigmas: Sequence[float]) -> Tensor:
+    """The picture half-way in λ from the last sigma but one to the last, straight on from the last two looks."""
+    if len(looks) < 2:
+        return looks[0]
+    ratio = math.log(sigmas[-2] / sigmas[-1]) / math.log(sigmas[-3] / sigmas[-2])
+    return looks[0] + (looks[0] - looks[1]) * (ratio / 2)
+
+
+@remembering(2)
+def dpmpp_2m(x: Tensor, looks: list[Tensor], sigmas: Sequence[float], noise: Noise) -> Tensor:
     """DPM-Solver++(2M): the picture drawn on, straight in λ, from the last two looks: order 2, one look a step.
     DPM-Solver++, algorithm 2."""
-    old_denoised = None
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        seen = denoised
-        if old_denoised is not None and sigma_next:
-            ratio = math.log(sigma / sigma_next) / math.log(sigmas[i - 1] / sigma)
-            seen = denoised + (denoised - old_denoised) * (ratio / 2)
-        x, old_denoised = _euler(x, seen, sigma, sigma_next), denoised
-    return x
+    return _euler(x, _drawn_on(looks, sigmas) if sigmas[-1] else looks[0], *sigmas[-2:])
 
 
-def res_multistep(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@remembering(2)
+def res_multistep(x: Tensor, looks: list[Tensor], sigmas: Sequence[float], noise: Noise) -> Tensor:
     """RES, the exponential integrator of the last two looks: order 2, one look a step. https://arxiv.org/abs/2308.02157"""
-    old_denoised = None
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        seen, start = denoised, x
-        x = _euler(start, seen, sigma, sigma_next)
-        if old_denoised is not None and sigma_next:
-            h = math.log(sigma / sigma_next)
-            x = x + (denoised - old_denoised) * ((h + math.expm1(-h)) / math.log(sigmas[i - 1] / sigma))
-        old_denoised = denoised
-    return x
+    *before, sigma, sigma_next = sigmas
+    x = _euler(x, looks[0], sigma, sigma_next)
+    if not before or not sigma_next:
+        return x
+    h = math.log(sigma / sigma_next)
+    return x + (looks[0] - looks[1]) * ((h + math.expm1(-h)) / math.log(before[0] / sigma))
 
 
-def dpmpp_2m_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@remembering(2)
+def dpmpp_2m_sde(x: Tensor, looks: list[Tensor], sigmas: Sequence[float], noise: Noise) -> Tensor:
     """DPM-Solver++(2M) of the stochastic equation, its midpoint form: one look and fresh noise a step."""
-    old_denoised = None
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        if not sigma_next:
-            return denoised
-        seen = denoised
-        if old_denoised is not None:
-            seen = denoised + (denoised - old_denoised) * (
-                math.log(sigma / sigma_next) / math.log(sigmas[i - 1] / sigma) / 2
-            )
-        x, old_denoised = _sde_step(x, seen, sigma, sigma_next, noise), denoised
-    return x
+    return _sde_step(x, _drawn_on(looks, sigmas), *sigmas[-2:], noise) if sigmas[-1] else looks[0]
 
 
-def dpmpp_3m_sde(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
+@remembering(3)
+def dpmpp_3m_sde(x: Tensor, looks: list[Tensor], sigmas: Sequence[float], noise: Noise) -> Tensor:
     """DPM-Solver++(3M) of the stochastic equation: a parabola in λ through the last three looks. k-diffusion's."""
-    looks: list[Tensor] = []
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        denoised = denoiser(x, sigma)
-        callback(i, x, denoised)
-        if not sigma_next:
-            return denoised
-        x = _sde_step(x, denoised, sigma, sigma_next, noise) + _curve([denoised, *looks], sigmas[max(i - 2, 0) : i + 2])
-        looks = [denoised, *looks[:1]]
-    return x
+    return _sde_step(x, looks[0], *sigmas[-2:], noise) + _curve(looks, sigmas) if sigmas[-1] else looks[0]
 
 
 def _sde_step(x: Tensor, denoised: Tensor, sigma: float, sigma_next: float, noise: Noise) -> Tensor:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kolors_lab.core.files import data_dir
-from kolors_lab.sampling.face_probe import Face, find_faces
+from kolors_lab.sampling.face_probe import Found, find_faces
 
-__all__ = ["Face", "find_faces", "intact_of", "probe_folder"]
+__all__ = ["Found", "find_faces", "intact_of", "probe_folder"]
 
 
 def probe_folder() -> Path:
@@ -19,6 +19,6 @@ def probe_folder() -> Path:
     return data_dir() / "tiny-face-probe"
 
 
-def intact_of(faces: Sequence[Face], people: int = 1) -> float:
+def intact_of(faces: Sequence[Found], people: int = 1) -> float:
     """How sure the probe is, 0..1, that all faces of a picture are intact; 0 for fewer than `people` faces."""
     return min(face.intact for face in faces) if len(faces) >= people and faces else 0.0

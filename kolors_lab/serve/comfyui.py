@@ -237,13 +237,11 @@ class Desk:
         def on_step(step: int, total: int) -> None:
             job.on_step(step, total)
             tell("progress", value=step, max=total, node=at["node"])
-            if job.stop.is_set():
-                raise Stopped("stopped after step {step} of {total}", step=step, total=total)
 
         def on_preview(picture: Any) -> None:
             self.hub.send(preview_bytes(picture), client or "?")
 
-        return self.bench.run(workflow, on_step, on_node, None if method in NO_PREVIEW else on_preview)
+        return self.bench.run(workflow, on_step, on_node, None if method in NO_PREVIEW else on_preview, job.stop)
 
     def _save(self, workflow: Workflow, key: str, images: list) -> list[dict]:
         files = save_pictures(workflow, {key: images}, self.config.out, self.preset.name)

@@ -13,7 +13,7 @@ from models.common import BUILD, DATA, SIZE, found, key_of, stored, to_tensor
 from PIL import Image
 from world.scenes import ATTRIBUTES
 
-from kolors_lab.sampling.face_probe import Face, faces_of, load_probe, place_logits
+from kolors_lab.sampling.face_probe import Found, faces_of, load_probe, place_logits
 
 STEPS, CFG, BATCH = 20, 4.0, 16
 
@@ -109,7 +109,7 @@ def answers(shown: np.ndarray) -> dict[str, np.ndarray]:
     return said
 
 
-def faces(shown: np.ndarray) -> list[list[Face]]:
+def faces(shown: np.ndarray) -> list[list[Found]]:
     """The faces that the probe finds in each picture."""
     probe = load_probe(str(found("tiny-face-probe")))
     return [faces_of(*maps) for maps in in_batches(lambda pixels: place_logits(probe, pixels), shown).numpy()]

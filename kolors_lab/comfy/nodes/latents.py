@@ -24,6 +24,7 @@ from kolors_lab.comfy.registry import (
 from kolors_lab.comfy.values import Latent
 from kolors_lab.sampling import latents
 from kolors_lab.sampling.latents import encode_image
+from kolors_lab.sampling.masks import hide
 
 if TYPE_CHECKING:
     import torch
@@ -151,13 +152,16 @@ def encode_for_inpaint(
 ) -> tuple[Latent]:  # fmt: skip
     """Pictures as latents, grey where they are drawn anew, with a mask that reaches `grow_mask_by` px further in all.
     As in ComfyUI, but that a picture far from the model's own area is scaled, as `VAEEncode` does here."""
+    import numpy as np
     import torch
+    from PIL import Image
 
     each, masks = [], []
     for index, image in enumerate(pixels):
         width, height = own_size(bench, image)
         part = fit_mask(mask[index % len(mask)][None], image.width, image.height).round()
-        each.append(encode_image(bench.pipe, _grey_in(image, part[0]), width, height))
+        white = Image.fromarray(np.uint8(part[0].numpy() * 255))
+        each.append(encode_image(bench.pipe, hide(image, white), width, height))
         masks.append(fit_mask(grown(part, grow_mask_by), width, height).round())
     return (Latent(torch.cat(each), torch.cat(masks)),)
 
@@ -178,11 +182,3 @@ def grown(mask: torch.Tensor, pixels: int) -> torch.Tensor:
         return mask
     wider = conv2d(mask[:, None], torch.ones(1, 1, pixels, pixels), padding=math.ceil((pixels - 1) / 2))
     return wider.clamp(0, 1)[:, 0, : mask.shape[1], : mask.shape[2]]
-
-
-def _grey_in(image: Image.Image, mask: torch.Tensor) -> Image.Image:
-    import numpy as np
-    from PIL import Image
-
-    white = Image.fromarray(np.uint8(mask.numpy() * 255))
-    return Image.composite(Image.new("RGB", image.size, (127, 127, 127)), image.convert("RGB"), white)
