@@ -19,15 +19,23 @@ if TYPE_CHECKING:
 INK, SOFT, GATE_RED = "#4b3f72", "#c9c2de", "#c8553d"
 
 
-@contextmanager
-def lettered() -> Iterator[None]:
-    """Texts made within are in matplotlib's own font, and in the bundled Chinese one where that lacks a character."""
-    from matplotlib import font_manager, rc_context
+def chinese_letters() -> None:
+    """From now on texts are in matplotlib's own font, and in the bundled Chinese one where that lacks a character."""
+    from matplotlib import font_manager, rcParams
 
     file = str(font_file())
     if file not in {known.fname for known in font_manager.fontManager.ttflist}:
         font_manager.fontManager.addfont(file)
-    with rc_context({"font.family": ["DejaVu Sans", font_manager.FontProperties(fname=file).get_name()]}):
+    rcParams["font.family"] = ["DejaVu Sans", font_manager.FontProperties(fname=file).get_name()]
+
+
+@contextmanager
+def lettered() -> Iterator[None]:
+    """Texts made within have these letters, and nothing else has."""
+    from matplotlib import rc_context
+
+    with rc_context():
+        chinese_letters()
         yield
 
 

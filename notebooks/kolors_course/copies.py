@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from kolors_course.chinese import code_in_chinese
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.files import replacing
 
@@ -47,19 +48,22 @@ def course(config: CourseConfig) -> Path:
         if (out / file.name).exists():
             raise DataError(f"{out / file.name} is there already, so it stays; choose a new folder")
     for file in files:
-        text, translate = file.read_text(encoding="utf-8"), one_language if file.suffix == ".ipynb" else one_page
+        text = file.read_text(encoding="utf-8")
+        text = one_page(text, config.lang) if file.suffix == ".md" else one_language(text, config.lang, file.stem)
         with replacing(out / file.name) as part:
-            part.write_text(translate(text, config.lang), encoding="utf-8")
+            part.write_text(text, encoding="utf-8")
     with replacing(out / ".gitignore") as part:
         part.write_text("*\n", encoding="utf-8")
     return out
 
 
-def one_language(notebook: str, lang: str) -> str:
-    """The notebook (JSON text) without the cells of the other language."""
+def one_language(notebook: str, lang: str, stem: str) -> str:
+    """The notebook of that name (JSON text) without cells of the other language; in "zh" its code is Chinese, too."""
     content = json.loads(notebook)
     other = set(LANGUAGES) - {lang}
     content["cells"] = [cell for cell in content["cells"] if not other & set(cell["metadata"].get("tags", ()))]
+    if lang == "zh":
+        code_in_chinese([cell for cell in content["cells"] if cell["cell_type"] == "code"], stem)
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 

@@ -1,0 +1,137 @@
+"""The code of a Chinese copy: what it prints and writes on figures, and its comments, by the table chinese.txt.
+
+Names in pictures, settings and files stay English, for the library and other programs know them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import unicodedata
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+TABLE = Path(__file__).with_name("chinese.txt")
+SETUP = "setup"  # the section for the cell of that tag, the same in every notebook
+LETTERS = "from kolors_lab.core.figures import chinese_letters; chinese_letters()  # 图上的中文用课程自带的字体"
+Text = str | tuple[str, ...]  # of one with values in it, what stands before, between and after them
+WORD = re.compile("[A-Za-z]{2}")
+FIELD = re.compile(r"\{[^{}]*\}")  # of str.format
+WIDTH = re.compile(r"^(.?[<>^])?\d*")  # of a format, with what fills it up
+
+
+def table() -> dict[str, dict[str, str]]:
+    """For each notebook, by the stem of its name, the lines of code that its Chinese copy has another for."""
+    sections: dict[str, dict[str, str]] = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            lines = sections.setdefault(line.strip("[]"), {})
+        elif line.startswith("- "):
+            given = line[2:]
+        elif line.startswith("+ "):
+            lines[given] = line[2:]
+    return sections
+
+
+def code_in_chinese(cells: list[dict], stem: str) -> None:
+    """Put code cells of a notebook into Chinese, and likewise the printed text that is stored with them.
+
+    Pictures stay as stored, and so do the library's own messages: these are Chinese once the cell is run.
+    """
+    sections = table()
+    common, own = sections[SETUP], sections.get(stem, {})
+    changed = []
+    for cell in cells:
+        before = "".join(cell["source"])
+        if SETUP in cell["metadata"].get("tags", ()):
+            cell["source"] = _lines(f"{translated(before, common)}\n{LETTERS}")
+        elif (after := translated(before, own)) != before:
+            cell["source"] = _lines(after)
+            pairs = dict(zip(parts(before)[1], parts(after)[1], strict=True))
+            changed.append((cell, {text: other for text, other in pairs.items() if text != other}))
+    everywhere = {text: other for _, texts in changed for text, other in texts.items() if len("".join(text)) > 3}
+    for cell, texts in changed:
+        for output in cell["outputs"]:
+            holder, key = (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
+            if key in holder:
+                holder[key] = _lines(_told("".join(holder[key]), everywhere | texts))
+
+
+def translated(code: str, lines: dict[str, str]) -> str:
+    """Code with those lines (without indentation) exchanged."""
+    return "\n".join(
+        line[: len(line) - len(line.lstrip())] + lines.get(line.strip(), line.strip()) for line in code.split("\n")
+    )
+
+
+def parts(code: str) -> tuple[str, list[Text]]:
+    """What code does, with its texts and the widths of its formats left blank; and the texts, in order."""
+    blank = _Blank()
+    return ast.dump(blank.visit(ast.parse(code))), blank.texts
+
+
+class _Blank(ast.NodeTransformer):
+    def __init__(self):
+        self.texts: list[Text] = []
+
+    def visit_Constant(self, node):
+        if isinstance(node.value, str):
+            self.texts.append(tuple(FIELD.split(node.value)) if FIELD.search(node.value) else node.value)
+            node.value = ""
+        return node
+
+    def visit_JoinedStr(self, node):
+        held, between = [], [""]
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                between[-1] += part.value
+            else:
+                held.append(self.visit(part))
+                between.append("")
+        self.texts.append(tuple(between))
+        node.values = held
+        return node
+
+    def visit_FormattedValue(self, node):
+        self.visit(node.value)
+        for part in getattr(node.format_spec, "values", ()):
+            if isinstance(part, ast.Constant):
+                part.value = WIDTH.sub("", part.value)
+        return node
+
+
+def _told(text: str, others: dict[Text, Text]) -> str:
+    """Printed text with those texts exchanged, columns kept."""
+    for between, other in others.items():
+        if isinstance(between, tuple) and WORD.search("".join(between)):
+            given = re.compile("(.+?)".join(map(re.escape, between)))
+            text = given.sub(partial(_around, other), text)
+    words = {word: other for word, other in others.items() if isinstance(word, str) and WORD.search(word)}
+    if not words:
+        return text
+    longest = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    return re.sub(rf"( *)(?<![A-Za-z])({longest})(?![A-Za-z])( *)", lambda match: _column(match, words), text)
+
+
+def _around(other: tuple[str, ...], match: re.Match) -> str:
+    """The values of a match with those texts before, between and after them."""
+    return "".join(chain(*zip(other, (*match.groups(), ""), strict=True)))
+
+
+def _column(match: re.Match, words: dict[str, str]) -> str:
+    before, word, after = match.groups()
+    shorter = _columns(word) - _columns(words[word])
+    if len(after) > 1 and not word.endswith(" "):  # a column with its words on the left
+        after = " " * max(1, len(after) + shorter)
+    elif len(before) > 1 and not word.startswith(" "):
+        before = " " * max(1, len(before) + shorter)
+    return before + words[word] + after
+
+
+def _columns(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
+
+
+def _lines(text: str) -> list[str]:
+    return text.splitlines(keepends=True)
