@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -197,16 +198,18 @@ def test_installed_wheel_finds_its_data(wheel, tmp_path):
 def test_installed_wheel_writes_the_course_and_speaks_chinese(wheel, tmp_path):
     pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
     subprocess.run(pip, check=True)
+    others = os.pathsep.join(("site", sysconfig.get_path("purelib")))
     run = subprocess.run(
-        [sys.executable, "-m", "kolors_lab", "course", "--lang", "en", "mine"],
+        [sys.executable, "-S", "-m", "kolors_lab", "course", "--lang", "zh", "mine"],  # -S: nothing of this checkout
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": "site"},
+        env=os.environ | {"PYTHONPATH": others},
         capture_output=True,
         check=False,
     )
     names = {file.name for file in (ROOT / "notebooks").iterdir() if file.suffix in (".ipynb", ".md")}
     assert run.returncode == 0, run.stderr
     assert names <= {file.name for file in (tmp_path / "mine").iterdir()}
+    assert "留下" in (tmp_path / "mine" / "01_baseline.ipynb").read_text(encoding="utf-8")
     assert (tmp_path / "site/kolors_lab/locale/zh/LC_MESSAGES/kolors_lab.mo").is_file()
 
 
