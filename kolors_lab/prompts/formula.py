@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kolors_lab.core.errors import SettingError
+from kolors_lab.core.errors import SettingError, check_name
 
 Words = Sequence[tuple[str, str]]  # (Chinese, English)
 
@@ -70,10 +70,8 @@ def formula(
 
     The subject stands before the scene and may carry a `weight`, as (subject:1.2). Raises SettingError.
     """
-    if style is not None and style not in STYLES:
-        raise SettingError(
-            "{field} = {value!r}: must be one of {names}", field="style", value=style, names=", ".join(STYLES)
-        )
+    if style is not None:
+        check_name("style", style, STYLES)
     if not subject.strip():
         raise SettingError("subject: it is empty; say who or what the picture shows")
     subject = subject.strip() if weight == 1 else f"({subject.strip()}:{weight:g})"
@@ -90,8 +88,5 @@ def negative(*lists: str, language: str = "zh") -> str:
 
 
 def _in(language: str, words: Words) -> list[str]:
-    if language not in LANGUAGES:
-        raise SettingError(
-            "{field} = {value!r}: must be one of {names}", field="language", value=language, names=", ".join(LANGUAGES)
-        )
+    check_name("language", language, LANGUAGES)
     return [pair[list(LANGUAGES).index(language)] for pair in words]

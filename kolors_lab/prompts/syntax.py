@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.language import _
@@ -73,9 +74,8 @@ def parse(text: str, syntax: str = "webui") -> list[Span]:
     for pattern, reason in _refused(syntax).items():
         if found := re.search(pattern, text):
             raise _error(text, found.start(), reason)
-    pieces = _compel(text) if syntax == "compel" else _brackets(text, syntax)
     spans: list[Span] = []
-    for piece in (piece for piece in pieces if piece.text):
+    for piece in (piece for piece in _pieces(text, syntax) if piece.text):
         if not -LIMIT <= piece.weight <= LIMIT:
             reason = _("its weight {weight:g} must be from {low:g} to {high:g}")
             raise _error(text, piece.at, reason.format(weight=piece.weight, low=-LIMIT, high=LIMIT))
@@ -155,75 +155,78 @@ def _error(text: str, at: int, reason: str) -> SettingError:
     )
 
 
-def _brackets(text: str, syntax: str) -> list[_Piece]:
-    """The web UI's and ComfyUI's brackets: a stack of those still open, each with the first piece inside."""
-    round_only = syntax == "comfyui"
+def _pieces(text: str, syntax: str) -> list[_Piece]:
+    """The text in pieces of one weight. `opened`: the brackets still open, each with the first piece inside."""
     pieces, opened, i = [_Piece("", 0)], [], 0
+    weigh = _weigh_word if syntax == "compel" else partial(_weigh_brackets, square=syntax == "webui")
     while i < len(text):
-        char, number = text[i], NUMBER.match(text, i)
+        char = text[i]
         if char == "\\" and text[i + 1 : i + 2] and text[i + 1] in ESCAPED:
             pieces[-1].text += text[i + 1]
             i += 2
-        elif char == "(" or (char == "[" and not round_only):
-            _open(text, char, i, pieces, opened)
-            pieces.append(_Piece("", i + 1))
+        elif char == "(" or (char == "[" and syntax == "webui"):
+            _open(text, i, pieces, opened)
             i += 1
-        elif number and opened and opened[-1][0] == "(":
-            _scale(pieces[opened.pop()[2] :], _number(text, i, number[1]), fixed=round_only)
-            i = number.end() + 1  # the bracket behind the number
-            pieces.append(_Piece("", i))
-        elif char == ")" or (char == "]" and not round_only):
-            if char == "]" and opened and opened[-1][0] == "[" and CHANGES.search(text[opened[-1][1] + 1 : i]):
-                reason = _(
-                    "words that change on the way ([from:to:when], [a|b]) are not done here: "
-                    "write the prompt that you want from the first step on"
-                )
-                raise _error(text, opened[-1][1], reason)
-            _scale(pieces[_opening(text, i, opened) :], UP if char == ")" else 1 / UP)
-            i += 1
-            pieces.append(_Piece("", i))
+        elif end := weigh(text, i, pieces, opened):
+            pieces.append(_Piece("", end))
+            i = end
         else:
             pieces[-1].text += char
             i += 1
-    _all_closed(text, opened)
+    if opened:
+        char, at, _piece = opened[-1]
+        reason = _("this {char} is never closed; close it, or write \\{char} for the character itself")
+        raise _error(text, at, reason.format(char=char))
     return pieces
 
 
-def _compel(text: str) -> list[_Piece]:
-    """compel's marks: + and - behind a word or a bracket, a number behind a bracket."""
-    pieces, opened, i = [_Piece("", 0)], [], 0
-    while i < len(text):
-        char, marks = text[i], MARKS.match(text, i)
-        word = marks and WORD.search(pieces[-1].text)
-        if char == "\\" and text[i + 1 : i + 2] and text[i + 1] in ESCAPED:
-            pieces[-1].text += text[i + 1]
-            i += 2
-        elif char == "(":
-            _open(text, char, i, pieces, opened)
-            pieces.append(_Piece("", i + 1))
-            i += 1
-        elif char == ")":
-            suffix, inner = SUFFIX.match(text, i + 1), pieces[_opening(text, i, opened) :]
-            _scale(inner, _marked(suffix[0]) if suffix else 1.0)
-            i = suffix.end() if suffix else i + 1
-            pieces.append(_Piece("", i))
-        elif word:
-            pieces[-1].text = pieces[-1].text[: word.start()]
-            pieces.append(_Piece(word[0], i - len(word[0]), _marked(marks[0])))
-            i = marks.end()
-            pieces.append(_Piece("", i))
-        else:
-            pieces[-1].text += char
-            i += 1
-    _all_closed(text, opened)
-    return pieces
+def _weigh_brackets(
+    text: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]], square: bool
+) -> int | None:
+    """The web UI's and ComfyUI's: weigh what a closing bracket ends, by the number before it if there is one.
+
+    The place behind it; None where none closes.
+    """
+    char, number = text[at], NUMBER.match(text, at)
+    if number and opened and opened[-1][0] == "(":
+        _scale(pieces[opened.pop()[2] :], _number(text, at, number[1]), fixed=not square)
+        return number.end() + 1  # behind the bracket
+    if char != ")" and not (char == "]" and square):
+        return None
+    if char == "]" and opened and opened[-1][0] == "[" and CHANGES.search(text[opened[-1][1] + 1 : at]):
+        reason = _(
+            "words that change on the way ([from:to:when], [a|b]) are not done here: "
+            "write the prompt that you want from the first step on"
+        )
+        raise _error(text, opened[-1][1], reason)
+    _scale(pieces[_opening(text, at, opened) :], UP if char == ")" else 1 / UP)
+    return at + 1
 
 
-def _open(text: str, char: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]]) -> None:
+def _weigh_word(text: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]]) -> int | None:
+    """compel's: weigh by + and - behind a word or a bracket, or by a number behind a bracket.
+
+    The place behind them; None where there are none.
+    """
+    if text[at] == ")":
+        suffix, inner = SUFFIX.match(text, at + 1), pieces[_opening(text, at, opened) :]
+        _scale(inner, _marked(suffix[0]) if suffix else 1.0)
+        return suffix.end() if suffix else at + 1
+    marks = MARKS.match(text, at)
+    if not (word := marks and WORD.search(pieces[-1].text)):
+        return None
+    pieces[-1].text = pieces[-1].text[: word.start()]
+    pieces.append(_Piece(word[0], at - len(word[0]), _marked(marks[0])))
+    return marks.end()
+
+
+def _open(text: str, at: int, pieces: list[_Piece], opened: list[tuple[str, int, int]]) -> None:
+    """Note an opening bracket, and begin the first piece inside."""
     if len(opened) == DEEPEST:
         reason = _("more than {most} brackets within each other; write a weight, as (少女:1.3)")
         raise _error(text, at, reason.format(most=DEEPEST))
-    opened.append((char, at, len(pieces)))
+    opened.append((text[at], at, len(pieces)))
+    pieces.append(_Piece("", at + 1))
 
 
 def _scale(pieces: Sequence[_Piece], factor: float, fixed: bool = False) -> None:
@@ -250,13 +253,6 @@ def _opening(text: str, at: int, opened: list[tuple[str, int, int]]) -> int:
         reason = _("this {char} closes nothing; take it out, or write \\{char} for the character")
         raise _error(text, at, reason.format(char=text[at]))
     return opened.pop()[2]
-
-
-def _all_closed(text: str, opened: list[tuple[str, int, int]]) -> None:
-    if opened:
-        char, at, _piece = opened[-1]
-        reason = _("this {char} is never closed; close it, or write \\{char} for the character itself")
-        raise _error(text, at, reason.format(char=char))
 
 
 # Before a prompt is read ----------------------------------------------------------------------------------------------
