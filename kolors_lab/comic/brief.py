@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from kolors_lab.core.errors import SettingError
+from kolors_lab.core.fields import OneOf, check_fields
 from kolors_lab.core.files import replacing
 
 DREAM = (
@@ -34,16 +36,13 @@ class BriefConfig:
     """fixed part {衣服}: what she wears"""
     negative_prompt: str = "丑陋，变形，嘈杂，模糊，低对比度，扭曲的手指，多余的手指"
     """what no panel should show"""
-    answer: str = "table"
+    answer: Annotated[str, OneOf(FORMS)] = "table"
     """the shape the answer should have: table, list or json; all can be read"""
     out: str | None = None
     """text file to write; without it the request is printed"""
 
     def __post_init__(self):
-        if self.answer not in FORMS:
-            raise SettingError(
-                "{field} = {value!r}: must be one of {names}", field="answer", value=self.answer, names=", ".join(FORMS)
-            )
+        check_fields(self)
         if not self.plot:
             raise SettingError(
                 "scenes = {scenes!r}: must say what happens, with ；between the scenes", scenes=self.scenes

@@ -27,7 +27,6 @@ from kolors_lab.comic.panels import (
     panel_settings,
     read_cast,
     same_picture,
-    settings_of,
     speaks_of,
     story_file,
     tell_story,
@@ -40,7 +39,7 @@ from kolors_lab.core.images import open_image
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.config import prompts_of
 from kolors_lab.sampling.loading import load_for
-from kolors_lab.scoring.aesthetics import find_scorer, load_scorer, score_images
+from kolors_lab.scoring.aesthetics import carried, find_scorer, load_scorer, score_images
 from kolors_lab.scoring.clip import load_eyes
 
 if TYPE_CHECKING:
@@ -108,10 +107,7 @@ def cast(
     seeds = _choice(out, scenes, takes)
     for n, seed in enumerate(seeds, 1):
         _play(out / "takes" / str(n) / f"{seed}.png", out / "panels" / f"{n}.png")
-    panels = tell_story(
-        load, chosen(out, scenes), out, preset,
-        config.lora, config.lora_strength, config.steps, config.cfg, together=config.together, look=look,
-    )  # fmt: skip
+    panels = tell_story(load, chosen(out, scenes), out, preset, **config.drawing(), together=config.together, look=look)
     sheets = [contact_sheet(out, n, scene, takes[n - 1], seeds[n - 1]) for n, scene in enumerate(scenes, 1)]
     return Cast(takes, seeds, sheets, make_pages(config, panels, [scene.scene for scene in scenes]))
 
@@ -135,11 +131,11 @@ def _draw(
     on_step: Callable[[int, int], None] | None,
 ) -> dict[Path, dict]:
     """Takes `takes/PANEL/SEED.png` with their settings; those already there with equal settings are kept."""
-    options = {name: getattr(config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
-    settings = panel_settings([scene for _, scene in tried], preset, look=look, panels=[n for n, _ in tried], **options)
+    panels, scenes = zip(*tried, strict=True)
+    settings = panel_settings(scenes, preset, look=look, panels=panels, **config.drawing())
     names = [Path(config.out) / "takes" / str(n) / f"{scene.seed}.png" for n, scene in tried]
     files = dict(zip(names, settings, strict=True))
-    missing = {file: one for file, one in files.items() if not same_picture(settings_of(file), one)}
+    missing = {file: one for file, one in files.items() if not same_picture(carried(file), one)}
     with artist(load if missing else None, config.lora, config.lora_strength) as pipe:
         draw_files(pipe, missing, config.together, on_step, len(files), look)
     return files
@@ -203,7 +199,7 @@ def write_cast(out: str | Path, rows: Sequence[dict]) -> None:
 
 def _play(take: Path, panel: Path) -> None:
     """Put a take in the place of the panel, unless it is there already or the user's own picture is."""
-    if panel.exists() and (settings_of(panel) is None or same_picture(settings_of(panel), settings_of(take))):
+    if panel.exists() and (not carried(panel) or same_picture(carried(panel), carried(take))):
         return
     with replacing(panel) as part:
         shutil.copyfile(take, part)

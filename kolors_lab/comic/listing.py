@@ -222,7 +222,7 @@ def _take_head(scene: Listed, rest: str) -> str | None:
     """What follows a number: `caption：prompt`, `提示词：prompt`, or one of them; the field that stays open."""
     inner = ""
     halves = re.split(r"\*\*|[|｜]", rest, maxsplit=1)
-    if len(halves) == 2 and _is_label(halves[1]):  # **上课** 提示词：古风，少女
+    if len(halves) == 2 and (label := label_of(halves[1])) and key_of(label[0]):  # **上课** 提示词：古风，少女
         inner, rest = clean(halves[0].rstrip("：: ")), halves[1].lstrip(MARKUP)
         scene.row["scene"] = inner
     rest = clean(rest)
@@ -238,11 +238,6 @@ def _take_head(scene: Listed, rest: str) -> str | None:
     elif rest:
         scene.row["scene"] = clean(rest.rstrip("：:"))
     return "prompt"
-
-
-def _is_label(text: str) -> bool:
-    label = label_of(text)
-    return label is not None and bool(key_of(label[0]))
 
 
 def _take_label(scene: Listed, quoted: str, label: str, value: str, opened: str | None) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, check_name
 from kolors_lab.core.fonts import font, legible, wrap
 from kolors_lab.core.images import embed, open_image, write_png
 from kolors_lab.core.templates import write_page
@@ -72,10 +72,7 @@ PRINT = 3508 / LAYOUTS["grid"].width()  # the long side of A4 at 300 dpi
 
 def get_layout(name: str) -> Layout:
     """The layout of that name. SettingError names those there are."""
-    if name not in LAYOUTS:
-        raise SettingError(
-            "{field} = {value!r}: must be one of {names}", field="layout", value=name, names=", ".join(LAYOUTS)
-        )
+    check_name("layout", name, LAYOUTS)
     return LAYOUTS[name]
 
 
@@ -106,7 +103,9 @@ def make_page(
     at = (page.width / 2, page.height - measures.foot / 2)
     draw.text(at, foot, fill=GREY, font=font(measures.text * 5 // 6), anchor="mm")
     dpi = DPI if for_print else round(DPI / PRINT)
-    return _save(page, Path(file), {"Title": title, "Description": " / ".join(captions), "Comment": foot}, dpi)
+    texts = {"Title": title, "Description": " / ".join(captions), "Comment": foot}
+    texts |= {"kolors_lab": json.dumps({"page": title}, ensure_ascii=False)}
+    return write_png(page, file, texts, dpi=(dpi, dpi))
 
 
 def _opened(panels: Sequence[str | Path], captions: Sequence[str], file: str | Path) -> list[Image]:
@@ -160,15 +159,9 @@ def _fitted(image: Image, size: tuple[int, int]) -> Image:
     return image.filter(ImageFilter.UnsharpMask(radius=2, percent=80, threshold=2)) if small else image
 
 
-def _save(page: Image, file: Path, texts: dict[str, str], dpi: int) -> Path:
-    ours = {"kolors_lab": json.dumps({"page": texts["Title"]}, ensure_ascii=False)}
-    return write_png(page, file, texts | ours, dpi=(dpi, dpi))
-
-
 def make_html(
-    panels: Sequence[str | Path], captions: Sequence[str], file: str | Path, title: str = "", foot: str = FOOT,
-    layout: str = "grid",
-) -> Path:  # fmt: skip
+    panels: Sequence[str | Path], captions: Sequence[str], file: str | Path, title: str = "", layout: str = "grid"
+) -> Path:
     """Write the page as one HTML file that holds panels and letters itself; it may be sent, opened offline, printed.
 
     DataError as for `make_page`.
@@ -180,7 +173,7 @@ def make_html(
             (embed(panel, 1024), caption, f"{image.width}/{image.height}")
             for panel, caption, image in zip(panels, captions, images, strict=True)
         ],
-        "foot": foot,
+        "foot": FOOT,
         "columns": min(measures.columns, len(panels)),
         "generator": MADE_BY,
         "colors": {"paper": PAPER, "ink": BLACK, "soft": GREY, "accent": ACCENT},

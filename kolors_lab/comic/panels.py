@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.look import ALIKE, Look, LookConfig, with_anchor
-from kolors_lab.comic.page import MADE_BY, get_layout, make_html, make_page
+from kolors_lab.comic.page import LAYOUTS, MADE_BY, make_html, make_page
 from kolors_lab.comic.script import StoryScene, read_story
 from kolors_lab.core.errors import DataError
-from kolors_lab.core.fields import Range
+from kolors_lab.core.fields import OneOf, Range
 from kolors_lab.core.files import data_dir, fingerprint, read_table, writing
 from kolors_lab.core.fonts import legible
 from kolors_lab.core.images import open_image
@@ -26,6 +26,7 @@ from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import read_settings
 from kolors_lab.sampling.pipeline import generate_batch
+from kolors_lab.scoring.aesthetics import carried
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -37,16 +38,8 @@ if TYPE_CHECKING:
     OnStep = Callable[[int, int], None]
 
 CAST = "cast.csv"  # beside the panels: which seed plays which scene; casting.py writes it, people may change it
-TOGETHER = (
-    "steps",
-    "width",
-    "height",
-    "sampler_name",
-    "scheduler",
-    "denoise",
-    "prompt_syntax",
-    *ALIKE,
-)  # equal in a batch
+# equal in a batch
+TOGETHER = ("steps", "width", "height", "sampler_name", "scheduler", "denoise", "prompt_syntax", *ALIKE)
 DEFAULT_STORY, DEFAULT_TITLE = "idol.csv", "偶像少女养成日记"
 
 
@@ -78,14 +71,17 @@ class StoryConfig(LookConfig):
     cfg: float | None = None
     together: Annotated[int | None, Range(1, 64)] = None
     title: str | None = None
-    layout: str = "grid"
+    layout: Annotated[str, OneOf(LAYOUTS)] = "grid"
     for_print: bool = False
     out: str = "runs/story"
 
     def __post_init__(self):
         super().__post_init__()
         KSampler(steps=self.steps, cfg=self.cfg)
-        get_layout(self.layout)
+
+    def drawing(self) -> dict[str, Any]:
+        """How all panels are drawn, unless a scene says otherwise, as `tell_story` and `panel_settings` take it."""
+        return {name: getattr(self, name) for name in ("lora", "lora_strength", "steps", "cfg")}
 
 
 def story_file(story: str | None) -> Path:
@@ -220,7 +216,7 @@ def draw_files(
     DataError if a file of that name is not ours.
     """
     for file in files:
-        if file.exists() and settings_of(file) is None:
+        if file.exists() and not carried(file):
             raise DataError(
                 "{file}: it is not a picture of ours, so it stays; choose another folder with --out", file=file
             )
@@ -292,8 +288,8 @@ def _stale(folder: Path, wanted: dict[Path, dict]) -> list[Path]:
     """Panels of an earlier story or of other settings: left there they would look current."""
     stale = []
     for file in (f for f in folder.glob("*.png") if f.stem.isdigit()):
-        settings = settings_of(file)
-        if settings is None:
+        settings = carried(file)
+        if not settings:
             raise DataError(
                 "{file}: it is not a panel of ours, so it stays; choose another folder with --out", file=file
             )
@@ -305,7 +301,7 @@ def _stale(folder: Path, wanted: dict[Path, dict]) -> list[Path]:
 def _pages(out: Path) -> list[Path]:
     """The pages there, to be made anew with the panels. DataError if one is the user's own."""
     png, html = out / "page.png", out / "page.html"
-    ours = {png: settings_of(png) is not None, html: html.exists() and MADE_BY in html.read_text("utf-8", "replace")}
+    ours = {png: bool(carried(png)), html: html.exists() and MADE_BY in html.read_text("utf-8", "replace")}
     for page, mine in ours.items():
         if page.exists() and not mine:
             raise DataError(
@@ -330,23 +326,15 @@ def artist(pipe: Pipe | None, lora: str | Path | None, strength: float) -> Itera
         yield pipe
 
 
-def settings_of(file: Path) -> dict | None:
-    """The settings a picture of ours carries; None for any other file."""
-    try:
-        return read_settings(file)
-    except DataError:
-        return None
-
-
 def story(config: StoryConfig, on_step: OnStep | None = None, pipe: KolorsPipeline | None = None) -> Path:
     """Panels and page, as PNG and HTML, for the settings of the command line; the PNG's path."""
     preset = get_preset(config.preset)
     script = read_story(story_file(config.story), count=config.count)
     scenes, look = chosen(config.out, script), Look.of(config, script)
+    load, options = pipe or (lambda: load_for(preset, prompts_of([*scenes, *script[:1]]))), config.drawing()
     panels = tell_story(
-        pipe or (lambda: load_for(preset, prompts_of([*scenes, *script[:1]]))), scenes, config.out, preset,
-        config.lora, config.lora_strength, config.steps, config.cfg, on_step, config.together, look,
-    )  # fmt: skip
+        load, scenes, config.out, preset, **options, on_step=on_step, together=config.together, look=look
+    )
     return make_pages(config, panels, [scene.scene for scene in scenes])
 
 

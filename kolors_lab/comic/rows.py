@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import reduce
@@ -88,6 +88,15 @@ def take_settings(row: dict[str, Any], where: str) -> None:
                     where=where, name=name, one=row[name], other=value,
                 )  # fmt: skip
             row[name] = value
+
+
+def take_records(answer: Answer, records: Iterable[Any], start: str = "") -> None:
+    """Add each record as a scene; what is wrong with one is said with `start` before its number."""
+    for n, record in enumerate(records, 1):
+        scene = _("scene {n}").format(n=n)
+        row, unused = named(record, f"{start}{scene}", n)
+        answer.rows.append((scene, row))
+        answer.unused += [f"{scene} “{column}”" for column in unused]
 
 
 def _flat(record: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

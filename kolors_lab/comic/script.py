@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.answers import read_answer, shapes
 from kolors_lab.comic.listing import LONG
-from kolors_lab.comic.rows import Answer, named, settle
+from kolors_lab.comic.rows import Answer, settle, take_records
 from kolors_lab.comic.words import NAMES, key_of, label_of
 from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning
 from kolors_lab.core.fields import Range, check_fields
@@ -183,12 +183,8 @@ def write_script(script: Script, file: str | Path) -> Path:
 def _answer(source: Any) -> tuple[str, Answer]:
     """Name of the source and what stands in it."""
     if hasattr(source, "to_dict") or isinstance(source, list):
-        records, answer = source.to_dict("records") if hasattr(source, "to_dict") else source, Answer([])
-        for n, record in enumerate(records, 1):
-            scene = _("scene {n}").format(n=n)
-            row, unused = named(record, scene, n)
-            answer.rows.append((scene, row))
-            answer.unused += [f"{scene} “{column}”" for column in unused]
+        answer = Answer([])
+        take_records(answer, source.to_dict("records") if hasattr(source, "to_dict") else source)
         return "story", answer
     text = str(source)
     if not text.strip():

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.comic.casting import Cast, CastConfig, cast, choose, write_cast
 from kolors_lab.comic.look import Look
-from kolors_lab.comic.page import LAYOUTS
 from kolors_lab.comic.panels import (
     StoryConfig,
     artist,
@@ -27,7 +26,6 @@ from kolors_lab.comic.panels import (
     panel_settings,
     read_cast,
     same_picture,
-    settings_of,
     story,
     story_file,
     story_title,
@@ -39,9 +37,10 @@ from kolors_lab.core.language import _
 from kolors_lab.models.presets import get_preset
 from kolors_lab.notebook.widgets import SettingsForm, show
 from kolors_lab.notebook.window import RED, Window
+from kolors_lab.scoring.aesthetics import carried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from diffusers import KolorsPipeline
     from ipywidgets import HBox
@@ -80,13 +79,13 @@ class StoryStudio(Window):
         self.script = read_script(self._source(config))
         title = config.title or story_title(config.story)
         settings = replace(config, story=str(self.file), title=title)
-        self.form = SettingsForm(settings, HOW, {"layout": tuple(LAYOUTS)}, names="11em")
+        self.form = SettingsForm(settings, HOW, names="11em")
         self.parts = {
             name: w.Text(text, description=f"{{{name}}}", layout=w.Layout(width="98%"))
             for name, text in self.script.fixed.items()
         }
         for part in self.parts.values():
-            part.observe(lambda _: self._mark(), "value")
+            part.observe(lambda _: self.refresh(), "value")
         scenes = chosen(self.out, self.script.scenes)
         self.rows = [
             SettingsForm(scene, ("scene", "prompt", "negative_prompt", "seed"), names="14em") for scene in scenes
@@ -99,9 +98,9 @@ class StoryStudio(Window):
         self.call = w.HTML()
         self.box.children = self._arranged()
         for row in self.rows:
-            row.on_change(lambda _: self._mark())
-        self.form.on_change(lambda _: self._mark())
-        self._mark()
+            row.on_change(lambda _: self.refresh())
+        self.form.on_change(lambda _: self.refresh())
+        self.refresh()
 
     def _mend(self, config: StoryConfig, error: DataError) -> None:
         """A story that cannot be read, to be mended here: the line that is wrong marked, the text to write in."""
@@ -185,7 +184,7 @@ class StoryStudio(Window):
                 write_cast(self.out, new)
             old = self.script.scenes
             scenes = [replace(scene, seed=before.seed) for scene, before in zip(scenes, old, strict=True)]
-        self.script = Script(tuple(scenes), self._said(), self.script.own)
+        self.script = self._script(scenes)
         write_script(self.script, self.file)
         return chosen(self.out, self.script.filled())
 
@@ -201,7 +200,7 @@ class StoryStudio(Window):
 
     def _check(self, scenes: list[StoryScene]) -> None:
         with TemporaryDirectory() as folder:
-            file = write_script(Script(tuple(scenes), self._said(), self.script.own), Path(folder, "story.csv"))
+            file = write_script(self._script(scenes), Path(folder, "story.csv"))
             try:
                 read_script(file)
             except DataError as error:
@@ -210,16 +209,16 @@ class StoryStudio(Window):
 
     def _settings(self) -> dict[Path, dict]:
         """What each panel should be drawn from."""
-        scenes = Script(tuple(self._scenes()), self._said(), self.script.own).filled()
-        options = {name: getattr(self.config, name) for name in ("lora", "lora_strength", "steps", "cfg")}
-        settings = panel_settings(scenes, get_preset(self.config.preset), look=self._look(), **options)
+        scenes = self._script(self._scenes()).filled()
+        config = self.config
+        settings = panel_settings(scenes, get_preset(config.preset), look=self._look(), **config.drawing())
         return {self.out / "panels" / f"{n}.png": one for n, one in enumerate(settings, 1)}
 
     def _look(self) -> Look:
         return Look.of(self.config, self.script.filled())
 
-    def _said(self) -> dict[str, str]:
-        return {name: part.value for name, part in self.parts.items()}
+    def _script(self, scenes: Sequence[StoryScene]) -> Script:
+        return Script(tuple(scenes), {name: part.value for name, part in self.parts.items()}, self.script.own)
 
     def draw(self, n: int, further: int = 0) -> None:
         """Draw panel `n` (from 1) again, from the seed in its row or one `further` on."""
@@ -257,9 +256,6 @@ class StoryStudio(Window):
         return self.loaded(self.config.preset)
 
     def refresh(self) -> None:
-        self._mark()
-
-    def _mark(self) -> None:
         """Show the panels that are there, which of them are out of date, and the call that does the same."""
         try:
             settings, config = self._settings(), self.config
@@ -267,7 +263,7 @@ class StoryStudio(Window):
             self.say(str(error), wrong=True)
             return
         for (file, wanted), picture, note in zip(settings.items(), self.pictures, self.notes, strict=True):
-            there = settings_of(file)
+            there = carried(file)
             picture.value = show(file, SIDE).data if there else EMPTY
             note.value = stale() if there and not same_picture(there, wanted) else ""
         changed = [name for name in ("preset", *HOW) if getattr(config, name) != getattr(StoryConfig, name)]
