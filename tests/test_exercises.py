@@ -32,6 +32,7 @@ from kolors_course.formulas import (
     check_merged,
     check_sampler,
     check_shares,
+    check_step,
     check_stopping,
     check_units,
 )
@@ -168,6 +169,36 @@ def test_a_merged_weight_lacks_neither_alpha_nor_rank_and_leaves_w_alone():
     assert "not divided by the rank" in check_merged(lambda W, A, B, alpha: W + alpha * B @ A)
     assert "W itself" in check_merged(lambda W, A, B, alpha: W.add_(alpha / 2 * B @ A))
     assert "the shape of W" in check_merged(lambda W, A, B, alpha: B @ A @ W)
+    assert "W is missing" in check_merged(lambda W, A, B, alpha: alpha / len(A) * B @ A)
+    assert "it is B @ A" in check_merged(lambda W, A, B, alpha: W + A @ B)
+
+
+def test_a_training_step_that_is_wrong_is_told_where():
+    names = {}
+    exec(solution("06", "def step_loss"), names)
+    assert "Well done" in check_step(names["step_loss"])
+    [cell] = [code for code in cells("06", "code") if "def step_loss" in code]
+    exec(cell, names)
+    assert "not x_t" in check_step(names["step_loss"])
+
+    def noisy(z, t, noise, abar):
+        return abar[t].sqrt() * z + (1 - abar[t]).sqrt() * noise
+
+    assert "roots are missing" in check_step(
+        lambda unet, z, c, t, e, abar: (unet(abar[t] * z + (1 - abar[t]) * e, t, c) - e).square().mean()
+    )
+    assert "with the picture" in check_step(
+        lambda unet, z, c, t, e, abar: (unet(noisy(z, t, e, abar), t, c) - z).square().mean()
+    )
+    assert "the noisy picture" in check_step(
+        lambda unet, z, c, t, e, abar: (unet(x := noisy(z, t, e, abar), t, c) - x).square().mean()
+    )
+    assert "the sum" in check_step(lambda unet, z, c, t, e, abar: (unet(noisy(z, t, e, abar), t, c) - e).square().sum())
+    assert "not squared" in check_step(
+        lambda unet, z, c, t, e, abar: (unet(noisy(z, t, e, abar), t, c) - e).abs().mean()
+    )
+    assert "one number" in check_step(lambda unet, z, c, t, e, abar: unet(noisy(z, t, e, abar), t, c) - e)
+    assert "never asked" in check_step(lambda unet, z, c, t, e, abar: e.square().mean())
 
 
 def test_a_sampler_that_is_still_eulers_is_told_so():
@@ -180,6 +211,15 @@ def test_a_sampler_that_is_still_eulers_is_told_so():
     assert "still Euler" in check_sampler(names["my_heun"], "heun")
     assert "0.1" in check_sampler(lambda *given: heun(*given) + 0.1, "heun")
     assert "NaN" in check_sampler(lambda denoiser, x, sigmas: x * math.nan, "heun")
+    lines = solution("04", "def my_heun")
+    for right, wrong, said in (
+        ("(slope + (ahead", "(0 * slope + 2 * (ahead", "the second slope alone"),
+        ("/ next_sigma) / 2", "/ sigma) / 2", "divided by the next"),
+        ("        x = x + slope", "        x = (ahead if next_sigma > 0 else x) + slope", "the point ahead"),
+    ):
+        assert right in lines
+        exec(lines.replace(right, wrong), names)
+        assert said in check_sampler(names["my_heun"], "heun")
 
 
 @pytest.fixture
@@ -285,6 +325,8 @@ def test_solution_of_notebook_10_tells_only_what_the_pairs_show():
     assert "Well done" in check_better(names["better"])
     said = check_better(lambda first, second: "second" if sum(second) > sum(first) else "first")
     assert "NaN" in said and "up and down" in said and "0.1 higher" not in said
+    said = check_better(lambda first, second: "second" if sum(second) > sum(first) + 0.4 else "cannot tell")
+    assert "a little higher" in said and "far apart" in said, "a threshold on the mean is no comparison in pairs"
     assert "ZeroDivisionError" in check_better(lambda first, second: 1 / 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from kolors_course.exercises import Verdict
@@ -19,6 +20,14 @@ def check_better(better: Callable[[list[float], list[float]], str]) -> Verdict:
         "第二套每张都低 0.1 the second is 0.1 lower in every pair": ([x - 0.1 for x in base], "first"),
         "平均高 0.02，但有高有低 0.02 higher on average, but up and down": (
             [x + w for x, w in zip(base, wave, strict=True)],
+            "cannot tell",
+        ),
+        "每张都高一点点 a little higher in every pair": (
+            [x + d for x, d in zip(base, (0.03, 0.02, 0.04, 0.01, 0.03, 0.02, 0.02, 0.03), strict=True)],
+            "second",
+        ),
+        "平均高 0.2，但各对散得开 0.2 higher on average, but far apart": (
+            [x + d for x, d in zip(base, (1.9, -1.2, 1.4, -0.9, 1.6, -1.1, 0.9, -1.0), strict=True)],
             "cannot tell",
         ),
         "有一个分数是 NaN one score is NaN": ([math.nan, *(x + 1 for x in base[1:])], "cannot tell"),
@@ -75,7 +84,68 @@ def check_sampler(mine: Callable, name: str) -> Verdict:
     if name != "euler" and torch.allclose(ours, euler):
         return Verdict(["还是欧拉法的答案：第二个斜率没有用上 still Euler's answer: the second slope is not used"])
     far = (ours - theirs).abs().max().item()
-    return Verdict([f"离 {name} 还差 {far:.3f} still {far:.3f} away from {name}"] if far > 1e-6 else [])
+    if far < 1e-6:
+        return Verdict([])
+    for wrong, meaning in WRONG_HEUN.items() if name == "heun" else ():
+        if torch.allclose(ours, _heun_with(start, sigmas, wrong)):
+            return Verdict([meaning])
+    return Verdict([f"离 {name} 还差 {far:.3f} still {far:.3f} away from {name}"])
+
+
+WRONG_HEUN = {
+    "second alone": "只用了第二个斜率，没有和第一个取平均 the second slope alone, not the mean of the two",
+    "from ahead": "从前面那一点接着走了，要退回原地 it went on from the point ahead, not from where the step began",
+    "by sigma": "第二个斜率要除以下一个 σ the second slope is divided by the next σ",
+}
+
+
+def _heun_with(x, sigmas: list[float], wrong: str):
+    """Heun's method with one of WRONG_HEUN in it."""
+    for sigma, next_sigma in pairwise(sigmas):
+        first = slope = (x - exact_denoiser(x, sigma)) / sigma
+        begin = x
+        if next_sigma > 0:
+            ahead = x + first * (next_sigma - sigma)
+            second = (ahead - exact_denoiser(ahead, next_sigma)) / (sigma if wrong == "by sigma" else next_sigma)
+            slope = second if wrong == "second alone" else (first + second) / 2
+            begin = ahead if wrong == "from ahead" else x
+        x = begin + slope * (next_sigma - sigma)
+    return x
+
+
+def check_step(step_loss: Callable) -> Verdict:
+    """Notebook 06: `step_loss(unet, z, c, t, noise, abar)` is the mean squared error of the guessed noise."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    z, noise = (torch.randn(1, 4, 4, 4, generator=generator) for _ in range(2))
+    abar, t, c, seen = torch.linspace(0.99, 0.01, 10), torch.tensor([6]), torch.ones(3), []
+
+    def unet(x, when, words):
+        seen.append(x)
+        return 0.5 * x + 0.1 * when + words.mean()
+
+    answer = _answer(step_loss, unet, z, c, t, noise, abar)
+    if not seen:
+        return Verdict([f"没有问 UNet the UNet is never asked: {answer}"])
+    x = abar[t].sqrt() * z + (1 - abar[t]).sqrt() * noise
+    if not torch.allclose(seen[0], x):
+        rootless = torch.allclose(seen[0], abar[t] * z + (1 - abar[t]) * noise)
+        roots = "少了两个根号 the two roots are missing"
+        return Verdict([roots if rootless else "UNet 看到的不是 x_t：加噪的式子不对 what the UNet sees is not x_t"])
+    if not isinstance(answer, torch.Tensor) or answer.numel() != 1:
+        return Verdict([f"损失是一个数：取平均 the loss is one number: take the mean, not {answer}"])
+    guess = unet(x, t, c)
+    for wrong, meaning in (
+        ((guess - z).square().mean(), "比的是画：UNet 猜的是噪声 compared with the picture, but it guesses the noise"),
+        ((guess - x).square().mean(), "比的是加了噪的画，要比噪声 compared with the noisy picture, not the noise"),
+        ((guess - noise).square().sum(), "取了和：图一大，损失就大 the sum: a larger picture has a larger loss"),
+        ((guess - noise).abs().mean(), "没有平方 not squared"),
+    ):
+        if torch.allclose(answer, wrong):
+            return Verdict([meaning])
+    right = torch.allclose(answer, (guess - noise).square().mean())
+    return Verdict([] if right else ["不是平方差的平均 it is not the mean of the squared differences"])
 
 
 def check_merged(merged: Callable) -> Verdict:
@@ -89,7 +159,10 @@ def check_merged(merged: Callable) -> Verdict:
     if not torch.equal(weight, kept):
         return Verdict(["W 被改掉了：取出来时就回不去了 W itself was changed, and nothing brings it back"])
     if not isinstance(answer, torch.Tensor) or answer.shape != weight.shape:
-        return Verdict([f"要返回和 W 同样形状的张量 it must return a tensor of the shape of W, not {answer}"])
+        order = "（次序反了？是 B @ A the wrong order? it is B @ A）" if "mat" in str(answer) else ""
+        return Verdict([f"要返回和 W 同样形状的张量 it must return a tensor of the shape of W, not {answer}{order}"])
+    if torch.allclose(answer, 1.5 * up @ down, atol=1e-5):
+        return Verdict(["少了 W：只剩下改动 W is missing: this is the change alone"])
     for scale, meaning in (
         (1.0, "少了 alpha / rank：alpha 和秩都不起作用 alpha / rank is missing, so neither would matter"),
         (3.0, "少了除以秩：秩越大作用越大 not divided by the rank: the larger the rank, the larger the effect"),

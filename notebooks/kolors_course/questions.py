@@ -93,8 +93,9 @@ QUESTIONS = {
     "07 one seed": Question(
         "cannot tell",
         {
-            "constant": "一个种子上它低一点；换一个种子，余弦就可能低：表里三个种子的差，区间跨过 0 "
-            "it is a little lower from this seed; from another the cosine may be: the table's interval holds 0",
+            "constant": "这个种子上它低一点，表里三个种子也都低；可是三个差散得开，区间跨过 0，还说不准 "
+            "it is a little lower here, as with the table's three seeds; but these scatter so much that the interval "
+            "holds 0",
             "cosine": "这一个种子上它并不低；就算低，一次训练也说明不了 "
             "from this seed it is not lower; and if it were, one training would not show it",
         },
