@@ -6,7 +6,7 @@ from bisect import bisect
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from kolors_lab.comfy.graph import Graph, is_link, running_order
+from kolors_lab.comfy.graph import Graph, running_order, sources
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.figures import INK, SOFT
 from kolors_lab.core.fonts import font_file
@@ -26,10 +26,7 @@ def layout(graph: Graph) -> dict[str, tuple[int, int]]:
     rows: dict[int, int] = {}
     order = dict.fromkeys((*running_order(graph), *graph))
     for key in order:
-        sources = [
-            places[value[0]][0] for value in graph[key]["inputs"].values() if is_link(value) and value[0] in places
-        ]
-        column = max(sources, default=-1) + 1
+        column = max((places[source][0] for source in sources(graph, key) if source in places), default=-1) + 1
         places[key] = column, rows.get(column, 0)
         rows[column] = places[key][1] + 1
     return places
@@ -54,11 +51,10 @@ def draw(graph: dict[str, dict]) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.1, wide * len(heights) - 0.1), ylim=(max(heights) - 0.1, -0.1))
     axes.set_axis_off()
-    for key, node in graph.items():
+    for key in graph:
         _draw_box(axes, corners[key], boxes[key], line)
-        for value in node["inputs"].values():
-            if is_link(value) and value[0] in corners:
-                _draw_link(axes, corners[value[0]], corners[key])
+        for source in sources(graph, key):
+            _draw_link(axes, corners[source], corners[key])
     return figure
 
 

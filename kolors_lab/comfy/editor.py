@@ -14,9 +14,9 @@ from kolors_lab.comfy.everywhere import EVERYWHERE, INPUT, SEED, broadcast
 from kolors_lab.comfy.graph import Graph, bounded, called, is_link, is_required, short
 from kolors_lab.comfy.groups import as_subgraphs, values_within
 from kolors_lab.comfy.hosts import CONTROL_NAMES, Hosts, Proxy
-from kolors_lab.comfy.nodes import NODES
+from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.comfy.registry import MAX_TEXT, Node
-from kolors_lab.comfy.texts import is_dynamic, without_comments
+from kolors_lab.comfy.texts import without_comments
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 from kolors_lab.sampling.ksampler import CONTROLS
@@ -231,11 +231,12 @@ class Editor:
                     self.cut[scope.prefix + key] = source.node
             elif source is not None:
                 inputs[str(slot["name"])] = source
-        self._take_comments_out(node["type"], inputs, at)
+        made = {"class_type": str(node["type"]), "inputs": inputs}
+        self._take_comments_out(made, at)
         meta = {"title": node.get("title") or node["type"]}
         if isinstance(ours := (node.get("properties") or {}).get(OURS), dict):
             meta[OURS] = ours
-        return {"class_type": str(node["type"]), "inputs": inputs, "_meta": meta}
+        return made | {"_meta": meta}
 
     def _values(self, scope: _Scope, key: str, node: dict, at: str) -> dict[str, Any]:
         """Widgets by name. What a host gives wins over what the node has by name, that over what it has in order."""
@@ -253,10 +254,11 @@ class Editor:
         values |= {str(name): value for name, value in scope.values.get(key, {}).items()}
         return values
 
-    def _take_comments_out(self, kind: str, inputs: dict[str, Any], at: str) -> None:
-        """Make texts what the editor sends, those that come from primitives too."""
-        for name, text in inputs.items():
-            if isinstance(text, str) and len(text) <= MAX_TEXT and is_dynamic(kind, name):
+    def _take_comments_out(self, node: dict[str, Any], at: str) -> None:
+        """Make dynamic texts what the editor sends, those that come from primitives too."""
+        inputs = node["inputs"]
+        for name in (name for name, widget in kind_of(node).widgets.items() if widget.dynamic):
+            if isinstance(text := inputs.get(name), str) and len(text) <= MAX_TEXT:
                 inputs[name] = without_comments(text)
                 if inputs[name] != text:
                     told = _("{at}: comments are taken out of {name}, as ComfyUI does")

@@ -124,7 +124,9 @@ def fit(
     check(graph)
     idle, graph = unused(graph), filled(graph)  # in this order: a node that gives a value has done its part then
     notes = [*graph.notes, *idle]
-    graph = Graph((key, _with_own_inputs(graph[key])) for key in running_order(graph))
+    graph = Graph((key, graph[key]) for key in running_order(graph))
+    for node in graph.values():  # `filled` has copied them
+        node["inputs"] = {name: value for name, value in node["inputs"].items() if kind_of(node).knows(name)}
     weights = dict.fromkeys(
         str(node["inputs"][name])
         for node in graph.values()
@@ -141,11 +143,6 @@ def fit(
             notes.append(told.format(at=name_of(graph, key), tokens=", ".join(left)))
     files, more = find_files(graph, loras, missing_loras == "skip", images, control_nets)
     return Job(graph, files, (*notes, *more))
-
-
-def _with_own_inputs(node: dict) -> dict:
-    """The node with those inputs only that it has."""
-    return {**node, "inputs": {name: value for name, value in node["inputs"].items() if kind_of(node).knows(name)}}
 
 
 def _fit_sizes(graph: Graph, own: int) -> list[str]:

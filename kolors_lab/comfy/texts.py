@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from kolors_lab.comfy.nodes import NODES, kind_of
+from kolors_lab.comfy.nodes import kind_of
 from kolors_lab.core.language import _
 
 PROMPTS = ("text", "prompt", "negative_prompt")
@@ -101,9 +101,3 @@ def _widget(graph: Mapping[str, dict], token: str) -> str | None:
         if value is not None and not isinstance(value, (list, dict)):
             return str(value)
     return None
-
-
-def is_dynamic(class_type: str, name: str) -> bool:
-    """Whether the editor settles a widget's text before it sends it."""
-    widget = NODES[class_type].widgets.get(name) if class_type in NODES else None
-    return widget is not None and widget.dynamic

@@ -12,11 +12,11 @@ follows from the singular values of its two factors, the big matrix never being 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kolors_lab.core.language import _
 from kolors_lab.lora.layer_names import kernel
-from kolors_lab.lora.layers import strongest
+from kolors_lab.lora.layers import Layer, strongest
 
 if TYPE_CHECKING:
     import torch
@@ -34,17 +34,8 @@ SPARE = 8  # directions more than are wanted: without them a change of just that
 NOTHING = 1e-7  # a direction weaker than this beside the strongest is float32's rounding
 
 
-class Plain(NamedTuple):
-    """up @ down, alpha / rank taken in: down (rank, in), of a convolution (rank, in, k, k), up (out, rank) or
-    (out, rank, 1, 1); `lost` is the share of ΔW (Frobenius norm) that the rank could not hold."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-    lost: float
-
-
-def plain(name: str, parts: Parts, alpha: float | None, rank: float | None, limit: int) -> Plain:
-    """The layer as a LoRA of at most `limit` directions.
+def plain(name: str, parts: Parts, alpha: float | None, rank: float | None, limit: int) -> tuple[Layer, float]:
+    """The layer as a LoRA of at most `limit` directions, and the share of ΔW (Frobenius norm) that these cannot hold.
 
     `alpha` and `rank` are what the file says; without them the effect is not scaled, as in LyCORIS' full matrices.
     Raises ValueError for parts that do not fit each other and KeyError for one that is missing.
@@ -54,11 +45,10 @@ def plain(name: str, parts: Parts, alpha: float | None, rank: float | None, limi
     up, down, shape, lost, dim = change(name, parts, limit)
     dim = rank or dim
     scale = alpha / dim if alpha is not None and dim else 1.0
-    down = (down * scale).reshape(len(down), *shape)
-    return Plain(down.contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), lost)
+    return _layer(up, down * scale, shape), lost
 
 
-def whole(name: str, change: torch.Tensor, limit: int) -> Plain | None:
+def whole(name: str, change: torch.Tensor, limit: int) -> Layer | None:
     """A change that is written whole as a LoRA of at most `limit` directions; None where these cannot hold all of it.
 
     Raises ValueError for what is no layer's change.
@@ -78,9 +68,13 @@ def whole(name: str, change: torch.Tensor, limit: int) -> Plain | None:
             return None
         rank = max(1, int((values[:limit] > 10 * NOTHING * values[0]).sum()))
         up, down = up[:, :rank], down[:rank]
-    return Plain(
-        down.reshape(len(down), *shape).contiguous(), up.reshape(*up.shape, *(1,) * (len(shape) - 1)).contiguous(), 0.0
-    )
+    return _layer(up, down, shape)
+
+
+def _layer(up: torch.Tensor, down: torch.Tensor, shape: tuple[int, ...]) -> Layer:
+    """up (out, rank) and down (rank, in) in the shapes of a layer with inputs of this shape; alpha is taken in."""
+    up = up.reshape(*up.shape, *(1,) * (len(shape) - 1))
+    return Layer(down.reshape(len(down), *shape).contiguous(), up.contiguous(), float(len(down)))
 
 
 def _loha(name: str, parts: Parts, limit: int) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...], float, int]:

@@ -112,8 +112,8 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     place = ADAPTER_FILE if beside else _("the header")
     still = 0 if alpha == 0 else sum(layer.alpha == 0 for layer in layers.values())  # 0 asked for is no surprise
     notes = [
-        *_notes(texts, guessed, lost, kind, rank, still),
-        *_beyond(full, biases),
+        *_notes(guessed, lost, kind, rank, still),
+        *_counted(texts, full, biases),
         *_other_rank(place, header, said, ranks),
     ]
     if said.dora and not lora.dora:
@@ -130,15 +130,9 @@ def open_lora(file: str | Path, alpha: float | None = None, rank: int = LIMIT) -
     return Opened(form, lora, notes, kind)
 
 
-def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: int, still: int) -> list[str]:
-    """What was left out, guessed or approximated, or does nothing, a sentence each."""
+def _notes(guessed: set[int], lost: float, kind: str, rank: int, still: int) -> list[str]:
+    """What was guessed or approximated, or does nothing, a sentence each."""
     notes = [_("{count} layers have alpha 0: they change nothing").format(count=still)] if still else []
-    if texts:
-        told = _(
-            "{count} weights of a text encoder are left out ({name}, …): only the UNet is changed here, "
-            "and a LoRA with CLIP's text encoders was made for another model than Kolors"
-        )
-        notes.append(told.format(count=len(texts), name=texts[0][:60]))
     if guessed:
         told = _(
             "alpha is said nowhere and guessed to be the rank ({ranks}), as diffusers "
@@ -154,18 +148,19 @@ def _notes(texts: list[str], guessed: set[int], lost: float, kind: str, rank: in
     return notes
 
 
-def _beyond(full: list[str], biases: list[str]) -> list[str]:
-    """What is said of changes that are written whole, and of biases."""
-    notes = []
-    if full:
-        told = _("{count} layers have their whole change in the file ({name}, …): read as the plain LoRA that holds it")
-        notes.append(told.format(count=len(full), name=full[0][:100]))
-    if biases:
-        told = _(
+def _counted(texts: list[str], full: list[str], biases: list[str]) -> list[str]:
+    """What is said of texts' weights, of changes that are written whole, and of biases, with the first one's name."""
+    told = {
+        _(
+            "{count} weights of a text encoder are left out ({name}, …): only the UNet is changed here, "
+            "and a LoRA with CLIP's text encoders was made for another model than Kolors"
+        ): texts,
+        _("{count} layers have their whole change in the file ({name}, …): read as the plain LoRA that holds it"): full,
+        _(
             "{count} biases are left out ({name}, …): a LoRA changes weights alone, so the effect is not quite the same"
-        )
-        notes.append(told.format(count=len(biases), name=biases[0][:100]))
-    return notes
+        ): biases,
+    }
+    return [text.format(count=len(names), name=names[0][:100]) for text, names in told.items() if names]
 
 
 def _other_rank(place: str, header: dict[str, str], said: Said, ranks: dict[str, int]) -> list[str]:
@@ -261,21 +256,9 @@ def _own_alpha(file: Path, name: str, alpha: torch.Tensor) -> float:
 
 def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Said, limit: int) -> tuple[Layer, float]:
     """One layer and the share of its change that is lost. Its own `alpha` counts more than what is said for all."""
-    have = set(parts) - {"alpha", "magnitude", "dora_scale"}
-    if WHOLE in parts:
-        return _whole_layer(file, name, parts, limit), 0.0
-    if have & set(LYCORIS):
-        common = said.alpha_of(name, 1) if alpha is None else alpha
-        try:
-            if have - set(LYCORIS):
-                raise ValueError(_("{parts} together").format(parts=", ".join(sorted(have))))
-            down, up, lost = plain(name, parts, common, said.rank_of(name), limit)
-        except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: torch's, for shapes that do not fit
-            raise ModelError(
-                "LoRA {file}: {name} is not whole or does not fit together ({error})", file=file, name=name, error=error
-            ) from error
-        layer = Layer(_tensor(file, name, down), _tensor(file, name, up), float(len(down)))
-    elif {"down", "up"} <= have:
+    if parts.keys() & {*LYCORIS, WHOLE}:
+        layer, lost = _unfolded(file, name, parts, said.alpha_of(name, 1) if alpha is None else alpha, said, limit)
+    elif parts.keys() >= {"down", "up"}:
         layer, lost = _plain_layer(file, name, parts), 0.0
         layer = layer._replace(alpha=said.alpha_of(name, layer.rank) if alpha is None else alpha)
     else:
@@ -286,23 +269,34 @@ def _layer(file: Path, name: str, parts: Tensors, alpha: float | None, said: Sai
     return layer._replace(magnitude=_magnitude(file, name, parts, layer)), lost
 
 
-def _whole_layer(file: Path, name: str, parts: Tensors, limit: int) -> Layer:
-    """The layer of a change that is written whole. ModelError where no LoRA up to `limit` is the same."""
+def _unfolded(
+    file: Path, name: str, parts: Tensors, alpha: float | None, said: Said, limit: int
+) -> tuple[Layer, float]:  # fmt: skip
+    """A LoHa's or LoKr's layer, or one whose change is written whole, and the share of its change that is lost.
+
+    ModelError for parts that do not fit, and where no LoRA up to `limit` is the same as a whole change.
+    """
+    fitting = {WHOLE, "alpha"} if WHOLE in parts else {*LYCORIS, "alpha", "magnitude", "dora_scale"}
     try:
-        if parts.keys() - {WHOLE, "alpha"}:
-            raise ValueError(_("{parts} together").format(parts=", ".join(sorted(parts))))
-        found = whole(name, parts[WHOLE], limit)
-    except ValueError as error:
+        if parts.keys() - fitting:
+            raise ValueError(_("{parts} together").format(parts=", ".join(sorted(parts.keys() - {"alpha"}))))
+        if WHOLE in parts:
+            layer, lost = whole(name, parts[WHOLE], limit), 0.0
+        else:
+            layer, lost = plain(name, parts, alpha, said.rank_of(name), limit)
+    except (ValueError, KeyError, RuntimeError) as error:  # RuntimeError: torch's, for shapes that do not fit
         raise ModelError(
             "LoRA {file}: {name} is not whole or does not fit together ({error})", file=file, name=name, error=error
         ) from error
-    if found is None:
+    if layer is None:
         raise ModelError(
             "LoRA {file}: {name} has its whole change in the file ({part}), which no LoRA up to rank {rank} holds; "
             "extract a LoRA from these weights with the program that made them",
             file=file, name=name, part=WHOLE, rank=limit,
         )  # fmt: skip
-    return Layer(found.down, found.up, float(len(found.down)))
+    for part in (layer.down, layer.up):
+        _tensor(file, name, part)
+    return layer, lost
 
 
 def _plain_layer(file: Path, name: str, parts: Tensors) -> Layer:

@@ -39,17 +39,12 @@ class Reference:
 
     def beside(self, denoiser: Guided) -> Any:
         """The denoiser's UNet with the picture among its conditions; of guidance's two halves one is shown nothing."""
-        import torch
-
-        def told(count: int) -> list[torch.Tensor]:
-            halves = [2, count // 2] if denoiser.guided else [1, count]
-            rows = [seen if denoiser.guided else seen[1:] for seen in self.seen]
-            return [torch.repeat_interleave(row[: halves[0]], halves[1], 0) for row in rows]
-
         inner, dtype = denoiser.unet, denoiser.dtype
+        halves = [seen if denoiser.guided else seen[1:] for seen in self.seen]
 
         def unet(sample: torch.Tensor, *args: Any, added_cond_kwargs: dict, **options: Any) -> Any:
-            image_embeds = [row.to(sample.device, dtype) for row in told(len(sample))]
+            each = [half.repeat_interleave(len(sample) // len(half), 0) for half in halves]
+            image_embeds = [row.to(sample.device, dtype) for row in each]
             return inner(sample, *args, added_cond_kwargs=added_cond_kwargs | {"image_embeds": image_embeds}, **options)
 
         return unet

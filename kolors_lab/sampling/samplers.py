@@ -234,12 +234,8 @@ def lms(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callba
 def deis(denoiser: Denoiser, x: Tensor, sigmas: Sequence[float], callback: Callback, noise: Noise) -> Tensor:
     """tAB-DEIS: a parabola through the last three slopes in a diffusion's time, as in ComfyUI. diffusers' class is the
     same but for the time, which is log sigma there. https://arxiv.org/abs/2204.13902"""
-    return _multistep(denoiser, x, sigmas, callback, 3, _vp_time)
-
-
-def _vp_time(sigma: float) -> float:
-    """When a variance-preserving diffusion whose beta rises from 0 has this sigma, in units of its own."""
-    return math.sqrt(math.log1p(sigma**2))
+    # when a variance-preserving diffusion whose beta rises from 0 has this sigma, in units of its own
+    return _multistep(denoiser, x, sigmas, callback, 3, lambda sigma: math.sqrt(math.log1p(sigma**2)))
 
 
 def _multistep(

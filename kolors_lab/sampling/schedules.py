@@ -6,16 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import torch
-
-
-def _at(sigmas: torch.Tensor, times: Sequence[float]) -> list[float]:
-    """Sigmas at training steps that need not be whole: between two of them log sigma goes straight."""
-    import numpy as np
-
-    return np.exp(np.interp(times, range(len(sigmas)), np.log(sigmas.numpy()))).tolist()
 
 
 def leading(steps: int, sigmas: torch.Tensor) -> list[float]:
@@ -62,8 +55,11 @@ def beta(steps: int, sigmas: torch.Tensor, a: float = 0.6, b: float = 0.6) -> li
 
 
 def normal(steps: int, sigmas: torch.Tensor) -> list[float]:
-    """Evenly spaced in training steps, from the last to the first."""
-    return _at(sigmas, [(len(sigmas) - 1) * (1 - _part(i, steps)) for i in range(steps)])
+    """Evenly spaced in training steps, from the last to the first; between two of them log sigma goes straight."""
+    import numpy as np
+
+    times = [(len(sigmas) - 1) * (1 - _part(i, steps)) for i in range(steps)]
+    return np.exp(np.interp(times, range(len(sigmas)), np.log(sigmas.numpy()))).tolist()
 
 
 def linear_quadratic(steps: int, sigmas: torch.Tensor, threshold: float = 0.025) -> list[float]:

@@ -37,8 +37,9 @@ def encode_prompt(
 
     spans = parse(text, syntax)
     plain = "".join(span.text for span in spans)
-    weights = token_weights(pipe.tokenizer, spans)
-    if lost := _lost(pipe.tokenizer, plain):
+    room, places = MAX_TOKENS - PREFIX, token_characters(pipe.tokenizer, plain)
+    weights = token_weights(spans, places[:room])
+    if len(places) > room and (lost := plain[places[room][0] :]):
         told = PromptCut("{name}: only 256 tokens fit; not read: “{lost}”", name=name, lost=_short(lost))
         warnings.warn(told, stacklevel=2)
     with torch.no_grad():
@@ -65,15 +66,14 @@ def run_text_encoder(pipe: KolorsPipeline, texts: list[str]) -> tuple[torch.Tens
     return embeds, pooled
 
 
-def token_weights(tokenizer: ChatGLMTokenizer, spans: Sequence[Span]) -> list[float]:
-    """The weight of each token that the model reads of the spans' text, the prefix left out.
+def token_weights(spans: Sequence[Span], places: Sequence[tuple[int, int]]) -> list[float]:
+    """The weight of each token, (begin, end) in the spans' text, which is cut into tokens without its weights.
 
-    The text is cut into tokens without its weights. A token of characters of several weights takes their mean.
+    A token of characters of several weights takes their mean.
     """
-    plain = "".join(span.text for span in spans)
     characters = [span.weight for span in spans for _ in span.text]
     weights = []
-    for begin, end in token_characters(tokenizer, plain)[: MAX_TOKENS - PREFIX]:
+    for begin, end in places:
         of_token = set(characters[begin:end]) or {1.0}
         mean = sum(characters[begin:end]) / max(end - begin, 1)
         weights.append(of_token.pop() if len(of_token) == 1 else mean)
@@ -108,12 +108,6 @@ def _pieces(tokenizer: ChatGLMTokenizer, text: str, offset: int) -> list[tuple[i
         places += [(offset + begin, offset + position)] * (rare + 1)
         rare = 0
     return places
-
-
-def _lost(tokenizer: ChatGLMTokenizer, text: str) -> str:
-    """The end of a text that does not fit into the model's tokens; "" where all of it does."""
-    places = token_characters(tokenizer, text)
-    return text[places[MAX_TOKENS - PREFIX][0] :] if len(places) > MAX_TOKENS - PREFIX else ""
 
 
 def _short(text: str) -> str:

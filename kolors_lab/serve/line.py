@@ -50,8 +50,9 @@ class Line:
     `on_change` is called, in any thread, when a job has come to the line or left it.
     """
 
-    def __init__(self, limit: int, on_change: Callable[[], None] = lambda: None):
-        self.limit, self.on_change = limit, on_change
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.on_change: Callable[[], None] = lambda: None
         self.jobs: dict[str, Job] = {}  # those that wait, and the one at work
         self.running: Job | None = None
         self.numbers, self.lock = itertools.count(), threading.Lock()

@@ -19,10 +19,10 @@ from kolors_lab.comfy.registry import (
 )  # fmt: skip
 from kolors_lab.lora.reading import read_lora
 
-Toggle = Annotated[str, Widget(choices=("Off", "On"))]
+OnOff = Annotated[str, Widget(choices=("Off", "On"))]
 CrStrength = Annotated[float, Widget(-10, 10)]
 File1, File2, File3 = (Annotated[str, Widget(folder="loras", switch=f"switch_{n}")] for n in (1, 2, 3))
-Row = Annotated[dict, Widget(kind=dict)]  # {"on": true, "lora": "a.safetensors", "strength": 1.0}
+Row = Annotated[dict, Widget()]  # {"on": true, "lora": "a.safetensors", "strength": 1.0}
 
 
 @node("DownloadAndLoadKolorsModel", outputs=("KOLORSMODEL",))
@@ -129,11 +129,11 @@ def rgthree_power(bench: Any, *, model: Model, clip: Clip = None, **loras: Row) 
 @node("CR LoRA Stack", outputs=("LORA_STACK", "STRING"))
 def cr_stack(
     bench: Any, *,
-    switch_1: Toggle = "Off", lora_name_1: File1 = "None", model_weight_1: CrStrength = 1.0,
+    switch_1: OnOff = "Off", lora_name_1: File1 = "None", model_weight_1: CrStrength = 1.0,
     clip_weight_1: CrStrength = 1.0,
-    switch_2: Toggle = "Off", lora_name_2: File2 = "None", model_weight_2: CrStrength = 1.0,
+    switch_2: OnOff = "Off", lora_name_2: File2 = "None", model_weight_2: CrStrength = 1.0,
     clip_weight_2: CrStrength = 1.0,
-    switch_3: Toggle = "Off", lora_name_3: File3 = "None", model_weight_3: CrStrength = 1.0,
+    switch_3: OnOff = "Off", lora_name_3: File3 = "None", model_weight_3: CrStrength = 1.0,
     clip_weight_3: CrStrength = 1.0,
     lora_stack: LoraStack = None,
 ) -> tuple:  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.comfy.registry import AnySize, ImageFile, Images, Mask, Part, Place, Widget, check_size, node
+from kolors_lab.comfy.registry import AnySize, ImageFile, Images, Mask, Part, Place, Toggle, Widget, check_size, node
 from kolors_lab.core.images import open_image
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 Channel = Annotated[str, Widget(choices=("alpha", "red", "green", "blue"))]
 Color = Annotated[str, Widget(choices=("red", "green", "blue", "alpha"))]
-Toggle = Annotated[bool, Widget(kind=bool)]
 
 
 def read_channel(file: Path, name: str) -> torch.Tensor | None:

@@ -22,6 +22,7 @@ from kolors_lab.comfy.registry import (
     Step,
     Steps,
     Switch,
+    Toggle,
     Widget,
     node,
 )  # fmt: skip
@@ -46,7 +47,6 @@ NoiseSeed = Annotated[Any, Link("NOISE")]
 Asked = Annotated[Any, Link("GUIDER")]
 Method = Annotated[Any, Link("SAMPLER")]
 Sigmas = Annotated[Any, Link("SIGMAS")]
-Toggle = Annotated[bool, Widget(kind=bool)]
 Sigma = Annotated[float, Widget(0, 5000)]
 Rho = Annotated[float, Widget(0.1, 100)]
 
