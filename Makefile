@@ -18,10 +18,16 @@ SCORER := simple-aesthetics-predictor==0.1.2
 # A venv is ready when it was made from these files in this place.
 STAMP := $(VENV)/ready-$(shell (cat $(LOCK) pyproject.toml; echo "$(SCORER) $$PWD") | cksum | cut -d' ' -f1)
 
-# uv where it is there: ten times as quick, and UV_TORCH_BACKEND=auto makes it take the torch that fits the GPU or the CPU.
-INSTALL := $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --no-compile --use-pep517)
-# Of what pip says while it installs: how far it is, and errors; a mirror's warnings are not for a learner.
-SHOW := awk '/^Collecting/ {printf "\r%d packages", ++n; fflush()} /^ *ERROR|^error/ {print} END {if (n) print ""}'
+# uv where it is there: ten times as quick, and it takes the torch that fits the GPU or the CPU by itself. `make TORCH=cpu`
+# decides (or cu126 …), without uv too: the lock's uv then fetches torch, pip all else. TORCH= leaves it to the index in use.
+TORCH ?= $(if $(HAS_UV),auto)
+HAS_UV := $(shell command -v uv)
+INSTALL := $(if $(HAS_UV),uv pip install --python $(PY),$(PY) -m pip install --no-compile --use-pep517)
+LOCKED = $(INSTALL) --no-build-isolation --requirement $(LOCK)
+BACKEND = $(if $(TORCH),--torch-backend=$(TORCH))
+# Of what pip and uv say while they install: how far it is, and errors; a mirror's warnings are not for a learner.
+SHOW := awk '/^Collecting/ {printf "\r%d packages", ++n; fflush()} /^(Resolved|Downloading|Prepared|Installed) / {print; fflush()} \
+	/^ *ERROR|^error|×/ {bad = 1} bad {print} END {if (n) print ""}'
 
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export IPYTHONDIR := $(CURDIR)/.cache/ipython
@@ -49,7 +55,10 @@ $(STAMP):
 	@[ "$(FOUND)" = "ok:$(PY)" ] || "$(FOUND:ok:%=%)" -m venv --clear $(VENV)
 	@echo "Setting up $(VENV) from $(LOCK); the first time takes a few minutes."
 	@$(PY) -m pip install -qq --requirement <(grep -E '^(pip|setuptools)==' $(LOCK))
-	@$(INSTALL) --no-build-isolation --requirement $(LOCK) 2>&1 | $(SHOW)
+	@$(if $(HAS_UV),,$(if $(TORCH),$(PY) -m pip install -qq $$(grep '^uv==' $(LOCK)) && \
+	$(PY) -m uv pip install --python $(PY) $(BACKEND) $$(grep '^torch==' $(LOCK)) 2>&1 | $(SHOW)))
+	@$(if $(and $(HAS_UV),$(TORCH)),$(LOCKED) $(BACKEND) 2>&1 | $(SHOW) || echo "PyTorch's own index does not serve: torch from the one in use")
+	@$(LOCKED) 2>&1 | $(SHOW)
 	@$(INSTALL) -q --no-deps $(SCORER) 2>&1 | $(SHOW)
 	@$(INSTALL) -q --no-deps --no-build-isolation --editable . 2>&1 | $(SHOW)
 	@rm -f $(VENV)/ready-* && touch $@

@@ -265,6 +265,37 @@ def test_make_says_in_one_line_what_is_wrong_with_python(checkout, body, words):
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            "HAS_UV=yes",
+            ["uv pip install --python .venv/bin/python", "requirements.lock --torch-backend=auto"],
+        ),
+        ("HAS_UV= TORCH=cpu", ["-m uv pip install", "--torch-backend=cpu $(grep '^torch==' requirements.lock)"]),
+        ("HAS_UV=", ["-m pip install --no-compile"]),
+        ("HAS_UV=yes TORCH=", ["uv pip install --python .venv/bin/python --no-build-isolation"]),
+    ],
+)
+def test_torch_is_the_build_that_fits_without_an_address(checkout, given, words):
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    told = ["make", "-n", "setup", "PYTHON=python3", *given.split()]
+    run = subprocess.run(told, cwd=checkout, env=env, capture_output=True, text=True, check=True)
+    assert all(word in run.stdout for word in words), run.stdout
+    assert ("torch-backend" in run.stdout) == ("backend" in "".join(words))
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_what_uv_could_not_do_is_shown(checkout, tmp_path):
+    """uv marks what is wrong with × and explains it in the lines below; pip's own words begin with ERROR."""
+    said = "Resolved 3 packages in 2ms\nUsing Python 3.12\n  × No solution found:\n  ╰─▶ because of this\n"
+    show = next(line for line in read("Makefile").split("\n\n") if "\nSHOW :=" in line).split("SHOW := ")[1]
+    show = show.replace("\\\n", "")
+    run = subprocess.run(["bash", "-c", show], input=said, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == [line for line in said.splitlines() if "Python" not in line]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_make_takes_the_first_python_that_fits(tmp_path):
     for name, version in (("old", "3.8"), ("good", "3.12"), ("other", "3.11")):
