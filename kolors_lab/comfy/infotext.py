@@ -72,7 +72,8 @@ def _settings(name: str, text: str) -> tuple[dict[str, Any], list[str]]:
     if name == "parameters" and not text.lstrip().startswith("{"):
         return parse_infotext(text)
     data = json.loads(text)
-    return _named(data, name == "Comment") if name in ("parameters", "Comment") else _invoke(data)
+    settings, left = _named(data, name == "Comment") if name in ("parameters", "Comment") else _invoke(data)
+    return settings, [name for name, value in left.items() if value not in (None, "", [], {})]
 
 
 def parse_infotext(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -155,8 +156,9 @@ def find_sampler(label: str, schedule: str) -> tuple[str, str]:
     return name, scheduler
 
 
-def _invoke(data: dict) -> tuple[dict[str, Any], list[str]]:
-    """InvokeAI's metadata, of today and of its first versions (`image`). Both weigh words in compel's way."""
+def _invoke(data: dict) -> tuple[dict[str, Any], dict[str, Any]]:
+    """InvokeAI's metadata, of today and of its first versions (`image`), and what is left of it. Both weigh words in
+    compel's way."""
     data = dict(data.get("image", data))
     prompt, negative = data.pop("positive_prompt", None), data.pop("negative_prompt", "")
     if prompt is None:
@@ -174,11 +176,12 @@ def _invoke(data: dict) -> tuple[dict[str, Any], list[str]]:
         "scheduler": "karras" if karras else "normal",
         "loras": [(f"{name}.safetensors", weight) for name, weight in names],
     }  # fmt: skip
-    return settings, [name for name, value in data.items() if value not in (None, "", [], {})]
+    return settings, data
 
 
-def _named(data: dict, novelai: bool) -> tuple[dict[str, Any], list[str]]:
-    """Settings in JSON: of Fooocus, SwarmUI, Easy Diffusion, or NovelAI, which weighs words in brackets of its own."""
+def _named(data: dict, novelai: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings in JSON, and what is left of it: of Fooocus, SwarmUI, Easy Diffusion, or NovelAI, which weighs words in
+    brackets of its own."""
     data = dict(data.get("sui_image_params", data))
     found = {ours: data.pop(name) for ours, names in NAMES.items() for name in names if name in data}
     size = re.findall(r"\d+", str(data.pop("resolution", None) or data.pop("size", "")))
@@ -198,7 +201,7 @@ def _named(data: dict, novelai: bool) -> tuple[dict[str, Any], list[str]]:
     if novelai:
         settings |= {"prompt": _in_brackets(texts[0]), "negative_prompt": _in_brackets(texts[1])}
         settings["prompt_syntax"] = "webui"
-    return settings, [name for name, value in data.items() if value not in (None, "", [], {})]
+    return settings, data
 
 
 def _in_brackets(text: str) -> str:

@@ -13,6 +13,7 @@ from kolors_lab.comfy.nodes import NODES, kind_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.prompts.syntax import choose
 from kolors_lab.sampling.ksampler import scaled
+from kolors_lab.sampling.metadata import loras_of
 
 STAND_IN = {"leading": "ddim_uniform"}  # our scheduler: ComfyUI's nearest, the same sigmas at 20, 25 and 50 steps
 
@@ -32,7 +33,7 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
         "4": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[0], **syntax),
         "5": _node("MZ_ChatGLM3_V2", chatglm3_model=["2", 0], text=texts[1], **syntax),
     }
-    for n, (mark, strength) in enumerate(_loras(settings)):
+    for n, (mark, strength) in enumerate(loras_of(settings)):
         key = str(10 if n == 0 else 15 + n)
         lora = {"lora_name": _plain_name(mark), "strength_model": strength}
         graph[key] = _node("LoraLoaderModelOnly", model=model, **lora)
@@ -50,12 +51,6 @@ def workflow_api(settings: dict[str, Any]) -> Graph:
     graph["8"] = _node("VAEDecode", samples=["12" if hires else "7", 0], vae=["3", 0])
     graph["9"] = _node("SaveImage", images=["8", 0], filename_prefix="kolors_lab")
     return outward(graph)
-
-
-def _loras(settings: dict[str, Any]) -> list[tuple[str, float]]:
-    """(file, strength) of the LoRA, or of the `loras` that another program's settings name."""
-    alone = [(settings["lora"], settings.get("lora_strength", 1.0))] if settings.get("lora") else []
-    return alone + list(settings.get("loras") or ())
 
 
 def _node(class_type: str, **inputs: Any) -> dict[str, Any]:

@@ -45,8 +45,7 @@ def write_picture(image: Image.Image, file: str | Path, settings: dict, chunks: 
 
 def infotext(settings: dict) -> str:
     """Settings as the web UI writes them: prompt, negative prompt, then `Steps: 20, CFG scale: 4, …`."""
-    alone = [(settings["lora"], settings.get("lora_strength", 1.0))] if settings.get("lora") else []
-    loras = [(re.split(r"[\\/]", lora)[-1], strength) for lora, strength in alone or settings.get("loras") or ()]
+    loras = [(re.split(r"[\\/]", lora)[-1], strength) for lora, strength in loras_of(settings)]
     tags = "".join(f" <lora:{lora.split('.safetensors')[0]}:{strength:g}>" for lora, strength in loras)
     names = {
         "steps": "Steps", "sampler_name": "Sampler", "scheduler": "Schedule type", "cfg": "CFG scale", "seed": "Seed",
@@ -62,6 +61,12 @@ def infotext(settings: dict) -> str:
     values += [f"Size: {settings['width']}x{settings['height']}"] if "width" in settings else []
     negative = f"\nNegative prompt: {settings['negative_prompt']}" if settings.get("negative_prompt") else ""
     return f"{settings.get('prompt', '')}{tags}{negative}\n" + ", ".join(values)
+
+
+def loras_of(settings: dict) -> list[tuple[str, float]]:
+    """(file, strength) of the LoRA, or of the `loras` that a workflow or another program's settings name."""
+    alone = [(settings["lora"], settings.get("lora_strength", 1.0))] if settings.get("lora") else []
+    return alone + list(settings.get("loras") or ())
 
 
 def _quoted(value: object) -> str:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +29,7 @@ from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.sampling.config import GenerateConfig
 from kolors_lab.sampling.metadata import infotext, read_settings
-from kolors_lab.serve.server import check_door
+from kolors_lab.serve.server import check_door, need
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -113,10 +112,7 @@ def write_studio(folder: Path) -> Path:
 
 def app(config: AppConfig | None = None, pipe: KolorsPipeline | None = None) -> Blocks:
     """The page; the model is loaded when the first picture is asked for. Raises KolorsLabError without Gradio."""
-    try:
-        gr = import_module("gradio")
-    except ImportError as error:
-        raise KolorsLabError("gradio is missing: pip install 'kolors-lab[app]'") from error
+    gr = need("gradio", "app")
     desk = Desk(config or AppConfig(), pipe)
     with gr.Blocks(title="Kolors", analytics_enabled=False) as page:
         gr.Markdown(f"## 可图画室 Kolors studio\n模型 model: `{desk.preset.name}`")

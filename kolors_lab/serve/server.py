@@ -88,8 +88,8 @@ def check_door(host: str, key: str | None) -> None:
 
 def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsPipeline | None = None) -> list[str]:
     """Load the preset's model and answer until Ctrl+C. Raises KolorsLabError where it cannot begin."""
-    uvicorn = _need("uvicorn")
-    _need("fastapi")
+    uvicorn = need("uvicorn", "serve")
+    need("fastapi", "serve")
     port = PORTS[config.api] if config.port is None else config.port
     try:
         listening = socket.create_server(
@@ -112,11 +112,12 @@ def serve(config: ServeConfig, say: Callable[[str], None] = print, pipe: KolorsP
     return []
 
 
-def _need(name: str) -> Any:
+def need(name: str, extra: str) -> Any:
+    """A package that an extra brings, imported. Raises KolorsLabError where it is not installed."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise KolorsLabError("{name} is missing: pip install 'kolors-lab[serve]'", name=name) from error
+        raise KolorsLabError("{name} is missing: pip install 'kolors-lab[{extra}]'", name=name, extra=extra) from error
 
 
 def make_app(config: ServeConfig, pipe: KolorsPipeline) -> FastAPI:
