@@ -11,7 +11,6 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 from kolors_lab.comic.words import (
     MARKUP,
@@ -67,7 +66,7 @@ class Listed:
 
     number: int
     line: int
-    row: dict[str, Any] = field(default_factory=dict)
+    row: dict[str, str] = field(default_factory=dict)
     labelled: bool = False  # whether its prompt stands behind a label: then all other labels are known to be none
     unused: list[str] = field(default_factory=list)
     late: dict[str, str] = field(default_factory=dict)  # lines behind an empty one: of this scene, or of all of them?

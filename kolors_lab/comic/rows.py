@@ -23,7 +23,7 @@ from kolors_lab.comic.words import (
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
 
-Row = tuple[str, dict[str, Any]]  # where it stands, and its texts by column
+Row = tuple[str, dict[str, str]]  # where it stands, and its texts by column
 ALIKE = "(?:相同|一致|一样)"
 SAME = re.compile(
     rf"同[上前]\w{{0,6}}|[与和][上前]\w{{0,8}}{ALIKE}|same(?: as (?:above|before))?|ditto|[〃″]|\^\^", re.I
@@ -46,12 +46,12 @@ class Answer:
     rest: str = ""  # the text around the rows, each line in its place
 
 
-def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
+def named(record: Any, where: str, n: int) -> tuple[dict[str, str], list[str]]:
     """A record with our names for its columns, and the columns that are not used; others stay, as a scene's own parts.
 
     Of two captions or prompts the first that says something counts; a bare number is no caption.
     """
-    row: dict[str, Any] = {}
+    row: dict[str, str] = {}
     unused = []
     for column, value in _flat(record if isinstance(record, Mapping) else {"prompt": record}):
         name = key_of(column)
@@ -74,15 +74,13 @@ def named(record: Any, where: str, n: int) -> tuple[dict[str, Any], list[str]]:
     return row, unused
 
 
-def take_settings(row: dict[str, Any], where: str) -> None:
+def take_settings(row: dict[str, str], where: str) -> None:
     """Put the settings that stand in brackets in a caption or prompt where they belong. DataError where the row says
     another value itself."""
-    for column in ("scene", "prompt"):
-        if not isinstance(row.get(column), str):
-            continue
+    for column in (name for name in ("scene", "prompt") if name in row):
         row[column], found = settings_in(row[column], column == "scene")
         for name, value in found.items():
-            if str(row.get(name) or value).removesuffix(".0") != value:  # pandas makes 41.0 of 41
+            if (row.get(name) or value).removesuffix(".0") != value:  # pandas makes 41.0 of 41
                 raise DataError(
                     "{where}: {name} is {one}, and {other} in brackets; leave one of them out",
                     where=where, name=name, one=row[name], other=value,
@@ -119,8 +117,6 @@ def settle(rows: Sequence[Row], name: str) -> list[Row]:
     for where, row in rows:
         above, texts = settled[-1][1] if settled else {}, dict(row)
         for column, text in row.items():
-            if not isinstance(text, str):
-                continue
             plain = text.strip("()（）。. ")
             if above.get(column) and SAME.fullmatch(plain):
                 texts[column] = above[column]

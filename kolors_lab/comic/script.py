@@ -146,13 +146,11 @@ def read_script(
             wanted=count,
             short=_("; missing: {numbers}").format(numbers=numbers) if numbers else "",
         )
-    own = tuple(
-        {p: str(row[p]) for p in parts if row.get(p)} for parts, (_, row) in zip(used, answer.rows, strict=True)
-    )
+    own = tuple({p: row[p] for p in parts if row.get(p)} for parts, (_, row) in zip(used, answer.rows, strict=True))
     return Script(scenes, said, own, tuple(_unused(answer, needed)), tuple(answer.prose), tuple(answer.told))
 
 
-def _braced(row: dict[str, Any], parts: set[str]) -> dict[str, Any]:
+def _braced(row: dict[str, str], parts: set[str]) -> dict[str, str]:
     """A row whose prompts hold known parts as {衣服}, where they stood as {{衣服}}, 【衣服】, [衣服] or <衣服>."""
 
     def written(match: re.Match) -> str:
@@ -160,7 +158,7 @@ def _braced(row: dict[str, Any], parts: set[str]) -> dict[str, Any]:
         return f"{{{name}}}" if name in known else match[0]
 
     known = parts | {column for column in row if column not in NAMES}
-    return row | {name: LIKE_PART.sub(written, row[name]) for name in LONG if isinstance(row.get(name), str)}
+    return row | {name: LIKE_PART.sub(written, row[name]) for name in LONG if name in row}
 
 
 def _unused(answer: Answer, needed: set[str]) -> list[str]:
@@ -202,9 +200,9 @@ def _figure(text: str, kind: type) -> float:
         return int(float(text)) if float(text) % 1 == 0 else float(text)
 
 
-def _scene(row: Mapping[str, Any], n: int, where: str) -> StoryScene:
-    texts = {name: "" if (value := row.get(name)) is None or value != value else str(value).strip() for name in NAMES}
-    if "prompt" not in row or not texts["prompt"]:
+def _scene(row: Mapping[str, str], n: int, where: str) -> StoryScene:
+    texts = {name: row.get(name, "").strip() for name in NAMES}
+    if not texts["prompt"]:
         raise DataError("{where}: the prompt is missing; say what the panel shows", where=where)
     if "scene" not in row:
         raise DataError("{where}: the scene is missing; say what stands under the panel", where=where)
