@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolors_lab.comfy.writer import ONE_RUN, chunks, workflow_api
+from kolors_lab.lora.adapter import wearing
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.config import GenerateConfig, draw, picture_settings, prompts_of, settle_tags
 from kolors_lab.sampling.loading import load_for
@@ -34,8 +35,6 @@ def generate_file(
     is, but for LoRA and word, which are taken off again. Raises SettingError, DataError, FetchError, ModelError,
     Stopped.
     """
-    from kolors_lab.lora.adapter import wearing
-
     preset, config = get_preset(config.preset), settle_tags(config)
     settings = picture_settings(config, preset)
     pipe = pipe or load_for(preset, prompts_of([config]), config.text_encoder_bits, config.word)

@@ -18,9 +18,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import DataError, SettingError
-from kolors_lab.core.files import replacing
-from kolors_lab.core.images import AI_GENERATED
+from kolors_lab.core.errors import SettingError
+from kolors_lab.core.images import open_image, write_png
 from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import set_loras, unload_lora
 from kolors_lab.models.identity import model_fingerprint
@@ -29,7 +28,7 @@ from kolors_lab.models.processes import start_processes
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.config import GenerateConfig, draw, picture_settings, prompts_of, settle_tags
 from kolors_lab.sampling.loading import load_for
-from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.scoring.aesthetics import carried
 
 if TYPE_CHECKING:
     from diffusers import KolorsPipeline
@@ -208,7 +207,7 @@ def grid(
     wanted = {place: settle_tags(cell) for place, cell in cells(config).items()}
     model = model_fingerprint(preset)
     files = {place: _file(config, picture_settings(cell, preset), model) for place, cell in wanted.items()}
-    pictures = {place: _open(file) for place, file in files.items() if _drawn(file)}
+    pictures = {place: _open(file) for place, file in files.items() if carried(file)}
     missing = [place for place in wanted if place not in pictures]
     processes.wait_for_everyone()  # until all have looked: what is missing is the same for each of them
 
@@ -241,7 +240,8 @@ def grid(
             unload_lora(pipe)
     processes.wait_for_everyone()
     pictures |= {place: _open(file) for place, file in files.items() if place not in pictures}
-    return _save(sheet(pictures, axes(config)), config)
+    said = {"kolors_lab": json.dumps({"grid": [config.x, config.y, config.z]}, ensure_ascii=False)}
+    return write_png(sheet(pictures, axes(config)), config.out, said)
 
 
 def _file(config: GridConfig, settings: dict, model: str) -> Path:
@@ -249,30 +249,10 @@ def _file(config: GridConfig, settings: dict, model: str) -> Path:
     return Path(config.out).parent / "cells" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.png"
 
 
-def _drawn(file: Path) -> bool:
-    try:
-        return bool(read_settings(file))
-    except DataError:  # nothing there, or not whole
-        return False
-
-
 def _open(file: Path) -> Image.Image:
-    from kolors_lab.core.images import open_image
-
     picture = open_image(file)
     picture.thumbnail((SIDE, SIDE))
     return picture
-
-
-def _save(image: Image.Image, config: GridConfig) -> Path:
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_itxt("kolors_lab", json.dumps({"grid": [config.x, config.y, config.z]}, ensure_ascii=False))
-    info.add_itxt("XML:com.adobe.xmp", AI_GENERATED)
-    with replacing(config.out) as temporary:
-        image.save(temporary, format="PNG", pnginfo=info)
-    return Path(config.out)
 
 
 def sheet(pictures: dict[tuple[int, int, int], Image.Image], given: Sequence[Axis]) -> Image.Image:
@@ -289,11 +269,8 @@ def sheet(pictures: dict[tuple[int, int, int], Image.Image], given: Sequence[Axi
     left = max((int(face.getlength(text)) for text in _labels(given[1])), default=0)
     left = min(left, width) + 2 * PAD if left else PAD
     heads = [wrap(text, face, width, 3) for text in _labels(given[0])] or [[]]
-    title, head, line = (
-        (LETTERS + 3 * PAD) * bool(given[2].field),
-        max(map(len, heads)) * (LETTERS + 4) + PAD,
-        LETTERS + 4,
-    )
+    line = LETTERS + 4
+    title, head = (LETTERS + 3 * PAD) * bool(given[2].field), max(map(len, heads)) * line + PAD
     block = title + head + rows * (height + PAD)
     image = Image.new("RGB", (left + columns * (width + PAD), blocks * block + PAD), "white")
     draw = ImageDraw.Draw(image)
