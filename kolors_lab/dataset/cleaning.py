@@ -243,7 +243,7 @@ def _check(
     folder.mkdir(parents=True)
     rows, reasons = [], {}
     for index, example in enumerate(examples):
-        name, file = _relative(example.image, data), folder / f"{index:04d}.jpg"
+        name, file = Path(os.path.relpath(example.image, data)).as_posix(), folder / f"{index:04d}.jpg"
         try:
             # 4:4:4: line art loses its colours' edges in the usual 4:2:0
             open_example(example).save(file, quality=95, subsampling=0)
@@ -252,10 +252,6 @@ def _check(
             reasons[index] = (name, str(error).replace(str(example.image), _("the picture"), 1))
         tick(index + 1)
     return rows, reasons
-
-
-def _relative(image: Path, data: Path) -> str:
-    return Path(os.path.relpath(image, data)).as_posix()
 
 
 def _write(made: Path, rows: list[Row], examples: list[Example], rejected: list, funnel: list, recipe: dict) -> None:

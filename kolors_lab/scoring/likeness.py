@@ -65,8 +65,7 @@ def alarm_text() -> str:
 def series(images: Sequence[Image.Image], eyes: Eyes, boxes: Sequence[Box | None]) -> Series:
     """The figures of a series; `boxes` say where each panel shows the heroine, None where it does not."""
     crops = [crop_of(image, box) for image, box in zip(images, boxes, strict=True) if box]
-    return Series(eyes.coherence(crops) if crops else float("nan"), len(crops), style_likeness(images, eyes),
-                  copies(images))  # fmt: skip
+    return Series(eyes.coherence(crops), len(crops), style_likeness(images, eyes), copies(images))
 
 
 def heroine_boxes(images: Sequence[Image.Image], preset: Preset) -> list[Box | None]:

@@ -145,8 +145,7 @@ def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None
     place, pictures = _pictures(config.folder)
     file = place / (READ if config.accept else TABLE)
     _check_free(file)
-    groups = None if config.tagger else word_groups(config)
-    propose = writer(config.tagger, config.each) if config.tagger else tagger(config, groups)
+    propose = writer(config.tagger, config.each) if config.tagger else tagger(config, word_groups(config))
     rows = []
     for done, picture in enumerate(pictures, 1):
         rows += [(picture.name, rewrite(text, config)) for text in propose(open_image(picture))]
