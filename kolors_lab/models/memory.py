@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from kolors_lab.core.errors import ModelError
 from kolors_lab.core.language import _
+from kolors_lab.core.threads import CGROUPS, control_groups
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.presets import GIB, pipeline_path
 
@@ -62,30 +63,15 @@ def free_memory() -> int:
     return max(0, min(psutil.virtual_memory().available, *_container_room(), *_own_room()))
 
 
-def _container_room(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
+def _container_room(root: Path = CGROUPS) -> list[int]:
     """Limit less use of every memory controller above this process that sets one; file pages count as free."""
     rooms = []
-    for folder in _cgroups(root):
+    for folder in control_groups(root, "memory"):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
                 room = int((folder / limit).read_text()) - int((folder / used).read_text())
                 rooms.append(room + _reclaimable(folder / "memory.stat"))
     return rooms
-
-
-def _cgroups(root: Path) -> list[Path]:
-    """The folders of this process's control groups, innermost first."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    folders = []
-    for line in lines:
-        _number, controllers, path = line.split(":", 2)
-        base = root / "memory" if "memory" in controllers.split(",") else root
-        inner = base / path.lstrip("/")
-        folders += [inner, *(parent for parent in inner.parents if parent.is_relative_to(base))]
-    return list(dict.fromkeys(folders))
 
 
 def _reclaimable(stat: Path) -> int:
