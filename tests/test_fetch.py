@@ -1,5 +1,6 @@
 """Downloads: ModelScope's real client against a small server on loopback that speaks the endpoints it uses."""
 
+import errno
 import hashlib
 import io
 import json
@@ -238,6 +239,29 @@ def test_too_small_disk_is_refused_before_anything_is_fetched(hub, monkeypatch):
         fetch(FetchConfig(), said.append)
     assert not [d for d in hub.downloads if d[0] == MODEL]
     assert "1.0 MB free" in said[-1]
+
+
+def test_a_disk_that_fills_meanwhile_is_one_line_and_what_arrived_is_gone_on_with(hub, monkeypatch):
+    """There was room when it began; another program took it."""
+    from modelscope_hub import _download
+
+    class Full(io.FileIO):
+        def write(self, chunk):
+            if self.tell() + len(chunk) > len(WEIGHTS) // 2:
+                raise OSError(errno.ENOSPC, "No space left on device", self.name)
+            return super().write(chunk)
+
+    def opened(file, mode="r", *rest, **options):
+        return (Full if "a" in mode or "w" in mode else open)(file, mode, *rest, **options)
+
+    hub.repos[MODEL][UNET] = WEIGHTS * 9  # in many pieces
+    monkeypatch.setattr(_download, "open", opened, raising=False)
+    with pytest.raises(FetchError, match=r"the disk of .*cache is full: make room or set MODELSCOPE_CACHE") as caught:
+        fetch(FetchConfig())
+    assert "\n" not in str(caught.value) and find(MODEL) is None
+    monkeypatch.setattr(_download, "open", open)
+    assert (fetch(FetchConfig()) / UNET).read_bytes() == WEIGHTS * 9
+    assert [wanted for _, file, wanted in hub.downloads if file == UNET][-1]  # a range: not from its beginning
 
 
 def test_scorer_without_safetensors(hub):
