@@ -6,19 +6,29 @@ Names in pictures, settings and files stay English, for the library and other pr
 from __future__ import annotations
 
 import ast
+import os
 import re
 import unicodedata
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from kolors_lab.core.figures import chinese_letters
+from kolors_lab.core.language import VARIABLE
+
 TABLE = Path(__file__).with_name("chinese.txt")
 SETUP = "setup"  # the section for the cell of that tag, the same in every notebook
-LETTERS = "from kolors_lab.core.figures import chinese_letters; chinese_letters()  # 图上的中文用课程自带的字体"
+BEGIN = "from kolors_course.chinese import speak; speak()  # 库说中文，图上也写得出中文"
 Text = str | tuple[str, ...]  # of one with values in it, what stands before, between and after them
 WORD = re.compile("[A-Za-z]{2}")
 FIELD = re.compile(r"\{[^{}]*\}")  # of str.format
 WIDTH = re.compile(r"^(.?[<>^])?\d*")  # of a format, with what fills it up
+
+
+def speak() -> None:
+    """What a Chinese copy begins with: figures can show Chinese, and the library speaks it unless told otherwise."""
+    os.environ.setdefault(VARIABLE, "zh")
+    chinese_letters()
 
 
 def table() -> dict[str, dict[str, str]]:
@@ -45,7 +55,7 @@ def code_in_chinese(cells: list[dict], stem: str) -> None:
     for cell in cells:
         before = "".join(cell["source"])
         if SETUP in cell["metadata"].get("tags", ()):
-            cell["source"] = _lines(f"{translated(before, common)}\n{LETTERS}")
+            cell["source"] = _lines(f"{translated(before, common)}\n{BEGIN}")
         elif (after := translated(before, own)) != before:
             cell["source"] = _lines(after)
             pairs = dict(zip(parts(before)[1], parts(after)[1], strict=True))
@@ -105,8 +115,10 @@ def _told(text: str, others: dict[Text, Text]) -> str:
     """Printed text with those texts exchanged, columns kept."""
     for between, other in others.items():
         if isinstance(between, tuple) and WORD.search("".join(between)):
-            given = re.compile("(.+?)".join(map(re.escape, between)))
-            text = given.sub(partial(_around, other), text)
+            *before, after = map(re.escape, between)
+            last = "(.+?)" if after else r"(\S+)"  # a value with nothing behind it ends where a space is
+            given = "(.+?)".join(before) + last + after
+            text = re.sub(given, partial(_around, other), text)
     words = {word: other for word, other in others.items() if isinstance(word, str) and WORD.search(word)}
     if not words:
         return text
