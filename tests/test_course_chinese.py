@@ -150,8 +150,22 @@ def test_the_stored_text_is_chinese_too_and_keeps_its_columns(tmp_path):
     stored = {file.stem: stored_text(file) for file in out.glob("*.ipynb")}
     assert "留下 160 张，原有 200\n" in stored["01_baseline"]
     assert "kept" not in stored["01_baseline"].split()
-    header, *rows = stored["07_train_better"].partition("          验证损失")[2].splitlines()[:3]
-    assert "认作二次元" in header and rows[0].startswith("plain  ") and len(rows[0]) == len(rows[1])
+    assert "1.before.png" in stored["13_repair_and_one_heroine"]  # a file's name, though "before" is a title there
+    assert (
+        "底模      " in stored["09_the_wrong_lora"]
+        and "\nbad and good, wrong and words   +" in stored["09_the_wrong_lora"]
+    )
+    for stem, word, before in (
+        ("07_train_better", "认作二次元", "called 二次元"),
+        ("13_repair_and_one_heroine", "多样", "variety"),
+    ):
+        (line,) = [line for line in stored[stem].splitlines() if word in line]
+        (other,) = [line for line in stored_text(notebooks_dir() / f"{stem}.ipynb").splitlines() if before in line]
+        assert columns(line.partition(word)[0] + word) == columns(other.partition(before)[0] + before)
+
+
+def columns(text: str) -> int:
+    return sum(1 + (char > "\u2e80") for char in text)
 
 
 def stored_text(file) -> str:

@@ -58,14 +58,27 @@ def code_in_chinese(cells: list[dict], stem: str) -> None:
             cell["source"] = _lines(f"{translated(before, common)}\n{BEGIN}")
         elif (after := translated(before, own)) != before:
             cell["source"] = _lines(after)
-            pairs = dict(zip(parts(before)[1], parts(after)[1], strict=True))
-            changed.append((cell, {text: other for text, other in pairs.items() if text != other}))
-    everywhere = {text: other for _, texts in changed for text, other in texts.items() if len("".join(text)) > 3}
-    for cell, texts in changed:
+            pairs = zip(parts(before)[1], parts(after)[1], strict=True)
+            changed.append((cell, before, {text: other for text, other in pairs if text != other}))
+    for cell, code, texts in changed:
+        known = dict(texts)  # and the keys of what earlier cells have made
+        for _, earlier, others in changed:
+            if _made(earlier) & _used(code):
+                known |= {text: other for text, other in others.items() if isinstance(text, str)}
         for output in cell["outputs"]:
             holder, key = (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
             if key in holder:
-                holder[key] = _lines(_told("".join(holder[key]), everywhere | texts))
+                holder[key] = _lines(_told("".join(holder[key]), known))
+
+
+def _made(code: str) -> set[str]:
+    """Variables that a cell sets, or of which it sets a key."""
+    targets = [target for node in ast.parse(code).body if isinstance(node, ast.Assign) for target in node.targets]
+    return {getattr(getattr(target, "value", target), "id", "") for target in targets}
+
+
+def _used(code: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
 
 
 def translated(code: str, lines: dict[str, str]) -> str:
@@ -123,7 +136,7 @@ def _told(text: str, others: dict[Text, Text]) -> str:
     if not words:
         return text
     longest = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    return re.sub(rf"( *)(?<![A-Za-z])({longest})(?![A-Za-z])( *)", lambda match: _column(match, words), text)
+    return re.sub(rf"( *)(?<![A-Za-z.])({longest})(?![A-Za-z]|'s)", lambda match: _column(match, words), text)
 
 
 def _around(other: tuple[str, ...], match: re.Match) -> str:
@@ -132,13 +145,14 @@ def _around(other: tuple[str, ...], match: re.Match) -> str:
 
 
 def _column(match: re.Match, words: dict[str, str]) -> str:
-    before, word, after = match.groups()
-    shorter = _columns(word) - _columns(words[word])
-    if len(after) > 1 and not word.endswith(" "):  # a column with its words on the left
-        after = " " * max(1, len(after) + shorter)
-    elif len(before) > 1 and not word.startswith(" "):
-        before = " " * max(1, len(before) + shorter)
-    return before + words[word] + after
+    before, word = match.groups()
+    other = words[word]
+    if len(before) > 1 and not word.startswith(" "):  # a column with its words on the right
+        return " " * max(1, len(before) + _columns(word) - _columns(other)) + other
+    if match.string.startswith("  ", match.end()) and not word.endswith(" "):
+        other = other.rstrip("　")  # which fill up a column where it is made
+        other += " " * (_columns(word) - _columns(other))
+    return before + other
 
 
 def _columns(text: str) -> int:
