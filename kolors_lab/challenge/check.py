@@ -7,7 +7,6 @@ kolors-lab submit reproduce runs/baseline/submission
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.config import prompts_of
 from kolors_lab.sampling.loading import load_for
-from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.metadata import file_mark, read_settings
 from kolors_lab.scoring.aesthetics import GATE, carried, passes
 
 if TYPE_CHECKING:
@@ -216,13 +215,18 @@ def _pictures(folder: Path, pictures: Sequence[Path]) -> list[str]:
 def _settings(lora: Path, settings: dict[str, dict]) -> list[str]:
     """Whether each picture says how it was made, and that it was with the LoRA that is handed in."""
     mute = [name for name, found in settings.items() if "prompt" not in found]
-    here = hashlib.sha256(lora.read_bytes()).hexdigest()[:12] if lora.is_file() else None
-    other = [n for n, s in settings.items() if n not in mute and str(s.get("lora") or "").rpartition(":")[2] != here]
+    here = file_mark("LoRA", lora).rpartition(":")[2] if lora.is_file() else None
+    other = [n for n, s in settings.items() if n not in mute and lora_of(s) != here]
     lines = {
         _("no settings inside, so nobody can make it again; put the picture in as it was drawn"): mute,
         _("not drawn with the LoRA that is handed in; tell the story again with it"): other if here else [],
     }
     return [f"images/{', '.join(names)}: {line}" for line, names in lines.items() if names]
+
+
+def lora_of(settings: dict) -> str:
+    """The start of the SHA-256 of the LoRA that a picture was drawn with; "" without one."""
+    return str(settings.get("lora") or "").rpartition(":")[2]
 
 
 def _prompts(file: Path, settings: dict[str, dict]) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, missing, panel_files, read_mark
+from kolors_lab.challenge.check import COMFYUI, MARK, PLACEHOLDER, lora_of, missing, panel_files, read_mark
 from kolors_lab.challenge.report import read_object
 from kolors_lab.comic.page import make_html, make_page
 from kolors_lab.core.errors import DataError, ModelError, SettingError, printable
@@ -88,7 +88,9 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     """
     config = from_run(config)
     lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), _("train a LoRA first"))
-    panels = _panels(_find(config.run, ("lora/panels", "panels"), _("tell a story first")))
+    folder = _find(config.run, ("lora/panels", "panels"), _("tell a story first"))
+    if not (panels := panel_files(folder)):
+        raise DataError("{folder}: no panels 1.png, 2.png, … in it; tell a story first", folder=folder)
     _check_ours(config.folder)
     _check_zip(config.zip)
     settings = [read_settings(panel) for panel in panels]
@@ -158,12 +160,6 @@ def _find(run: str, places: tuple[str, ...], way: str) -> Path:
     raise DataError("{run}: no {place} in this run; {way}", run=run, place=places[0], way=way)
 
 
-def _panels(folder: Path) -> list[Path]:
-    if not (panels := panel_files(folder)):
-        raise DataError("{folder}: no panels 1.png, 2.png, … in it; tell a story first", folder=folder)
-    return panels
-
-
 def _check_ours(folder: Path) -> None:
     """DataError unless the folder is free, empty, or an earlier submission that nobody changed by hand."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
@@ -192,7 +188,7 @@ def _images(folder: Path, panels: list[Path], settings: list[dict], name: str, l
     here, said = file_mark("LoRA", lora).rpartition(":")[2], []
     comfyui = f"{name}.safetensors" if read_lora(lora).dora else f"{name}{COMFYUI}"
     for panel, there in zip(panels, settings, strict=True):
-        mine = str(there.get("lora") or "").rpartition(":")[2] == here
+        mine = lora_of(there) == here
         said.append(there | ({"lora": f"{name}.safetensors:{here}"} if mine else {}))
         drawn = said[-1] | {"batch": 1} | ({"lora": f"{comfyui}:{here}"} if mine else {})
         save_picture(open_image(panel), folder / panel.name, said[-1], drawn)

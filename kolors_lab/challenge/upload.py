@@ -116,6 +116,8 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
     def tell(event: dict) -> None:
         say(_("{committed_files} of {total_files} files arrived").format_map(event))
 
+    tracker = cache_dir() / "kolors_lab" / "uploads" / f"{repo.replace('/', '--')}.json"
+    tracker.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(io.StringIO()):  # the client prints a report of its own
         api.upload_folder(
             repo,
@@ -124,7 +126,7 @@ def _send(config: UploadConfig, parcel: Parcel, repo: str, say: Callable[[str], 
             commit_message=parcel.name,
             allow_patterns=[literal(path) for path, _ in parcel.files],
             use_cache=True,
-            tracker_path=_tracker(repo),  # beside the client's other caches: nothing is written into the submission
+            tracker_path=tracker,  # beside the client's other caches: nothing is written into the submission
             disable_tqdm=True,
             progress_callback=tell,
         )
@@ -139,12 +141,6 @@ def _sign_in() -> str:
 
 def _on() -> str:
     return _("upload again: nothing is lost, and what has arrived is not sent twice")
-
-
-def _tracker(repo: str) -> Path:
-    file = cache_dir() / "kolors_lab" / "uploads" / f"{repo.replace('/', '--')}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return file
 
 
 def _size(count: int) -> str:

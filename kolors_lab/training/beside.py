@@ -6,7 +6,7 @@ They are cut, turned and mirrored exactly as the picture is, so that each stays 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,9 +75,8 @@ def beside(data: Encoded, examples: Sequence[Example], size: int, config: TrainC
     for image, *others in zip(images, *(side for side in (controls, masks) if side), strict=True):
         for other in filter(None, others):
             _same_shape(image, other)
-    given = {field.name: getattr(data, field.name) for field in fields(Encoded)}
     kind = config.control_kind if controlled else ""
-    return Beside(**given, images=images, size=size, config=config, kind=kind, controls=controls, masks=masks)
+    return Beside(**vars(data), images=images, size=size, config=config, kind=kind, controls=controls, masks=masks)
 
 
 def _controls(images: Sequence[Path], config: TrainConfig) -> list[Path | None]:

@@ -62,16 +62,6 @@ class Rows(Callback):
         self.function(row)
 
 
-class Progress(Callback):
-    """Calls `function(step, steps, loss)`, as a bar or `widgets.live_loss()` wants it."""
-
-    def __init__(self, function: Callable[[int, int, float], None]):
-        self.function = function
-
-    def on_step(self, training: Training, row: dict[str, float]) -> None:
-        self.function(training.step, training.config.steps, row["loss"])
-
-
 class MetricsFile(Callback):
     """Writes metrics.jsonl in the run's folder, a line for each step, and TensorBoard's file where it is installed."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -208,8 +208,7 @@ def saved_config(config: TrainConfig) -> TrainConfig:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SettingError) as error:
         raise DataError("resume = {run}: holds no training that could go on ({error})", run=run, error=error) from error
     default = TrainConfig()
-    given = {field.name: getattr(config, field.name) for field in fields(config)}
-    given = {name: value for name, value in given.items() if value != getattr(default, name)}
+    given = {name: value for name, value in vars(config).items() if value != getattr(default, name)}
     places = {name: given.pop(name) for name in PLACES if name in given}
     check_identity(run, asdict(saved), given)
     if not states(run):

@@ -28,7 +28,7 @@ from kolors_lab.models.loading import having, load_parts, need_quantization, pla
 from kolors_lab.models.memory import memory_used
 from kolors_lab.models.processes import start_processes
 from kolors_lab.training.beside import beside
-from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Progress
+from kolors_lab.training.callbacks import Checkpoints, MetricsFile, Rows
 from kolors_lab.training.checkpoint import check_free, claim, load_state, states, stop_signals
 from kolors_lab.training.config import PRECISIONS, TrainConfig, check_identity, identity, saved_config, settle
 from kolors_lab.training.dreambooth import class_examples
@@ -102,7 +102,7 @@ def train(
             encoded = encode_sets(pipe, sets, preset.size, processes.device, on_encode, part, known)
         data, seen = (beside(e, of, preset.size, how) for e, (of, how) in zip(encoded, sets, strict=True))
         watchers = [*watch(pipe, prompts, seen, preset, run, processes.device), *callbacks]
-        progress = [Progress(on_step)] if on_step else []
+        progress = [Rows(lambda row: on_step(row["step"], config.steps, row["loss"]))] if on_step else []
         checkpoints = Checkpoints(run, method, header, settings, watchers)
         if way:
             add_what_trains(pipe, preset, config, way.dtype)
