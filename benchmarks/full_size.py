@@ -1,17 +1,32 @@
-"""Kolors at its full size with random weights, and what is measured of it: time, memory, work, the card's ceiling."""
+"""Kolors at its full size with random weights, and what is measured of it: time, memory, work, the card's ceiling.
+
+    python benchmarks/full_size.py --cpu .cache/full-size/kolors      # 20 GB of disk, an hour on two cores
+    python benchmarks/full_size.py --cpu FOLDER --shapes small --sizes 128    (a rehearsal, half a minute)
+
+With --cpu, what a training step and a picture are made of: a caption read, a picture encoded, a step of ours, a step
+of drawing with guidance, a picture decoded, each with its part of the model alone in memory. A step of the camp's loop
+is the first three of these. The median of the rounds counts.
+"""
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from kolors_lab.lora.adapter import add_lora
 from kolors_lab.models.device import pick_device
-from kolors_lab.models.memory import memory_used
-from kolors_lab.models.presets import GIB
+from kolors_lab.models.loading import load_parts
+from kolors_lab.models.memory import memory_used, set_checkpointing
+from kolors_lab.models.presets import GIB, get_preset
+from kolors_lab.training.config import TrainConfig, resolve
+from kolors_lab.training.stages import plan_training
 
 PROMPT = "二次元，紫色短发小女孩，在家中沙发上坐着，双手托着腮，很无聊，全身，粉色连衣裙"
 NO_CARD = "--full-size needs a CUDA card; there is none here that works\n"
@@ -96,3 +111,69 @@ def work_of(step: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         step()
     return counter.get_total_flops() / 1e12
+
+
+def on_cpu(model: Path, size: int, rounds: int) -> dict[str, float]:
+    """Seconds of each part of a step and of a picture of `size` px on the CPU, and the most GiB that were held."""
+    from train import MAX_STEPS, Pictures, ours
+
+    cpu, preset, found = torch.device("cpu"), replace(get_preset(str(model)), size=size), {"GiB": 0.0}
+    config = resolve(TrainConfig(steps=MAX_STEPS, batch_size=1, target_modules=("attention",)), preset)
+    dtype = plan_training(preset, config, cpu).dtype
+
+    def measure(name: str, step: Callable[[], object]) -> None:
+        taken = [peak_of(step, cpu) for _ in range(rounds + 1)][1:]  # the first warms up
+        found[name] = statistics.median(seconds for seconds, _ in taken)
+        found["GiB"] = max(found["GiB"], *(memory for _, memory in taken))
+
+    with torch.no_grad():
+        pipe = load_parts(preset, ("text_encoder",), dtype)
+        measure("read", lambda: pipe.encode_prompt(PROMPT, cpu, do_classifier_free_guidance=False))
+        pipe = None  # or both would be there while the next one comes
+        pipe = load_parts(preset, ("vae",), dtype)
+        pixels, latents = (torch.zeros(1, c, s, s, dtype=dtype) for c, s in ((3, size), (4, size // 8)))
+        measure("encode", lambda: pipe.vae.encode(pixels))
+        measure("decode", lambda: pipe.vae.decode(latents))
+    pipe = None
+    pipe = load_parts(preset, ("unet",), dtype)
+    pictures = Pictures(pipe, size, cpu)
+    both = pictures.batch(torch.zeros(2, dtype=torch.int64), cpu)
+    added = {"text_embeds": both["pooled"], "time_ids": both["time_ids"]}
+    with torch.no_grad():
+        wanted = (both["latents"].to(dtype), 500, both["prompt_embeds"])
+        measure("draw", lambda: pipe.unet(*wanted, added_cond_kwargs=added))
+    add_lora(pipe.unet, config.rank, config.alpha, config.target_modules, config.seed)
+    set_checkpointing(pipe.unet, config.gradient_checkpointing)
+    pipe.unet.train()
+    measure("train", ours(pipe, pictures, config))
+    return found
+
+
+def told(size: int, found: dict[str, float], steps: int = 50) -> str:
+    """Two lines of what was measured: the training against the camp's, and a picture of so many steps."""
+    camp = found["read"] + found["encode"] + found["train"]
+    picture = 2 * found["read"] + steps * found["draw"] + found["decode"]
+    parts = ", ".join(f"{name} {found[name]:.2f}" for name in ("read", "encode", "train", "draw", "decode"))
+    return (
+        f"{size} px, {torch.get_num_threads()} threads, seconds: {parts}; the most held {found['GiB']:.1f} GiB\n"
+        f"a step: ours {found['train']:.2f} s, the camp's {camp:.2f} s, {camp / found['train']:.2f} x; "
+        f"a picture of {steps} steps: {picture:.0f} s"
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    from kolors_folder import SHAPES, make_folder
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu", type=Path, required=True, metavar="FOLDER", help="where the weights lie, or are made")
+    parser.add_argument("--shapes", choices=SHAPES, default="full", help="%(default)s")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="px of the pictures")
+    parser.add_argument("--rounds", type=int, default=3, help="%(default)s")
+    options = parser.parse_args(argv)
+    model = make_folder(options.cpu, options.shapes)
+    for size in options.sizes:
+        print(told(size, on_cpu(model, size, options.rounds)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
