@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -158,6 +159,25 @@ def test_a_card_that_only_says_it_is_there_is_not_picked(monkeypatch):
 
     monkeypatch.setattr(torch, "ones", broken)
     assert pick_device().type == "cpu"
+
+
+@pytest.mark.parametrize(("sizes", "rank", "taken"), [((8, 24), None, 1), ((8, 24), "0", 0), ((15, 15), None, 0)])
+def test_of_two_cards_the_larger_is_taken_and_named(monkeypatch, sizes, rank, taken):
+    """What is made on them lies in main memory here. `accelerate launch` has set each process's own."""
+    current, ones = [0], torch.ones
+    for name, answer in {
+        "is_available": lambda: True,
+        "device_count": lambda: len(sizes),
+        "get_device_properties": lambda n: SimpleNamespace(total_memory=sizes[n]),
+        "set_device": lambda n: current.append(n),
+        "current_device": lambda: current[-1],
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: ones(*shape))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert pick_device() == torch.device("cuda", taken)
 
 
 def test_no_card_means_the_cpu_in_float32(monkeypatch):
