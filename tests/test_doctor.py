@@ -67,7 +67,7 @@ def test_a_smaller_size_is_tried_where_it_is_asked_for(tiny, monkeypatch):
 
 
 def test_what_does_not_fit_is_said_and_never_loaded(tiny, monkeypatch):
-    monkeypatch.setattr("kolors_lab.models.memory.free_memory", lambda: 2**29)
+    monkeypatch.setattr("kolors_lab.models.memory.free_memory", lambda mapped=0: 2**29)
     monkeypatch.setattr("kolors_lab.models.loading._from_pretrained", lambda *_: pytest.fail("loaded"))
     only(monkeypatch, "memory", "train", "generate")
     checks = doctor(DoctorConfig())

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from kolors_lab.core.errors import ModelError
+from kolors_lab.core.errors import ModelError, explain
 from kolors_lab.models import loading, memory
 from kolors_lab.models.loading import load_parts, load_pipeline
 from kolors_lab.models.memory import free_memory, plan
@@ -36,7 +40,7 @@ def kolors(monkeypatch, pipe_folder):
 
 
 def free(monkeypatch, gib):
-    monkeypatch.setattr(memory, "free_memory", lambda: int(gib * GIB))
+    monkeypatch.setattr(memory, "free_memory", lambda mapped=0: int(gib * GIB))
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,28 @@ def test_what_cannot_be_is_refused_with_what_it_needs_has_and_what_would_fit(mon
     free(monkeypatch, 7.5)
     with pytest.raises(ModelError, match=r"768 px would fit \(--width 768 --height 768\)"):
         plan(kolors, CPU)
+
+
+def test_under_ulimit_the_files_that_are_read_take_their_place_too(monkeypatch, pipe_folder):
+    """`ulimit -v` counts mapped files; without them a plan fitted and its loading failed."""
+    preset, files = get_preset(str(pipe_folder)), memory.largest_part(pipe_folder)
+    assert files == max(sum(f.stat().st_size for f in memory.weight_files(pipe_folder, p)) for p in loading.PARTS)
+    monkeypatch.setattr(memory, "_own_room", lambda: [room])
+    room = 2**40
+    room = plan(preset, CPU).peak + files
+    assert plan(preset, CPU).dtype == torch.float32 and not plan(preset, CPU).in_turn
+    room -= 1
+    assert plan(preset, CPU).in_turn
+
+
+def test_memory_that_runs_out_while_loading_is_no_damaged_file(monkeypatch, pipe_folder):
+    def load(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 266338304 bytes")
+
+    monkeypatch.setattr(loading, "_from_pretrained", load)
+    with pytest.raises(MemoryError) as caught:
+        load_parts(get_preset(str(pipe_folder)), ("unet",), torch.float32)
+    assert "memory" in explain(caught.value) and "fetch" not in explain(caught.value)
 
 
 def test_a_pipeline_that_must_lie_together_is_refused_and_not_begun(monkeypatch, kolors):
@@ -212,6 +238,15 @@ def test_a_training_goes_on_in_the_number_type_that_it_had(monkeypatch, pipe_fol
     assert types[-1] == torch.bfloat16
 
 
+def test_the_measuring_of_full_size_on_a_cpu_is_rehearsed(pipe_folder):
+    """By itself, as a reader calls it: benchmarks/ is no package."""
+    bench = Path(__file__).parents[1] / "benchmarks" / "full_size.py"
+    command = [sys.executable, str(bench), "--cpu", str(pipe_folder), "--sizes", "64", "--rounds", "1"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"64 px, .* GiB\na step: ours .* s, the camp's .* x; a picture of 50 steps: \d+ s", run.stdout)
+
+
 # What there is --------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +262,6 @@ def test_a_containers_limit_counts_and_mapped_files_are_no_burden(tmp_path, monk
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         (tmp_path / name).with_name("memory.stat").write_text("anon 900\ninactive_file 60\nactive_file 40\n")
-    monkeypatch.setattr(memory, "_cgroups", lambda root: [tmp_path, tmp_path / "memory"])
     assert memory._container_room(tmp_path) == [2100]
     monkeypatch.setattr(memory, "_container_room", lambda: [2100])
     assert free_memory() == 2100
@@ -236,7 +270,6 @@ def test_a_containers_limit_counts_and_mapped_files_are_no_burden(tmp_path, monk
 def test_a_limit_that_is_not_set_is_none(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    monkeypatch.setattr(memory, "_cgroups", lambda root: [tmp_path])
     assert memory._container_room(tmp_path) == []
 
 

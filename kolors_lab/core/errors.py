@@ -124,7 +124,7 @@ def explain(error: BaseException) -> str | None:
     _ = Message.translate
     if isinstance(error, KolorsLabError):
         return str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _lacks_memory(str(error))):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and lacks_memory(str(error))):
         on_gpu = "cuda" in f"{type(error).__module__} {error}".lower()
         told = _(
             "{memory} does not suffice for this; take smaller pictures (width, height, batch, batch_size), "
@@ -138,5 +138,6 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
-def _lacks_memory(text: str) -> bool:
+def lacks_memory(text: str) -> bool:
+    """Whether an error's text says that memory did not suffice."""
     return any(sign in text.lower() for sign in NO_MEMORY)

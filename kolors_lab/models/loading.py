@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.core.errors import ModelError, SettingError, lacks_memory
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.memory import free_on, plan, weights_variant, working_memory
 from kolors_lab.models.presets import Preset, local_path, pipeline_path
@@ -63,6 +63,8 @@ def load_parts(
         with quietly():
             pipe = _from_pretrained(folder, vae, dtype, text_encoder_bits, absent)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if lacks_memory(str(error)):  # somebody took it after the plan; the files are whole
+            raise MemoryError(str(error)) from error
         raise ModelError(
             "the pipeline in {folder} cannot be loaded ({error}); fetch it again", folder=folder, error=error
         ) from error

@@ -55,12 +55,13 @@ def memory_used(device: torch.device) -> float:
 # What there is --------------------------------------------------------------------------------------------------------
 
 
-def free_memory() -> int:
+def free_memory(mapped: int = 0) -> int:
     """Bytes of main memory that this process may still take: what the system calls available, within the limits of
-    its container (cgroup v1 and v2) and of its own address space (ulimit -v)."""
+    its container (cgroup v1 and v2) and of its own address space (ulimit -v), where `mapped` bytes of files lie too."""
     import psutil
 
-    return max(0, min(psutil.virtual_memory().available, *_container_room(), *_own_room()))
+    rooms = [room - mapped for room in _own_room()]
+    return max(0, min(psutil.virtual_memory().available, *_container_room(), *rooms))
 
 
 def _container_room(root: Path = CGROUPS) -> list[int]:
@@ -134,6 +135,12 @@ def parameter_count(folder: Path, part: str = "*") -> int:
     return sum(map(prod, tensor_shapes(folder, part).values()))
 
 
+def largest_part(folder: Path) -> int:
+    """Bytes of the files of the part that has most; the parts are read one after the other."""
+    parts = {file.parent.name for file in weight_files(folder)}
+    return max((sum(file.stat().st_size for file in weight_files(folder, part)) for part in parts), default=0)
+
+
 def working_memory(size: int) -> int:
     """Bytes that sampling or the VAE takes beside the weights: about 4 GiB at 1024 px, most of it the VAE's."""
     return int(4 * GIB * (size / 1024) ** 2)
@@ -142,12 +149,14 @@ def working_memory(size: int) -> int:
 @dataclass(frozen=True)
 class Plan:
     """How a pipeline comes into main memory: its number type, the bits of the text encoder's weights (None: as all
-    else), whether the text encoder goes before the rest comes, and what each stage takes, in bytes."""
+    else), whether the text encoder goes before the rest comes, and what each stage takes, in bytes. `mapped`: bytes of
+    files that are open while they are read; they count where the address space is limited."""
 
     dtype: torch.dtype
     bits: int | None
     in_turn: bool
     stages: dict[str, int]
+    mapped: int = 0
 
     @property
     def peak(self) -> int:
@@ -175,7 +184,7 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
     size = size or preset.size
     counts = {part: parameter_count(pipeline_path(preset), part) for part in ("text_encoder", "unet", "vae")}
     types = [torch.float32, torch.bfloat16] if device.type == "cpu" else [pick_dtype(device)]
-    ways = []
+    ways, mapped = [], largest_part(pipeline_path(preset))
     for dtype, bits, in_turn in (
         *((dtype, None, in_turn) for dtype in types for in_turn in ((False,) if together else (False, True))),
         *([(types[-1], 8, not together)] if device.type == "cpu" and find_spec("torchao") else []),
@@ -183,7 +192,7 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
         working = working_memory(size) * dtype.itemsize // (4 if in_turn else 2) if device.type == "cpu" else 0
         pictures = (counts["unet"] + counts["vae"]) * dtype.itemsize + working
         encoder = int(counts["text_encoder"] * (bits / 8 if bits else dtype.itemsize))
-        ways.append(Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures}))
+        ways.append(Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures}, mapped))
     what = _("{model} at {size} px").format(model=preset.model, size=size)
     return first_that_fits(ways, what, lambda way, free: _way_out(way, size, free))
 
@@ -191,8 +200,8 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
 def first_that_fits(ways: Iterable[Plan], what: str, way_out: Callable[[Plan, int], str]) -> Plan:
     """The first of the ways that free memory holds. ModelError where none does: what the last one needs, what is free,
     and what `way_out(way, free bytes)` says would fit."""
-    free = free_memory()
     for way in ways:
+        free = free_memory(way.mapped)
         if way.peak <= free:
             return way
     raise ModelError(
