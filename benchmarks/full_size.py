@@ -18,6 +18,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import kolors_lab  # noqa: F401  before torch: how its threads wait is said here
+
+# isort: split
 import torch
 
 from kolors_lab.lora.adapter import add_lora
