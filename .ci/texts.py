@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 METHODS = [("**.py", "python"), ("**.j2", "jinja2")]
 MESSAGES = (
     "KolorsLabError", "SettingError", "DataError", "ModelError", "FetchError", "UploadError", "KolorsLabWarning",
-    "Full", "PromptCut", "Stopped",
+    "Full", "Interrupted", "PromptCut", "Stopped",
 )  # fmt: skip
 KEYWORDS = dict.fromkeys(("_", *MESSAGES))  # whose first argument is a text
 CHINESE = re.compile("[\u3400-\u9fff]")

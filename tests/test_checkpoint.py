@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from kolors_lab.cli import main
-from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.errors import DataError, Interrupted, ModelError, SettingError
 from kolors_lab.lora.adapter import read_lora
 from kolors_lab.training import loop as module
 from kolors_lab.training.callbacks import Callback
@@ -120,11 +120,19 @@ def test_a_set_that_was_moved_goes_on_and_an_older_run_too(run, stopped_at, pict
     assert cut.read_bytes() == whole.read_bytes()
 
 
+def test_a_notebooks_stop_button_says_what_is_kept_and_how_to_go_on(run, tmp_path):
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run("cut", calls={"on_step": lambda step, *_: os.kill(os.getpid(), signal.SIGINT)})
+    (line,) = stopped.value._render_traceback_()  # what IPython shows
+    assert "after step 1 of" in line and str(tmp_path / "cut") in line and "resume=" in line
+    assert run("cut").exists()
+
+
 def test_ignored_signals_end_a_training_without_a_lora_by_an_exception(run, tmp_path):
     """Begun with nohup or &, SIGINT is ignored: the command must not say where a LoRA lies that does not exist."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="after step 1 of"):
             run("cut", calls={"on_step": lambda step, *_: os.kill(os.getpid(), signal.SIGINT)})
     finally:
         signal.signal(signal.SIGINT, before)

@@ -128,6 +128,15 @@ def test_a_language_there_is_none_of_is_one_line(speak, capsys):
     assert capsys.readouterr().err.startswith("kolors-lab: KOLORS_LAB_LANG = 'fr'")
 
 
+def test_a_notebook_shows_an_error_of_ours_as_its_line(speak, capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    speak("en")
+    InteractiveShell().run_cell("from kolors_lab import read_story\nread_story('nowhere.csv')")
+    said = capsys.readouterr().out
+    assert "nowhere.csv" in said and len(said.strip().splitlines()) == 1, said
+
+
 def test_help_and_errors_speak_chinese(speak, capsys):
     speak("zh")
     assert main(["--help"]) == 0

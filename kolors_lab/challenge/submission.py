@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import zipfile
@@ -25,6 +24,7 @@ from kolors_lab.core.files import fingerprints, replacing, write_json, write_tab
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.core.templates import render
+from kolors_lab.dataset.captions import shared
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.lora.alpha import table
 from kolors_lab.lora.layers import Lora
@@ -35,6 +35,7 @@ from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import file_mark, read_settings
 from kolors_lab.scoring.aesthetics import ScoreResult, judge, score_folder
 
+PLACES = ("lora/", "", "story/")  # where in a run the panels and their page are: baseline's, the run itself, story's
 WRONG = {*'/\\:*?"<>|`', *map(chr, range(32))}
 
 
@@ -43,7 +44,7 @@ class SubmitConfig:
     """Put together the folder to hand in, and say what is still missing in it."""
 
     run: str = "runs/baseline"
-    """folder of a run: its LoRA, its panels and its page"""
+    """folder of a run: its LoRA (in train/), its panels and its page (in lora/, as baseline has them, or story/)"""
     out: str | None = None
     """folder to write; without it RUN/submission"""
     team: str | None = None
@@ -88,7 +89,7 @@ def submit(config: SubmitConfig, on_step: Callable[[int, int], None] | None = No
     """
     config = from_run(config)
     lora = _find(config.run, ("train/lora.safetensors", "lora.safetensors"), _("train a LoRA first"))
-    folder = _find(config.run, ("lora/panels", "panels"), _("tell a story first"))
+    folder = _find(config.run, [f"{place}panels" for place in PLACES], _("tell a story first"))
     if not (panels := panel_files(folder)):
         raise DataError("{folder}: no panels 1.png, 2.png, … in it; tell a story first", folder=folder)
     _check_ours(config.folder)
@@ -117,7 +118,7 @@ def from_run(config: SubmitConfig) -> SubmitConfig:
     """The config with what it leaves open taken from the run: its config.json and its page's headline."""
     run, title = Path(config.run), None
     known = read_object(run / "config.json")
-    for page in (run / "lora/page.png", run / "page.png"):
+    for page in (run / place / "page.png" for place in PLACES):
         with contextlib.suppress(DataError):
             title = title or read_settings(page).get("page")
     return replace(
@@ -141,19 +142,7 @@ def find_trigger(config: SubmitConfig, lora: Lora) -> tuple[str, bool]:
     return "", True
 
 
-def shared(captions: Sequence[str]) -> str:
-    """What every caption has between its commas, the first in the first one; else how all begin; else nothing.
-
-    >>> shared(["二次元，少女", "白马，二次元"])
-    '二次元'
-    """
-    phrases = [re.split(r"[，,、。；;\s]+", caption.strip()) for caption in captions]
-    everywhere = set(phrases[0]).intersection(*phrases) - {""} if phrases else set()
-    start = os.path.commonprefix(list(captions)).strip("，,、。；; ")  # noqa: RUF071  character by character, just so
-    return next((phrase for phrase in phrases[0] if phrase in everywhere), start) if everywhere else start
-
-
-def _find(run: str, places: tuple[str, ...], way: str) -> Path:
+def _find(run: str, places: Sequence[str], way: str) -> Path:
     for place in places:
         if (Path(run) / place).exists():
             return Path(run) / place

@@ -48,6 +48,10 @@ class Message(Exception):
         text, self.values = type(self).translate(str(message)), values
         super().__init__(one_line(text.format(**values) if values else text))
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the line says it all, and `%tb` still has the rest."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class KolorsLabError(Message):
     """Anything the user can mend."""
@@ -71,6 +75,10 @@ class FetchError(KolorsLabError):
 
 class KolorsLabWarning(Message, UserWarning):
     """The work goes on, but the user should know. The command line prints it."""
+
+
+class Interrupted(Message, KeyboardInterrupt):
+    """Ctrl+C, SIGTERM or a notebook's stop button, obeyed after what was done had been kept."""
 
 
 class UploadError(KolorsLabError):
