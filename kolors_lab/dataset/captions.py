@@ -8,8 +8,10 @@ the trigger word. So deleting the words of a style lets the style live in its tr
 
 from __future__ import annotations
 
+import os
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -90,6 +92,18 @@ def shuffled(text: str, number: int) -> str:
     first, *rest = parts(text) or [""]
     random.Random(f"{number} {text}").shuffle(rest)
     return join([first, *rest], text)
+
+
+def shared(captions: Sequence[str]) -> str:
+    """What every caption has between its commas, the first in the first one; else how all begin; else nothing.
+
+    >>> shared(["二次元，少女", "白马，二次元"])
+    '二次元'
+    """
+    phrases = [re.split(r"[，,、。；;\s]+", caption.strip()) for caption in captions]
+    everywhere = set(phrases[0]).intersection(*phrases) - {""} if phrases else set()
+    start = os.path.commonprefix(list(captions)).strip("，,、。；; ")  # noqa: RUF071  character by character, just so
+    return next((phrase for phrase in phrases[0] if phrase in everywhere), start) if everywhere else start
 
 
 def join(words: list[str], like: str) -> str:
