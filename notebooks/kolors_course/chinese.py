@@ -17,6 +17,7 @@ from kolors_lab.core.figures import chinese_letters
 from kolors_lab.core.language import VARIABLE
 
 TABLE = Path(__file__).with_name("chinese.txt")
+EXERCISE = "exercise"  # the tag of cells with a check
 SETUP = "setup"  # the section for the cell of that tag, the same in every notebook
 BEGIN = "from kolors_course.chinese import speak; speak()  # 库说中文，图上也写得出中文"
 Text = str | tuple[str, ...]  # of one with values in it, what stands before, between and after them
@@ -51,34 +52,41 @@ def code_in_chinese(cells: list[dict], stem: str) -> None:
     """
     sections = table()
     common, own = sections[SETUP], sections.get(stem, {})
-    changed = []
+    known: dict[str, dict[Text, Text]] = {}  # what comes of a cell's texts, by the names that the cell gives
     for cell in cells:
         before = "".join(cell["source"])
         if SETUP in cell["metadata"].get("tags", ()):
             cell["source"] = _lines(f"{translated(before, common)}\n{BEGIN}")
-        elif (after := translated(before, own)) != before:
-            cell["source"] = _lines(after)
-            pairs = zip(parts(before)[1], parts(after)[1], strict=True)
-            changed.append((cell, before, {text: other for text, other in pairs if text != other}))
-    for cell, code, texts in changed:
-        known = dict(texts)  # and the keys of what earlier cells have made
-        for _, earlier, others in changed:
-            if _made(earlier) & _used(code):
-                known |= {text: other for text, other in others.items() if isinstance(text, str)}
-        for output in cell["outputs"]:
-            holder, key = (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
-            if key in holder:
-                holder[key] = _lines(_told("".join(holder[key]), known))
+            continue
+        after = translated(before, own)
+        cell["source"] = _lines(after)
+        pairs = zip(parts(before)[1], parts(after)[1], strict=True)
+        texts = {text: other for text, other in pairs if text != other}
+        for name in _given(before):
+            known.setdefault(name, {}).update(texts)
+        if EXERCISE not in cell["metadata"].get("tags", ()):  # which prints the library's words
+            for name in _used(before):
+                texts = known.get(name, {}) | texts
+            _tell(cell["outputs"], texts)
 
 
-def _made(code: str) -> set[str]:
-    """Variables that a cell sets, or of which it sets a key."""
-    targets = [target for node in ast.parse(code).body if isinstance(node, ast.Assign) for target in node.targets]
-    return {getattr(getattr(target, "value", target), "id", "") for target in targets}
+def _given(code: str) -> set[str]:
+    """Names of a cell's functions, of variables that it sets, and of those of which it sets a key."""
+    body = ast.parse(code).body
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    names = {getattr(getattr(target, "value", target), "id", "") for target in targets}
+    return names | {node.name for node in body if isinstance(node, ast.FunctionDef)}
 
 
-def _used(code: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+def _used(code: str) -> list[str]:
+    return [node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+
+
+def _tell(outputs: list[dict], texts: dict[Text, Text]) -> None:
+    for output in outputs:
+        holder, key = (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
+        if key in holder:
+            holder[key] = _lines(_told("".join(holder[key]), texts))
 
 
 def translated(code: str, lines: dict[str, str]) -> str:
