@@ -106,6 +106,25 @@ def test_a_repaired_panel_stays_when_the_story_is_told_again(pipe, preset, pipe_
     assert panel.read_bytes() == after
 
 
+def test_the_probe_judges_what_was_drawn_and_names_the_original(pipe, pipe_folder, panel, monkeypatch):
+    """Or a repair that broke a whole face goes unnoticed."""
+    module, lines, lies = "kolors_lab.sampling.repair", [], (40, 16, 32, 24)
+    faces = iter([[Found(lies, 0.9)], [Found(lies, 0.2), Found((100, 90, 20, 20), 0.9)]])
+    monkeypatch.setattr(f"{module}.find", lambda *args: next(faces))
+    repair(RepairConfig((str(panel),), box="40,16,32,24"), pipe, say=lines.append)
+    assert lines == [f"{panel}: after: the probe calls it broken; the original is 1.before.png"]
+    faces = iter([[Found(lies, 0.2)], [Found(lies, 0.2)], [Found(lies, 0.8)]])
+    repair(RepairConfig((str(panel),)), pipe, say=lines.append)
+    assert "the probe calls it intact" in lines[1]
+
+
+def test_a_repair_with_another_lora_is_noted(pipe, pipe_folder, panel, tmp_path):
+    lora = write_lora(make_lora(pipe.unet, ["to_q", "to_v"], 8.0), tmp_path / "a.safetensors")
+    mended(pipe, pipe_folder, panel, lora=str(lora), lora_strength=0.5)
+    (noted,) = read_settings(panel)["repaired"]
+    assert noted["lora"].startswith("a.safetensors:") and noted["lora_strength"] == 0.5
+
+
 def test_a_photograph_is_never_replaced(pipe, pipe_folder, tmp_path):
     photo = tmp_path / "photo.jpg"
     Image.linear_gradient("L").convert("RGB").save(photo)
@@ -147,7 +166,7 @@ def test_pictures_without_a_face_are_named_and_stay(pipe, pipe_folder, panel, mo
     config = RepairConfig((str(panel), str(second)), preset=str(pipe_folder))
     with pytest.raises(DataError, match=r"1\.png.*no face found, nothing is changed"):
         repair(replace(config, finder=None), pipe)
-    faces = iter([[], [Found((40, 16, 32, 24))]])
+    faces = iter([[], [Found((40, 16, 32, 24))], [], []])
     monkeypatch.setattr("kolors_lab.sampling.repair.find", lambda *args: next(faces))
     assert repair(config, pipe, say=lines.append) == [second]
     assert len(lines) == 1 and "1.png: no face found" in lines[0]
@@ -160,7 +179,7 @@ def test_intact_faces_are_left_alone_unless_asked_for(pipe, pipe_folder, panel, 
     assert repair(config, pipe, say=lines.append) == [] and panel.read_bytes() == before
     assert len(lines) == 1 and "1.png: 1 x face found, all intact" in lines[0]
     monkeypatch.setattr("kolors_lab.sampling.repair.find", lambda *args: [whole, broken])
-    assert repair(config, pipe, say=lines.append) == [panel] and len(lines) == 1
+    assert repair(config, pipe, say=lines.append) == [panel] and len(lines) == 2
     assert read_settings(panel)["repaired"][-1]["boxes"] == [[8, 80, 24, 24]]
     repair(replace(config, which="all"), pipe)
     assert len(read_settings(panel)["repaired"][-1]["boxes"]) == 2
@@ -175,7 +194,9 @@ def test_a_picture_that_says_too_little_is_refused(pipe, pipe_folder, panel, tmp
         mended(pipe, pipe_folder, photo, prompt="x", preset=None)
     settings = read_settings(panel) | {"lora": "mine.safetensors:0123456789ab"}
     save_picture(Image.open(panel), panel, settings)
-    with pytest.raises(SettingError, match=r"drawn with the LoRA mine\.safetensors"):
+    with pytest.raises(
+        SettingError, match=r"LoRA mine\.safetensors; give that file with --lora FILE \(in Python: lora=…\)"
+    ):
         mended(pipe, pipe_folder, panel)
 
 

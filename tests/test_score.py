@@ -122,6 +122,18 @@ def test_stray_and_broken_files_are_named_and_left_out(preset, tmp_path):
     assert sorted(name for name, _ in result.left_out) == ["cut.png", "empty.png", "notes.txt"]
 
 
+def test_what_a_picture_was_before_its_repair_is_named_and_not_counted(preset, tmp_path):
+    one, other = pictures(tmp_path / "one", 2), pictures(tmp_path / "other", 2)
+    for name in ("0.before.png", "alone.before.png"):
+        (one / name).write_bytes((one / "0.png").read_bytes())
+    result = score_folder(preset, one)
+    assert sorted(result.files) == ["0.png", "1.png", "alone.before.png"]
+    assert "left out  0.before.png: the original before its repair" in result.lines()
+    (one / "alone.before.png").unlink()
+    lines = compare_folders(preset, one, other).lines()
+    assert len(lines) == 4 and "0.before.png: the original before its repair" in lines[2]
+
+
 def test_a_picture_too_narrow_to_be_scored_is_left_out(preset, tmp_path):
     folder = pictures(tmp_path / "set", 2)
     Image.new("1", (65_500, 1)).save(folder / "line.png")  # 272 bytes; made 32 px tall, it would take 200 MB

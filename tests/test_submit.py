@@ -9,12 +9,13 @@ import zipfile
 
 import pytest
 import yaml
-from helpers import use_stand_ins
+from helpers import make_lora, use_stand_ins
 from PIL import Image
 
 from kolors_lab.challenge import submission as module
 from kolors_lab.challenge.check import CheckConfig, ReproduceConfig, check, missing, reproduce
 from kolors_lab.challenge.submission import SubmitConfig, submit
+from kolors_lab.cli import main
 from kolors_lab.comic.page import make_page
 from kolors_lab.comic.panels import tell_story
 from kolors_lab.comic.script import StoryScene
@@ -26,6 +27,7 @@ from kolors_lab.lora.writing import write_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.pictures.files import save_picture
 from kolors_lab.sampling.metadata import file_mark, read_settings
+from kolors_lab.sampling.repair import RepairConfig, repair
 
 
 def make_run(folder, pipe, count=8):
@@ -215,6 +217,30 @@ def test_panels_come_out_again_from_the_folder_alone(run, pipe, tmp_path):
     with pytest.raises((ModelError, DataError)):
         (tmp_path / "away" / "submission.json").unlink()
         reproduce(ReproduceConfig(str(tmp_path / "away")), pipe)
+
+
+def test_a_repaired_panel_comes_out_again(run, pipe, tmp_path, capsys):
+    """A panel of its own LoRA, repaired twice, and one repaired with another LoRA, whose file is not handed in."""
+    shutil.rmtree(run / "lora")
+    lora, other = run / "train" / "lora.safetensors", tmp_path / "other.safetensors"
+    scenes = [StoryScene(f"第{n}格", f"二次元，少女全身，{n}", "模糊", n) for n in range(2)]
+    panels = tell_story(pipe, scenes, run / "lora", get_preset("tiny"), lora)
+    repair(RepairConfig((str(panels[0]),), box="8,8,24,24", lora=str(lora)), pipe)
+    repair(RepairConfig((str(panels[0]),), box="30,20,20,24", lora=str(lora), lora_strength=0.4, seed=9), pipe)
+    submit(SubmitConfig(str(run), team="星光"))
+    folder = str(run / "submission")
+    done = reproduce(ReproduceConfig(folder), pipe)
+    assert done.identical and "repaired (repair), and the repair was done again: 1.png" in done.lines()
+    assert reproduce(ReproduceConfig(folder)).identical  # by a model loaded for these prompts alone
+    assert main(["submit", "check", folder]) == 2
+    said = capsys.readouterr().out
+    assert "panel 1 was repaired (repair)" in said and "still missing: panel" not in said
+    write_lora(make_lora(pipe.unet, ["to_q", "to_v"], 8.0), other)
+    repair(RepairConfig((str(panels[1]),), box="8,8,24,24", lora=str(other), lora_strength=3), pipe)
+    submit(SubmitConfig(str(run), team="星光"))
+    *_, why, last = reproduce(ReproduceConfig(folder), pipe).lines()
+    assert "with a LoRA that is not in the folder" in why and "2.png" in why
+    assert last == "1 of 2 panels differ: what was drawn over them is not drawn again"
 
 
 def test_runs_without_lora_or_panels(run):

@@ -29,6 +29,7 @@ from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.config import prompts_of
 from kolors_lab.sampling.loading import load_for
 from kolors_lab.sampling.metadata import file_mark, read_settings
+from kolors_lab.sampling.repair import closer, repairs_of, repeat
 from kolors_lab.scoring.aesthetics import GATE, carried, passes
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Reproduced:
     """Per panel the largest difference of a pixel's value, 0 to 255, between the one handed in and the one made now."""
 
     differences: dict[str, int]
+    repaired: Sequence[str] = ()  # panels whose repairs were done again as well
+    elsewhere: Sequence[str] = ()  # panels repaired with a LoRA that is not in the folder
 
     @property
     def identical(self) -> bool:
@@ -75,11 +78,19 @@ class Reproduced:
         """A line per panel and one for all."""
         same, differs = _("{file}: identical"), _("{file}: differs by up to {most} of 255")
         lines = [(differs if d else same).format(file=name, most=d) for name, d in self.differences.items()]
+        again = _("repaired (repair), and the repair was done again: {names}")
+        lines += [again.format(names=", ".join(self.repaired))] if self.repaired else []
         if self.identical:
-            return [*lines, _("all {count} panels come out again, to the last pixel").format(count=len(lines))]
+            told = _("all {count} panels come out again, to the last pixel")
+            return [*lines, told.format(count=len(self.differences))]
+        odd = [name for name, d in self.differences.items() if d]
+        told = _("repaired (repair) with a LoRA that is not in the folder, which settings alone cannot repeat: {names}")
+        lines += [told.format(names=", ".join(self.elsewhere))] if self.elsewhere else []
         why = _("another model, other versions, another number of threads, a GPU instead of a CPU?")
-        odd = sum(d > 0 for d in self.differences.values())
-        return [*lines, _("{odd} of {all} panels differ: {why}").format(odd=odd, all=len(lines), why=why)]
+        if set(odd) <= set(self.elsewhere):
+            why = _("what was drawn over them is not drawn again")
+        told = _("{odd} of {all} panels differ: {why}")
+        return [*lines, told.format(odd=len(odd), all=len(self.differences), why=why)]
 
 
 def check(config: CheckConfig) -> list[str]:
@@ -107,6 +118,13 @@ def missing(folder: str | Path) -> list[str]:
         *_prompts(folder / "prompts.csv", settings),
         *_score(folder, mark["score"], mark["files"]),
     ]
+
+
+def notes(folder: str | Path) -> list[str]:
+    """What is worth knowing of a submission and no fault of it: which panels were repaired."""
+    repaired = [file.stem for file in panel_files(Path(folder) / "images") if carried(file).get("repaired")]
+    told = _("panel {numbers} was repaired (repair): its settings note how, and submit reproduce does that again")
+    return [told.format(numbers=", ".join(repaired))] if repaired else []
 
 
 def _again(line: str) -> str:
@@ -277,15 +295,27 @@ def reproduce(config: ReproduceConfig, pipe: KolorsPipeline | None = None) -> Re
             folder=config.folder,
             preset=preset.name,
         )
-    drawn = (SimpleNamespace(**one) for panel in settings for one in with_anchor([panel]))
-    pipe = pipe or load_for(preset, prompts_of(drawn))
+    repairs = {file.name: repairs_of(one) for file, one in zip(pictures, settings, strict=True)}
+    drawn = [SimpleNamespace(**one) for panel in settings for one in [*with_anchor([panel]), *_patches(panel)]]
+    pipe, lora = pipe or load_for(preset, prompts_of(drawn)), Path(config.folder) / f"{mark['name']}.safetensors"
     try:
-        load_lora(pipe, Path(config.folder) / f"{mark['name']}.safetensors", settings[0].get("lora_strength", 1.0))
-        images = redraw(pipe, settings)
+        load_lora(pipe, lora, settings[0].get("lora_strength", 1.0))
+        images = [
+            repeat(pipe, image, preset, one, lora) for image, one in zip(redraw(pipe, settings), settings, strict=True)
+        ]
     finally:
         unload_lora(pipe)
     pairs = zip(pictures, images, strict=True)
-    return Reproduced({file.name: _difference(open_image(file), image) for file, image in pairs})
+    differences = {file.name: _difference(open_image(file), image) for file, image in pairs}
+    elsewhere = [name for name, found in repairs.items() if any("lora" in one for one in found)]
+    again = [name for name, found in repairs.items() if found and name not in elsewhere]
+    return Reproduced(differences, again, elsewhere)
+
+
+def _patches(panel: dict) -> list[dict]:
+    """The settings of what was drawn over in a panel, as `mend` draws it."""
+    known = [panel | one for one in repairs_of(panel)]
+    return [one | {"prompt": closer(one["prompt"])} for one in known]
 
 
 def _difference(one: Image.Image, other: Image.Image) -> int:

@@ -80,7 +80,15 @@ def _submit(config: Any, done: Any) -> list[str]:
 
 
 def _check(config: Any, done: Any) -> list[str]:
-    return _missing(done) or [_("{folder}: nothing is missing").format(folder=config.folder)]
+    from kolors_lab.challenge.check import notes
+
+    lines = _missing(done) or [_("{folder}: nothing is missing").format(folder=config.folder)]
+    return [*lines, *notes(config.folder)]
+
+
+def _repair(config: Any, done: Any) -> list[str]:
+    told = _("each picture notes its repair; kolors-lab submit reproduce draws the panel and then does the same again")
+    return [*_lines(config, done), *([told] if done else [])]
 
 
 def _doctor(config: Any, done: Any) -> list[str]:
@@ -128,7 +136,7 @@ SUMMARIES: dict[str, Callable[[Any, Any], list[str]]] = {
     "story cast": _cast,
     "story check": _lines,
     "leaderboard": _lines,
-    "repair": _lines,
+    "repair": _repair,
     "doctor": _doctor,
     "comfy show": _lines,
     "comfy run": _lines,

@@ -24,6 +24,20 @@ SAMPLER_LABELS = {  # the web UI's, where it has the sampler
 }  # fmt: skip
 
 
+ORIGINAL = ".before.png"  # how the name of a repaired picture's original ends, which stays beside it
+
+
+def original_of(file: Path) -> Path:
+    """Where `repair` keeps what a picture was before: 1.before.png for 1.png."""
+    return file.with_name(f"{file.stem}{ORIGINAL}")
+
+
+def is_original(file: Path) -> bool:
+    """Whether the file is what `repair` kept of the picture beside it, and so no picture of its own."""
+    stem = file.name.removesuffix(ORIGINAL)
+    return stem != file.name and file.with_name(f"{stem}.png").is_file()
+
+
 def check_png(file: str | Path) -> None:
     """Raise SettingError unless the name ends in .png, the format that keeps the settings."""
     if Path(file).suffix.lower() != ".png":

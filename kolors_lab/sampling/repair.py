@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.core.errors import DataError, SettingError
 from kolors_lab.core.fields import OneOf, Range, check_fields
-from kolors_lab.core.files import replacing
+from kolors_lab.core.files import NUMBER, fits, replacing
 from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import wearing
@@ -27,7 +27,7 @@ from kolors_lab.sampling.face_probe import Found
 from kolors_lab.sampling.finding import KINDS, find
 from kolors_lab.sampling.ksampler import MAX_SEED, KSampler
 from kolors_lab.sampling.masks import Box, draw_mask, parse_box, paste
-from kolors_lab.sampling.metadata import read_settings, write_picture
+from kolors_lab.sampling.metadata import file_mark, original_of, read_settings, write_picture
 from kolors_lab.sampling.pipeline import generate_batch
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 ROOM = 2.0  # side of what is drawn, in multiples of the box: closer breaks more whole faces, wider heals fewer
 SAMPLING = ("steps", "cfg", "sampler_name", "scheduler", "seed")
+GIVEN = ("prompt", "seed", "lora_strength")  # what a repair may have that is not the picture's own
 FULL = re.compile("全身(像|照|图)?|从头到脚")
 FULL_ENGLISH = re.compile(r"\b(full|whole)[- ](body|figure|length)( (shot|portrait|view))?\b", re.IGNORECASE)
 
@@ -90,7 +91,8 @@ def repair(
     A full figure that the prompt asks for is read as an upper body: see `closer`.
 
     A PNG that was drawn here is replaced, its original kept beside it; the repair of any other picture is written as
-    NAME.repaired.png. Before anything is drawn all pictures are read and searched. Raises DataError if nothing is found
+    NAME.repaired.png. Before anything is drawn all pictures are read and searched; `say` hears what a probe that tells
+    whole faces from broken ones thinks of what was drawn. Raises DataError if nothing is found
     in any, and for a picture that cannot be read; SettingError for a box outside and for a prompt or LoRA missing.
     """
     work, intact = [], 0
@@ -122,10 +124,14 @@ def repair(
     pipe, written = pipe or load_pipeline(next(iter(models.values()))), []
     for done, (file, image, settings, preset, boxes) in enumerate(work):
         chain = [(config.lora, settings.get("lora_strength", 1.0))] if config.lora else []
+        drawn = image
         with wearing(pipe, chain):
             for box in boxes:
-                image = mend(pipe, image, box, preset, settings, config.denoise)
-        written.append(_write(file, image, settings, boxes, config))
+                drawn = mend(pipe, drawn, box, preset, settings, config.denoise)
+        written.append(_write(file, drawn, settings, boxes, config))
+        if say and preset.practice and (verdict := _verdict(image, drawn, boxes, preset)):
+            kept = original_of(file).name if written[-1] == file else file.name
+            say(_("{file}: after: {verdict}; the original is {kept}").format(file=file, verdict=verdict, kept=kept))
         if on_step:
             on_step(done + 1, len(work))
     return written
@@ -136,6 +142,51 @@ def _stays(file: Path, kind: str, found: int) -> str:
         told = _("{file}: {found} x {kind} found, all intact, left as they are; which all draws them over as well")
         return told.format(file=file, found=found, kind=kind)
     return _("{file}: no {kind} found; give its box, such as box 40,10,48,48").format(file=file, kind=kind)
+
+
+def _verdict(before: Image.Image, after: Image.Image, boxes: Sequence[Box], preset: Preset) -> str:
+    """What the preset's probe says of the faces in these boxes; "" where there is none, or no probe."""
+    old, new = ([one for one in find(image, preset) if _lies_in(one.box, boxes)] for image in (before, after))
+    if any(one.intact is None for one in (*old, *new)) or not (old or new):
+        return ""
+    if not new:
+        return _("the probe finds no face there any more")
+    return _("the probe calls it broken") if any(one.broken for one in new) else _("the probe calls it intact")
+
+
+def _lies_in(face: Box, boxes: Sequence[Box]) -> bool:
+    """Whether the middle of a face lies in one of the boxes."""
+    across, down = face[0] + face[2] / 2, face[1] + face[3] / 2
+    return any(x <= across <= x + w and y <= down <= y + h for x, y, w, h in boxes)
+
+
+def repairs_of(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a picture's settings tell of its repairs, the first first: `boxes`, `denoise`, and what was not its own.
+
+    DataError for what `repair` does not write.
+    """
+    found = settings.get("repaired", [])
+    if not fits(found, [{"boxes": [[NUMBER]], "denoise": NUMBER}]):
+        raise DataError("the settings of a repaired picture are damaged: repaired = {found}", found=found)
+    return found
+
+
+def repeat(
+    pipe: KolorsPipeline, image: Image.Image, preset: Preset, settings: dict[str, Any], lora: str | Path | None = None
+) -> Image.Image:
+    """The picture as its settings draw it, with the repairs that they tell of done again: identical on a CPU.
+
+    `lora`: the picture's own, if it has one. A repair by another is not done again, its file being elsewhere.
+    """
+    for one in repairs_of(settings):
+        if "lora" in one:
+            continue
+        known = settings | one
+        chain = [(lora, known.get("lora_strength", 1.0))] if lora and "lora" in settings else []
+        with wearing(pipe, chain):
+            for box in one["boxes"]:
+                image = mend(pipe, image, box, preset, known, one["denoise"])
+    return image
 
 
 def mend(
@@ -200,7 +251,11 @@ def _settings(file: Path, config: RepairConfig) -> dict[str, Any]:
         raise SettingError("{file} does not say which model drew it; name one as preset", file=file)
     if "lora" in settings and not config.lora:
         name = settings["lora"].split(":")[0]
-        raise SettingError("{file} was drawn with the LoRA {name}; give the file as lora", file=file, name=name)
+        raise SettingError(
+            "{file} was drawn with the LoRA {name}; give that file with --lora FILE (in Python: lora=…)",
+            file=file,
+            name=name,
+        )
     given = {"prompt": config.prompt, "seed": config.seed, "lora_strength": config.lora_strength}
     return settings | {name: value for name, value in given.items() if value is not None}
 
@@ -216,10 +271,13 @@ def _write(
         if target.exists():
             raise DataError("{file} is there already; move it away first", file=target) from None
     else:
-        target, before = file, file.with_name(f"{file.stem}.before.png")
+        target, before = file, original_of(file)
         if not before.exists():
             with replacing(before) as part:
                 shutil.copyfile(file, part)
-    how = {name: settings[name] for name in ("prompt", "seed") if settings.get(name) != own.get(name)}
+    how = {name: settings[name] for name in GIVEN if settings.get(name) != own.get(name)}
+    base = own or dict(how)
+    if config.lora and (mark := file_mark("LoRA", config.lora)).split(":")[-1] != str(own.get("lora")).split(":")[-1]:
+        how["lora"] = mark
     repaired = [*own.get("repaired", []), {"boxes": [list(box) for box in boxes], "denoise": config.denoise, **how}]
-    return write_picture(image, target, (own or how) | {"repaired": repaired})
+    return write_picture(image, target, base | {"repaired": repaired})

@@ -26,7 +26,7 @@ from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.models.processes import start_processes
-from kolors_lab.sampling.metadata import read_settings
+from kolors_lab.sampling.metadata import is_original, read_settings
 from kolors_lab.scoring.clip import coherence, load_eyes
 from kolors_lab.scoring.likeness import Series, heroine_boxes, series
 
@@ -213,6 +213,8 @@ def score_folder(
 ) -> ScoreResult:
     """Score every picture of a folder (not of its subfolders); files that are no pictures are left out and named.
 
+    So is what a picture was before its repair: N.before.png beside N.png, as `repair` keeps it.
+
     The pictures of a batch are read in as many threads as torch computes in, then go through the model together;
     reading the next batch meanwhile was slower on two cores. In memory are one batch, at the model's own small size,
     and a full picture for each thread. Several processes share the batches out. DataError if the folder is missing or
@@ -221,7 +223,9 @@ def score_folder(
     import torch
     from accelerate.utils import gather_object
 
-    everything, processes = sorted(_files(folder)), start_processes()
+    here, processes = sorted(_files(folder)), start_processes()
+    everything = [file for file in here if not is_original(file)]
+    originals = [(file.name, _("the original before its repair")) for file in here if is_original(file)]
     batches = [everything[start : start + BATCH] for start in range(0, len(everything), BATCH)]
     scored, left_out = [], []
     scorer = scorer or (load_scorer(preset) if everything else None)
@@ -240,7 +244,7 @@ def score_folder(
             scored += zip(good, _forward(scorer, list(good.values())) if good else [], strict=True)
             if on_step:
                 on_step(len(scored) + len(left_out), len(everything))
-    scored, left_out = gather_object(scored), gather_object(left_out)
+    scored, left_out = gather_object(scored), [*gather_object(left_out), *originals]
     if not scored:
         found = _("empty")
         for name, why in left_out[:1]:

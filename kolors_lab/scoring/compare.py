@@ -8,6 +8,7 @@ of two means.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,12 +37,16 @@ class CompareConfig:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of two sets, paired by file name; `mean` and `interval` are of second minus first."""
+    """Scores of two sets, paired by file name; `mean` and `interval` are of second minus first.
+
+    `left_out` pairs a file with the reason.
+    """
 
     files: list[str]
     first: list[float]
     second: list[float]
     practice: bool
+    left_out: Sequence[tuple[Path, str]] = ()
 
     @property
     def differences(self) -> list[float]:
@@ -70,6 +75,7 @@ class Comparison:
         rows = zip(self.files, self.first, self.second, self.differences, strict=True)
         return [
             *(f"{a:6.2f} → {b:5.2f}  {difference:+6.2f}  {file}" for file, a, b, difference in rows),
+            *(_("left out  {file}: {reason}").format(file=file, reason=reason) for file, reason in self.left_out),
             self.verdict(),
         ]
 
@@ -77,7 +83,8 @@ class Comparison:
 def compare_folders(preset: Preset, folder: str | Path, other: str | Path, scorer: Scorer | None = None) -> Comparison:
     """Score two folders picture by picture. DataError if file names differ, or the seeds of two that carry one."""
     scorer = scorer or load_scorer(preset)
-    first, second = (score_folder(preset, place, scorer) for place in (folder, other))
+    sides = [(place, score_folder(preset, place, scorer)) for place in (folder, other)]
+    first, second = (one for _place, one in sides)
     if odd := sorted(set(first.files) ^ set(second.files)):
         raise DataError(
             "{name} is in only one of {folder} and {other}; pairs need files of the same names",
@@ -96,7 +103,8 @@ def compare_folders(preset: Preset, folder: str | Path, other: str | Path, score
                 there=there,
                 other=other,
             )
-    return Comparison(first.files, first.scores, second.scores, preset.practice)
+    left_out = [(Path(place) / name, why) for place, one in sides for name, why in one.left_out]
+    return Comparison(first.files, first.scores, second.scores, preset.practice, left_out)
 
 
 def compare(config: CompareConfig) -> Comparison:
