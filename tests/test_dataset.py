@@ -126,6 +126,44 @@ def test_missing_and_empty_folders_are_named(tmp_path):
         read_examples(tmp_path)
 
 
+def test_a_folder_without_captions_says_how_to_come_by_them(tmp_path, cache):
+    """Pictures get a draft, a draft is to be looked through, and nobody is sent round in circles."""
+    save(tmp_path / "my photos/1.jpg")
+    with pytest.raises(DataError, match=f"kolors-lab captions '{tmp_path}/my photos' --tag$"):
+        read_examples(tmp_path / "my photos")
+    zipped(tmp_path / "set.zip", {"1.jpg": save(tmp_path / "1.jpg").read_bytes()})
+    with pytest.raises(DataError, match=r"kolors-lab captions FOLDER --tag$"):
+        read_examples(tmp_path / "set.zip")
+    (tmp_path / "my photos/captions.csv").write_text("file_name,text\n1.jpg,甲\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"captions\.csv is a draft: look through it, then rename it to metadata\.csv$"):
+        read_examples(tmp_path / "my photos")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"with \.txt captions$"):
+        read_examples(tmp_path / "empty")
+    with pytest.raises(DataError, match="does not exist") as error:
+        read_examples(tmp_path / "nothing")
+    assert "juice" not in str(error.value) and "metadata.csv (file_name,text)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "File_Name, Text ,Repeats\n1.jpg,甲；乙,3\n",
+        "file_name;text;repeats\n1.jpg;甲；乙;3\n",
+        'FILE_NAME\ttext\trepeats\n"1.jpg"\t甲；乙\t3\n',
+    ],
+)
+def test_a_table_as_a_spreadsheet_writes_it(tmp_path, text):
+    """Capitals and spaces in the names of columns; semicolons, as in much of Europe, or tabs between them."""
+    (tmp_path / "metadata.csv").write_text(text, encoding="utf-8-sig")
+    assert read_examples(tmp_path) == [Example(tmp_path / "1.jpg", "甲；乙", repeats=3)]
+
+
+def test_of_two_columns_of_nearly_one_name_ours_counts(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name,Text,text\n1.jpg,甲,乙\n", encoding="utf-8")
+    assert [example.text for example in read_examples(tmp_path)] == ["乙"]
+
+
 def test_check_examples_counts_the_faults_and_says_what_helps(tmp_path):
     good = save(tmp_path / "good.png")
     examples = [Example(good, "甲"), Example(good, ""), Example(tmp_path / "gone.png", "乙")]

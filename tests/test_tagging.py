@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,6 +130,49 @@ def test_the_command_names_the_table(folder, capsys):
     assert main(["captions", str(folder), "--tag", "--sure", "0"]) == 0
     assert "2 captions for 2 pictures" in capsys.readouterr().out
     assert main(["captions", str(folder / "nothing"), "--tag"]) == 2
+
+
+def test_pictures_that_cannot_be_read_are_named_and_cost_only_themselves(folder, capsys):
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    (folder / "page.jpg").write_bytes(b"<html>404 Not Found</html>")
+    assert main(["captions", str(folder), "--tag", "--sure", "0"]) == 0
+    printed = capsys.readouterr()
+    assert "2 captions for 2 pictures" in printed.out
+    assert all(re.search(rf"left out: .*{name} cannot be read", printed.err) for name in ("broken.png", "page.jpg"))
+    for name in ("0.png", "1.png", "captions.csv"):
+        (folder / name).unlink()
+    assert main(["captions", str(folder), "--tag"]) == 2 and not (folder / "captions.csv").exists()
+    assert "none of 2 pictures can be read; the first: " in capsys.readouterr().err
+
+
+def test_pictures_in_folders_within_are_tagged_and_count_as_often_as_their_folder_says(folder):
+    for place in ("dog", "10_cat"):
+        (folder / place).mkdir()
+        Image.new("RGB", (64, 64), "blue").save(folder / place / "1.png")
+    tagged = tag_folder(TaggingConfig(folder=str(folder), tag=True, sure=0.0))
+    assert [name for name, _ in tagged.rows] == ["0.png", "1.png", "10_cat/1.png", "dog/1.png"]
+    tagged.file.rename(folder / "metadata.csv")
+    assert [(e.image, e.repeats) for e in read_examples(folder)] == [
+        (folder / "0.png", 1), (folder / "1.png", 1), (folder / "10_cat/1.png", 10), (folder / "dog/1.png", 1),
+    ]  # fmt: skip
+
+
+def test_captions_in_a_folder_within_are_captions_too(folder):
+    (folder / "dog").mkdir()
+    Image.new("RGB", (64, 64), "blue").save(folder / "dog/1.png")
+    (folder / "dog/1.txt").write_text("小狗", encoding="utf-8")
+    with pytest.raises(DataError, match=r"dog/1\.txt: the pictures have captions already"):
+        tag_folder(TaggingConfig(folder=str(folder), tag=True))
+
+
+def test_the_words_of_tinys_world_are_said_to_be_none_for_photographs(folder, capsys):
+    warning = "photographs need one of --words, --tagger, --preset kolors"
+    assert main(["captions", str(folder), "--tag", "--sure", "0"]) == 0
+    assert warning in capsys.readouterr().out
+    (folder / "captions.csv").unlink()
+    (folder / "words.list").write_text("红色、绿色\n", encoding="utf-8")
+    assert main(["captions", str(folder), "--tag", "--words", str(folder / "words.list")]) == 0
+    assert warning not in capsys.readouterr().out
 
 
 def test_sentences_come_from_any_image_to_text_model(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CAPTIONS = (".txt", ".caption")
+DRAFT = "captions.csv"  # what scoring/tagging.py proposes
 BESIDE = (*CAPTIONS, ".json", ".npz", ".csv", ".safetensors")  # what trainers and taggers put beside a picture
 LONGEST, UNWRITABLE = 10_000, re.compile("[\0\ud800-\udfff]")  # characters of a caption; what is no text
 NOTHING = " \t\n,，.。、;；|\ufeff\u200b"  # what a tagger that found nothing leaves
@@ -55,7 +57,8 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
     given, folder = folder, set_folder(folder)
     if not folder.is_dir():
         raise DataError(
-            "the folder {folder} does not exist; give one with pictures and captions, as `kolors-lab juice` makes it",
+            "the folder {folder} does not exist; give one of pictures, each with its caption in metadata.csv "
+            "(file_name,text) or in a .txt of its name",
             folder=folder,
         )
     for place in (folder, folder / "train"):
@@ -63,15 +66,29 @@ def read_examples(folder: str | Path, encoding: str | None = None) -> list[Examp
             if (place / name).is_file():
                 _tell_tables(place / name, folder)
                 return _resolve(list(reader(place / name, encoding)), place / name, folder)
-    places = list(_walk(folder))
+    places = list(walk(folder))
     examples = [example for place, files in places for example in _captioned(place, files, folder, encoding)]
     captions = {file for _, files in places for file in files if file.suffix.lower() in CAPTIONS}
-    _tell_left([file for _, files in places for file in files], examples, captions)
+    everything = [file for _, files in places for file in files]
     if not captions or captions >= {example.image for example in examples}:
         raise DataError(
-            "{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions", given=given
+            "{given} holds no metadata.jsonl, no metadata.csv and no pictures with .txt captions{way}",
+            given=given,
+            way=_way_to_captions(Path(given), folder, everything),
         )
+    _tell_left(everything, examples, captions)
     return examples
+
+
+def _way_to_captions(given: Path, folder: Path, files: list[Path]) -> str:
+    """What to do with a folder without captions: use the draft that lies there, have one made; "" without pictures."""
+    if drafts := [file.relative_to(folder) for file in files if file.name == DRAFT]:
+        told = _("; {draft} is a draft: look through it, then rename it to metadata.csv")
+        return told.format(draft=drafts[0].as_posix())
+    if not any(file.suffix.lower() in SUFFIXES for file in files):
+        return ""
+    told = _("; to have captions drafted for its pictures: kolors-lab captions {folder} --tag")
+    return told.format(folder=shlex.quote(str(given)) if given.is_dir() else "FOLDER")
 
 
 def _resolve(rows: list[Row], metadata: Path, folder: Path) -> list[Example]:
@@ -190,7 +207,7 @@ def read_sources(folder: str | Path) -> dict[Path, Path]:
 # Captions of their own -----------------------------------------------------------------------------------------------
 
 
-def _walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
+def walk(top: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Every folder within and its files, in order, hidden ones left out. DataError: a link that leads out, too much."""
 
     def stop(error: OSError) -> None:

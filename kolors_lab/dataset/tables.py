@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,10 +90,15 @@ def _reading(file: Path, line: int, like: str) -> Iterator[None]:
 
 
 def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
-    """Rows of the columns file_name,text and, where juice wrote it, repeats."""
-    rows = csv.DictReader(io.StringIO(read_text(file, otherwise=encoding, way=way()), newline=""))
+    """Rows of the columns file_name,text and, where juice wrote it, repeats, in capitals or not.
+
+    Between the columns stand commas, or the semicolons or tabs that spreadsheets write.
+    """
+    text = read_text(file, otherwise=encoding, way=way())
+    mark = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark)
     try:
-        names = rows.fieldnames or ()
+        names = rows.fieldnames = _columns(rows.fieldnames or ())
         if not {"file_name", "text"} <= set(names):
             raise DataError(
                 "{file} line 1: needs the columns file_name,text; has {names}", file=file, names=",".join(names)[:200]
@@ -102,9 +107,10 @@ def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
         for row in rows:
             if not row["file_name"] or None in row:
                 raise DataError(
-                    "{file} line {line}: needs a file_name and a text; quote texts with commas",
+                    "{file} line {line}: needs a file_name and a text; put texts that hold {mark!r} in quotes",
                     file=file,
                     line=rows.line_num,
+                    mark=mark,
                 )
             try:
                 repeats = _repeats(row.get(REPEATS))
@@ -113,6 +119,13 @@ def read_csv(file: Path, encoding: str | None = None) -> Iterator[Row]:
             yield Row(rows.line_num, row["file_name"], row["text"] or "", repeats, others)
     except csv.Error as error:
         raise DataError("{file} line {line}: not CSV ({error})", file=file, line=rows.line_num, error=error) from error
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    """The columns with ours as we write them; one that is there as we write it stays the only one."""
+    ours = {"file_name", "text", REPEATS} - {*names}
+    found = [name.strip().lower() for name in names]
+    return [key if key in ours and found.count(key) == 1 else name for name, key in zip(names, found, strict=True)]
 
 
 def _repeats(value: Any) -> int:

@@ -9,18 +9,21 @@ They are proposals: captions.csv in the folder is a table to look through, prune
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError
+from kolors_lab.core.errors import DataError, KolorsLabWarning, ModelError, SettingError
 from kolors_lab.core.fields import Range
 from kolors_lab.core.files import read_text, write_table
 from kolors_lab.core.images import SUFFIXES, open_image
 from kolors_lab.core.language import _
 from kolors_lab.dataset.captions import CaptionConfig, CaptionsConfig, captions, join, parts, rewrite
+from kolors_lab.dataset.folder import CAPTIONS, DRAFT, repeats_of, walk
+from kolors_lab.dataset.tables import REPEATS
 from kolors_lab.models.loading import quietly
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.scoring.clip import load_eyes
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     Words = Sequence[Sequence[str]]  # groups of alternatives
 
-TABLE, READ = "captions.csv", "metadata.csv"  # what is proposed; what training reads
+READ = "metadata.csv"  # what training reads; what is proposed is a draft
 METADATA = (READ, "metadata.jsonl")
 SHARPNESS = 100.0  # CLIP's own temperature: cosines times this are the logits of its softmax
 GENERAL = (  # groups of alternatives, of which the likeliest is taken; one that begins with - becomes no tag
@@ -94,10 +97,12 @@ class TaggingConfig(CaptionsConfig):
 
 @dataclass(frozen=True)
 class Tagged:
-    """Proposed captions: (file name, caption) in the order of the table; a picture may have several."""
+    """Proposed captions: (file name from the table's folder, caption) in its order; a picture may have several."""
 
     rows: list[tuple[str, str]]
     file: Path | None = None
+    practice: bool = field(default=False, compare=False)
+    """whether the words are those of tiny's own picture world"""
 
     def counts(self) -> list[tuple[str, int]]:
         """Every tag and how many captions hold it, the commonest first: what to prune is seen here."""
@@ -117,9 +122,16 @@ class Tagged:
         return replace(self, rows=[(name, rewrite(text, config)) for name, text in self.rows])
 
     def write(self, file: str | Path) -> Tagged:
-        """Write the table as CSV of `file_name,text`. DataError where captions lie already: they are yours."""
+        """Write the table as CSV of `file_name,text`, with `repeats` where a folder is called 10_name, as kohya's are.
+
+        DataError where captions lie already: they are yours.
+        """
         _check_free(Path(file))
-        return replace(self, file=write_table(file, ("file_name", "text"), self.rows))
+        top, columns, rows = Path(file).parent, ("file_name", "text"), self.rows
+        repeats = [repeats_of((top / name).parent, top) for name, _ in rows]
+        if set(repeats) - {1}:
+            columns, rows = (*columns, REPEATS), [(*row, times) for row, times in zip(rows, repeats, strict=True)]
+        return replace(self, file=write_table(file, columns, rows))
 
     def lines(self) -> list[str]:
         """What the command line prints."""
@@ -128,6 +140,10 @@ class Tagged:
         lines.append(told.format(count=len(self.rows), pictures=len({name for name, _ in self.rows}), file=self.file))
         if self.file.name != READ:
             lines.append(_("look through it, then rename it to {file}").format(file=READ))
+        if self.practice:
+            ways = "--words, --tagger, --preset kolors"
+            told = _("these words are of the drawn world that the tiny preset knows; photographs need one of {ways}")
+            lines.append(told.format(ways=ways))
         return lines
 
 
@@ -137,21 +153,38 @@ def tag_or_show(config: TaggingConfig, on_step: Callable[[int, int], None] | Non
 
 
 def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None = None) -> Tagged:
-    """Propose captions for every picture of a folder and write them down; nothing that is there is replaced.
+    """Propose captions for the pictures of a folder, and of all within, and write them down; nothing that is there is
+    replaced.
 
-    `on_step(done, total)` counts pictures. Raises DataError for a folder without pictures or with captions, FetchError
-    and ModelError for the model.
+    `on_step(done, total)` counts pictures. Warns of each that cannot be read, once the others are written. Raises
+    DataError for a folder without pictures or with captions, or where none can be read, FetchError and ModelError for
+    the model.
     """
     place, pictures = _pictures(config.folder)
-    file = place / (READ if config.accept else TABLE)
+    file = place / (READ if config.accept else DRAFT)
     _check_free(file)
     propose = writer(config.tagger, config.each) if config.tagger else tagger(config, word_groups(config))
-    rows = []
+    rows, faults = [], []
     for done, picture in enumerate(pictures, 1):
-        rows += [(picture.name, rewrite(text, config)) for text in propose(open_image(picture))]
+        try:
+            image = open_image(picture)
+        except DataError as error:
+            faults.append(error)
+        else:
+            name = picture.relative_to(place).as_posix()
+            rows += [(name, rewrite(text, config)) for text in propose(image)]
         if on_step:
             on_step(done, len(pictures))
-    return Tagged(rows).write(file)
+    if not rows:
+        raise DataError(
+            "{folder}: none of {count} pictures can be read; the first: {fault}",
+            folder=config.folder, count=len(pictures), fault=faults[0],
+        )  # fmt: skip
+    practice = not (config.words or config.tagger) and get_preset(config.preset).practice
+    tagged = Tagged(rows, practice=practice).write(file)
+    for fault in faults:
+        warnings.warn(KolorsLabWarning("left out: {fault}", fault=fault), stacklevel=2)
+    return tagged
 
 
 def _check_free(file: Path) -> None:
@@ -161,19 +194,24 @@ def _check_free(file: Path) -> None:
 
 
 def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
-    """The pictures of a folder, or of its `train/`, and where they lie. DataError for none and for captions there."""
-    for place in (Path(folder), Path(folder) / "train"):
-        pictures = [f for f in sorted(place.iterdir()) if f.suffix.lower() in SUFFIXES] if place.is_dir() else []
-        if not pictures:
-            continue
-        told = [place / name for name in METADATA if (place / name).exists()]
-        told += [file.with_suffix(".txt") for file in pictures if file.with_suffix(".txt").exists()]
-        if told:
-            raise DataError(
-                "{file}: the pictures have captions already; move them away to have others proposed", file=told[0]
-            )
-        return place, [file for file in pictures if not file.name.startswith(".")]
-    raise DataError("{folder}: no pictures in it nor in its train folder", folder=folder)
+    """Where the table belongs, and the pictures there and in all folders within: the folder, or its `train/` where all
+    pictures lie in that. DataError for none and for captions there."""
+    top = Path(folder)
+    files = [file for _, files in walk(top) for file in files] if top.is_dir() else []
+    pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+    if not pictures:
+        raise DataError("{folder}: no pictures in it nor in the folders within", folder=folder)
+    stems = {file.with_suffix("") for file in pictures} | {*pictures}
+    told = [file for file in files if file.name in METADATA]
+    told += [file for file in files if file.suffix.lower() in CAPTIONS and file.with_suffix("") in stems]
+    if told:
+        raise DataError(
+            "{file}: the pictures have captions already; move them away to have others proposed", file=told[0]
+        )
+    for picture in pictures:
+        repeats_of(picture.parent, top)  # a name that says never is told before hours of looking
+    train = top / "train"
+    return (train if all(train in file.parents for file in pictures) else top), pictures
 
 
 def word_groups(config: TaggingConfig) -> list[list[str]]:
