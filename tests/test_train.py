@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from kolors_lab.core.errors import DataError, ModelError, SettingError
-from kolors_lab.dataset.folder import read_examples
+from kolors_lab.core.errors import DataError, KolorsLabWarning, ModelError, SettingError
+from kolors_lab.dataset.folder import Example, read_examples
+from kolors_lab.dataset.sets import DataConfig, tell_doubts
 from kolors_lab.lora.adapter import load_lora, read_lora
 from kolors_lab.models.presets import get_preset
 from kolors_lab.sampling.pipeline import generate
@@ -127,6 +130,66 @@ def test_training_on_one_picture_brings_its_loss_down(run, pictures):
     file = run(steps=40, batch_size=4, learning_rate=1e-2, rank=16, target_modules=("to_q", "to_v", "conv1", "conv2"))
     values = [json.loads(line)["loss"] for line in (file.parent / "metrics.jsonl").read_text().splitlines()]
     assert np.mean(values[-10:]) < 0.9 * np.mean(values[:10])
+
+
+def told(of):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", KolorsLabWarning)
+        of()
+    return [str(warning.message) for warning in said if warning.category is KolorsLabWarning]
+
+
+def captioned(pictures, *texts):
+    rows = [json.dumps({"text": text, "image": [f"train/{n}.png"]}) for n, text in enumerate(texts)]
+    (pictures / "metadata.jsonl").write_text("\n".join(rows), encoding="utf-8")
+
+
+def test_a_trigger_word_that_no_caption_holds_is_told_before_anything_is_encoded(run, pictures, monkeypatch):
+    def heard(**settings):
+        """What is said before a training begins to encode."""
+        monkeypatch.setattr("kolors_lab.training.loop.encode_sets", lambda *_: pytest.fail("begun"))
+        with pytest.raises(pytest.fail.Exception, match="begun"):
+            run(f"run {len(list(pictures.parent.iterdir()))}", **settings)
+
+    captioned(pictures, "a man, mkphoto", "mkphoto, a house", "a tree, mkphoto")
+    [said] = told(lambda: heard(trigger_word="zebra"))
+    assert "trigger word zebra is in none of 3 captions, so nothing will call this LoRA; --add_trigger" in said
+    assert said.endswith("--trigger_word mkphoto")
+    assert ["二次元 is in none" in line for line in told(heard)] == [True]
+    for right in (
+        {"trigger_word": "mkphoto"},
+        {"add_trigger": True},
+        {"trigger_word": ""},
+        {"method": "controlnet", "rank": 16},
+    ):
+        assert told(lambda right=right: heard(**right)) == []
+    captioned(pictures, "a man in the sun", "the sun over a house", "the dog")  # they share `the`, which is no name
+    assert "--trigger_word" not in told(heard)[0]
+
+
+def test_an_identifier_that_never_stands_before_its_class_is_told(pipe_folder, pictures):
+    def heard(*texts):
+        config = DataConfig(trigger_word="sks", class_word="dog")
+        return told(lambda: tell_doubts([Example(Path(f"{n}.png"), text) for n, text in enumerate(texts)], config))
+
+    [said] = heard("sks on a lawn", "sks in the sea")
+    assert said.startswith("sksdog is in none of 2 captions: sks never stands before dog there")
+    assert heard("sks dog on a lawn", "sks dog in the sea") == []
+
+
+def test_a_single_picture_is_told_to_be_learned_by_heart(run, pictures):
+    captioned(pictures, "二次元，白马")
+    assert sum("1 picture: it will be learned by heart" in line for line in told(lambda: run(steps=1))) == 1
+
+
+def test_a_finished_training_says_so_where_it_is_to_go_on(run):
+    file = run("done")
+    with pytest.raises(DataError, match="this training of 2 steps is finished, there is nothing to go on") as error:
+        train(TrainConfig(resume=str(file.parent)))
+    assert f"in another out folder with init_lora = {file}" in str(error.value)
+    file.unlink()
+    with pytest.raises(DataError, match="holds no checkpoint; leave resume out"):
+        train(TrainConfig(resume=str(file.parent)))
 
 
 def test_a_pipeline_that_was_passed_in_comes_back_as_it_was(run, pipe):

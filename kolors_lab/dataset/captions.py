@@ -95,15 +95,17 @@ def shuffled(text: str, number: int) -> str:
 
 
 def shared(captions: Sequence[str]) -> str:
-    """What every caption has between its commas, the first in the first one; else how all begin; else nothing.
+    """What every caption has between its commas, else its spaces, the first in the first one; else how all begin.
 
-    >>> shared(["二次元，少女", "白马，二次元"])
+    >>> shared(["a girl, 二次元", "a horse, 二次元"])
     '二次元'
     """
-    phrases = [re.split(r"[，,、。；;\s]+", caption.strip()) for caption in captions]
-    everywhere = set(phrases[0]).intersection(*phrases) - {""} if phrases else set()
-    start = os.path.commonprefix(list(captions)).strip("，,、。；; ")  # noqa: RUF071  character by character, just so
-    return next((phrase for phrase in phrases[0] if phrase in everywhere), start) if everywhere else start
+    for marks in ("，,、。；;", r"，,、。；;\s"):
+        phrases = [[phrase.strip() for phrase in re.split(f"[{marks}]+", caption)] for caption in captions]
+        everywhere = set(phrases[0]).intersection(*phrases) - {""} if phrases else set()
+        if everywhere:
+            return next(phrase for phrase in phrases[0] if phrase in everywhere)
+    return os.path.commonprefix(list(captions)).strip("，,、。；; ")  # noqa: RUF071  character by character, just so
 
 
 def join(words: list[str], like: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+import warnings
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from kolors_lab.core.errors import DataError, SettingError, check_number
+from kolors_lab.core.errors import DataError, KolorsLabWarning, SettingError, check_number
 from kolors_lab.core.fields import Range
+from kolors_lab.core.language import _
 from kolors_lab.dataset.augment import VariantConfig
-from kolors_lab.dataset.captions import CaptionConfig, rewrite
+from kolors_lab.dataset.captions import CaptionConfig, rewrite, shared
 from kolors_lab.dataset.folder import Example, check_examples, read_examples
 
 
@@ -46,7 +49,7 @@ class DataConfig(CaptionConfig, VariantConfig):
 def parse_set(text: str) -> tuple[str, float, str]:
     """FOLDER, FOLDER=WEIGHT or FOLDER=WEIGHT:TRIGGER -> folder, weight, trigger. Raises SettingError."""
     folder, equals, rest = text.rpartition("=")
-    weight, _, trigger = rest.partition(":")
+    weight, _colon, trigger = rest.partition(":")
     try:
         found = (folder, float(weight), trigger) if equals else (text, 1.0, "")
     except ValueError:
@@ -68,6 +71,53 @@ def read_sets(config: DataConfig) -> tuple[list[Example], list[Example]]:
         examples += _read(folder, weight, replace(words, class_word=""))  # the class is that of the first set's subject
     check_examples(examples)
     return split(examples, config.held_out)
+
+
+def tell_doubts(examples: list[Example], config: DataConfig) -> None:
+    """Warn of a single picture, and of a trigger word that calls nothing since no caption holds it."""
+    texts = [example.text for example in examples]
+    if len({example.image for example in examples}) == 1:
+        _warn(
+            KolorsLabWarning(
+                "1 picture: it will be learned by heart, background and pose too; give about 20 that differ in these"
+            )
+        )
+    if not config.trigger_word or any(_squeezed(config.called) in _squeezed(text) for text in texts):
+        return
+    if any(config.trigger_word in text for text in texts):
+        _warn(
+            KolorsLabWarning(
+                "{called} is in none of {count} captions: {word} never stands before {kind} there, so write {called} "
+                "where they say {word}, or leave class_word out",
+                called=config.called,
+                count=len(texts),
+                word=config.trigger_word,
+                kind=config.class_word,
+            )
+        )
+        return
+    word = shared(texts) if len(texts) > 1 else ""
+    sure = (4 if word.isascii() else 2) <= len(word) <= 30  # the, of and whole sentences are none
+    word = word if word.isalnum() else shlex.quote(word)
+    other = _("; or name what all captions share: --trigger_word {word}").format(word=word) if sure else ""
+    _warn(
+        KolorsLabWarning(
+            "trigger word {word} is in none of {count} captions, so nothing will call this LoRA; --add_trigger (in "
+            "Python: add_trigger=True) puts it in front of them{other}",
+            word=config.trigger_word,
+            count=len(texts),
+            other=other,
+        )
+    )
+
+
+def _warn(warning: KolorsLabWarning) -> None:
+    warnings.warn(warning, stacklevel=4)
+
+
+def _squeezed(text: str) -> str:
+    """Without spaces: `sks dog` is sks with its class."""
+    return "".join(text.split())
 
 
 def _read(folder: str, weight: float, config: DataConfig) -> list[Example]:

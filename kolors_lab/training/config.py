@@ -193,6 +193,14 @@ def check_identity(run: Path, saved: dict[str, Any], current: dict[str, Any]) ->
         )
 
 
+def _way_on(run: Path, method: str) -> str:
+    """How to get more steps than a finished training has."""
+    if setting := {"lora": "init_lora", "controlnet": "init_net"}.get(method):
+        told = _("for more steps begin a training in another out folder with {setting} = {result}")
+        return told.format(setting=setting, result=run / METHODS[method].result)
+    return _("for more steps train anew, with more of them, in another out folder")
+
+
 def saved_config(config: TrainConfig) -> TrainConfig:
     """The settings of the run in `config.resume`; what else is given must be as it was there, places excepted.
 
@@ -212,8 +220,10 @@ def saved_config(config: TrainConfig) -> TrainConfig:
     places = {name: given.pop(name) for name in PLACES if name in given}
     check_identity(run, asdict(saved), given)
     if not states(run):
-        raise DataError(
-            "resume = {run}: holds no checkpoint (a finished training leaves none); leave resume out to train anew",
-            run=run,
-        )
+        if (run / METHODS[saved.method].result).exists():
+            raise DataError(
+                "resume = {run}: this training of {steps} steps is finished, there is nothing to go on with; {way}",
+                run=run, steps=saved.steps, way=_way_on(run, saved.method),
+            )  # fmt: skip
+        raise DataError("resume = {run}: holds no checkpoint; leave resume out to train anew", run=run)
     return replace(saved, **places | {"out": str(run), "resume": None})

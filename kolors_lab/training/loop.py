@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolors_lab.core.errors import ModelError, SettingError
 from kolors_lab.core.files import write_config
-from kolors_lab.dataset.sets import read_sets
+from kolors_lab.dataset.sets import read_sets, tell_doubts
 from kolors_lab.lora.adapter import unload_lora
 from kolors_lab.models.loading import having, load_parts, need_quantization, place
 from kolors_lab.models.memory import memory_used
@@ -88,6 +88,8 @@ def train(
         if state:
             check_identity(run, state["settings"], settings)
         write_config(run / "config.json", config)
+        if processes.is_main_process and config.method != "controlnet":  # which no word calls
+            tell_doubts([*examples, *held], config)
         header = make_header(config, preset, examples)  # before class pictures come to the examples
         borrowed = pipe is not None
         pipe, way = _prepare(pipe, preset, config, processes, state)
