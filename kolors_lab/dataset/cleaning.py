@@ -249,7 +249,7 @@ def _check(
             open_example(example).save(file, quality=95, subsampling=0)
             rows.append({"index": index, "file": name, "text": example.text, "image": [str(file)]})
         except DataError as error:
-            reasons[index] = (name, str(error).replace(str(example.image), _("the picture"), 1))
+            reasons[index] = (name, str(error).removeprefix(str(example.image)).lstrip(" :："))
         tick(index + 1)
     return rows, reasons
 
