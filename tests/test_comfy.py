@@ -310,5 +310,5 @@ def test_run_refuses_before_anything_is_loaded_or_written(tmp_path, capsys, monk
     file = tmp_path / "a.json"
     file.write_text(json.dumps(workflow_api(SETTINGS | {"lora": "gone.safetensors"})), encoding="utf-8")
     assert main(["comfy", "run", str(file), "--out", str(tmp_path / "out")]) == 2
-    assert "LoRA gone.safetensors is needed: say with --loras" in failure(capsys)
+    assert "LoRA gone.safetensors is needed: say with --loras (in Python: loras=…)" in failure(capsys)
     assert not (tmp_path / "out").exists()

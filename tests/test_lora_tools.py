@@ -111,6 +111,7 @@ def test_a_diffsynth_file_by_command(tmp_path, monkeypatch, capsys):
         (["mix"], "parts"),
         (["show"], "file"),
         (["show", "gone.safetensors"], "does not exist"),
+        (["convert", "gone.ckpt", "a.safetensors"], "does not exist; give a .safetensors or .ckpt file"),
         (["convert", "a.safetensors", "b.safetensors", "--to", "webui"], "to = 'webui'"),
         (["convert", "a.safetensors", "b.safetensors", "--rank", "0"], "rank = 0"),
         (["convert", "a.safetensors", "b.safetensors", "--alpha", "0"], "alpha"),

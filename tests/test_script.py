@@ -259,6 +259,10 @@ def test_five_scenes_where_eight_are_wanted():
         read_story(answer, count=8)
     with pytest.raises(DataError, match="no prompt holds"):
         read_story(answer, {"衣服": "红色长裙"})
+    with pytest.raises(DataError, match=r"; mend that \(or, if a chat model wrote this, ask it to\)$"):
+        read_story("scene,prompt\n上课,少女在教室\n", count=8)
+    with pytest.raises(DataError, match=r"scene 2 is missing; add it \(or, if a chat model wrote this, ask it\)$"):
+        read_story(answer.replace("2. 第2格：古风，少女\n", ""))
 
 
 def test_a_story_that_is_no_text(tmp_path):
@@ -485,6 +489,13 @@ def test_long_lines_are_read_or_refused_at_once(rest):
     for text in (rest, f"1. 上课：古风，少女\n{rest}\n", f"古风：{rest}\n"):
         with contextlib.suppress(DataError):
             read_script(text + "\n")
+
+
+@pytest.mark.parametrize("flag", [["--story", "FILE"], ["--story=FILE"], ["FILE"]])
+def test_a_check_takes_its_story_as_the_commands_beside_it_do(flag, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("scene,prompt\n上课,少女在教室\n", encoding="utf-8")
+    assert main(["story", "check", *(word.replace("FILE", str(tmp_path / "a.csv")) for word in flag)]) == 0
+    assert "+ 少女在教室" in capsys.readouterr().out
 
 
 def test_a_check_shows_the_story_as_it_was_understood(capsys):

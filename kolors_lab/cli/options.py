@@ -51,6 +51,7 @@ COMMANDS = {  # name: (module, settings dataclass, function); a name of two word
     "course": ("kolors_course.copies", "CourseConfig", "course"),
 }
 POSITIONAL = ("folder", "other", "what", "file", "picture", "target", "parts", "pictures")  # kolors-lab score FOLDER
+FLAGGED = {"story check": "--story"}  # what the commands beside it call this one's argument; it goes with either
 
 
 def family(word: str) -> list[str]:
@@ -80,6 +81,8 @@ def find_command(argv: list[str]) -> tuple[str, list[str]]:
 def read_config(name: str, argv: list[str]) -> Any:
     """The settings that a command's options say. SettingError, naming the nearest option, for one it does not have."""
     parser, config = make_parser(name), settings_of(name)
+    if flag := FLAGGED.get(name):
+        argv = [word.removeprefix(f"{flag}=") for word in argv if word != flag]
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         flags = [f"--{field.name}" for field in fields(config) if field.name not in POSITIONAL]

@@ -61,12 +61,13 @@ def _lora(graph: Graph, key: str, wanted: str, place: _Folder, skip: bool, notes
             return None
         if place.folder:
             raise DataError(
-                "{at}: LoRA {name} is not in {folder}; or leave it out with --missing_loras skip",
+                "{at}: LoRA {name} is not in {folder}; or leave it out with --missing_loras skip (in Python: "
+                "missing_loras='skip')",
                 at=at, name=short(name), folder=place.folder,
             )  # fmt: skip
         raise DataError(
-            "{at}: LoRA {name} is needed: say with --loras which folder it is in; or leave it out with "
-            "--missing_loras skip",
+            "{at}: LoRA {name} is needed: say with --loras (in Python: loras=…) which folder it is in; or "
+            "leave it out with --missing_loras skip (missing_loras='skip')",
             at=at, name=short(name),
         )  # fmt: skip
     with within(graph, key):
@@ -107,8 +108,9 @@ def _image(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path
         if folder:
             raise DataError("{at}: picture {name} is not in {folder}", at=at, name=short(name), folder=folder)
         raise DataError(
-            "{at}: picture {name} is needed: say with --images which folder it is in", at=at, name=short(name)
-        )
+            "{at}: picture {name} is needed: say with --images (in Python: images=…) which folder it is in",
+            at=at, name=short(name),
+        )  # fmt: skip
     with within(graph, key):
         open_image(file)
     return file
@@ -119,8 +121,10 @@ def _net(graph: Graph, key: str, name: str, folder: str | Path | None) -> Path:
     at, path = name_of(graph, key), name.replace("\\", "/").removesuffix(".safetensors").removesuffix(".bin")
     if folder is None:
         raise DataError(
-            "{at}: ControlNet {name} is needed: say with --control_nets which folder it is in", at=at, name=short(name)
-        )
+            "{at}: ControlNet {name} is needed: say with --control_nets (in Python: control_nets=…) which folder it is "
+            "in",
+            at=at, name=short(name),
+        )  # fmt: skip
     for place in (".", path, path.rpartition("/")[2]):
         if config := _inside(folder, f"{place}/config.json"):
             return config.parent

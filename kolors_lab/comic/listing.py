@@ -256,7 +256,9 @@ def _check_run(run: Sequence[Listed], name: str) -> None:
     numbers = {scene.number for scene in run}
     if gap := sorted(set(range(1, max(numbers))) - numbers):
         raise DataError(
-            "{name}: scene {numbers} is missing; ask the chat model for it", name=name, numbers=", ".join(map(str, gap))
+            "{name}: scene {numbers} is missing; add it (or, if a chat model wrote this, ask it)",
+            name=name,
+            numbers=", ".join(map(str, gap)),
         )
     for scene in run:
         if wrong := scene.odd + scene.after * (scene is not run[-1]):

@@ -84,7 +84,9 @@ def _json_values(text: str, name: str) -> Iterator[Value]:
                 continue
             if not found:
                 raise DataError(
-                    "{name}: not whole JSON ({error}); ask the chat model for it again", name=name, error=error
+                    "{name}: not whole JSON ({error}); mend it (or, if a chat model wrote this, ask for it again)",
+                    name=name,
+                    error=error,
                 ) from error
             value, place = found[0], start.start() + found[1]
         yield value, start.start(), place

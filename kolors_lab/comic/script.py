@@ -140,7 +140,7 @@ def read_script(
     if count and len(scenes) != count:
         numbers = ", ".join(map(str, range(len(scenes) + 1, count + 1)))
         raise DataError(
-            "{name}: {count} scenes, {wanted} are wanted{short}; ask the chat model to mend that",
+            "{name}: {count} scenes, {wanted} are wanted{short}; mend that (or, if a chat model wrote this, ask it to)",
             name=name,
             count=len(scenes),
             wanted=count,

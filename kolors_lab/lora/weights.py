@@ -40,7 +40,7 @@ def lora_file(path: str | Path) -> Path:
             raise ModelError(
                 "LoRA {path} is a folder without {files}; give a .safetensors file", path=path, files=files
             )
-    raise ModelError("LoRA {path} does not exist; give a .safetensors file, or peft's folder", path=path)
+    raise ModelError("LoRA {path} does not exist; give a .safetensors or .ckpt file, or peft's folder", path=path)
 
 
 @contextlib.contextmanager
