@@ -16,14 +16,14 @@ class Question:
     wrong: dict[str, str]
 
 
-def check_prediction(question: str, answer: str) -> Verdict:
-    """Whether `answer` is right; a wrong one is told what would have to be so, and not which is right.
+def check_prediction(question: str, answer: object) -> Verdict:
+    """Whether `answer`, a text or its number, is right; a wrong one is told what would have to be so, and not which is right.
 
     SettingError for a question that the course does not have.
     """
     if question not in QUESTIONS:
         raise SettingError(f"question {question!r}: must be one of {', '.join(QUESTIONS)}")
-    asked = QUESTIONS[question]
+    asked, answer = QUESTIONS[question], str(answer)
     if answer == asked.right:
         return Verdict([])
     choices = ", ".join(sorted({asked.right, *asked.wrong}))
