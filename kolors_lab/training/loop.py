@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kolors_lab.core.errors import ModelError, SettingError
+from kolors_lab.core.errors import Interrupted, ModelError, SettingError
 from kolors_lab.core.files import write_config
 from kolors_lab.dataset.sets import read_sets, tell_doubts
 from kolors_lab.lora.adapter import unload_lora
@@ -136,30 +136,38 @@ def take_steps(
 ) -> None:
     """Take all steps, those after `state` if there is one; the callbacks hear of each.
 
-    Ctrl+C and SIGTERM are obeyed after a checkpoint, by KeyboardInterrupt where the system ignores them (`nohup`, `&`).
+    Ctrl+C and SIGTERM are obeyed after a checkpoint, by Interrupted where the system ignores them (`nohup`, `&`).
     """
     import torch
 
     main = training.processes.is_main_process
     callbacks = [callback for callback in callbacks if callback.everywhere or main]
     devices = [training.device] if training.device.type == "cuda" else []  # no context on other GPUs
-    with stop_signals() as training.signals, torch.random.fork_rng(devices), _naming_what_stays(run):
-        torch.manual_seed(training.config.seed)  # dropout's
-        if state:
-            training.load_state_dict(state["training"])
+    try:
+        with stop_signals() as training.signals, torch.random.fork_rng(devices), _naming_what_stays(run):
+            torch.manual_seed(training.config.seed)  # dropout's
+            if state:
+                training.load_state_dict(state["training"])
+                for callback in callbacks:
+                    callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
             for callback in callbacks:
-                callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
-        for callback in callbacks:
-            callback.on_start(training)
-        while not (training.ended or training.stopped):
-            row = training.take_step()
-            for callback in callbacks:
-                callback.on_step(training, row)
-            training.ended = training.ended or training.step == training.config.steps
-        for callback in callbacks if training.ended else ():
-            callback.on_end(training)
+                callback.on_start(training)
+            while not (training.ended or training.stopped):
+                row = training.take_step()
+                for callback in callbacks:
+                    callback.on_step(training, row)
+                training.ended = training.ended or training.step == training.config.steps
+            for callback in callbacks if training.ended else ():
+                callback.on_end(training)
+    except KeyboardInterrupt:  # the signal, which takes effect once all is kept
+        if training.ended or not training.stopped:
+            raise
     if not training.ended:
-        raise KeyboardInterrupt
+        raise Interrupted(
+            "stopped after step {step} of {steps}; {run} keeps what it learned: resume={run!r} goes on from there, and "
+            "so does the same baseline once more",
+            step=training.step, steps=training.config.steps, run=str(run),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager
