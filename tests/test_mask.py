@@ -21,6 +21,12 @@ def strokes(*box, size=(384, 192)):
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
+@pytest.mark.parametrize(("language", "label"), [("zh", "清除，重涂"), ("en", "clear"), ("both", "清除，重涂 clear")])
+def test_the_button_that_wipes_is_not_called_as_drawing_over_is(monkeypatch, language, label):
+    monkeypatch.setenv("KOLORS_LAB_LANG", language)
+    assert f'textContent = "{label}"' in MaskPen(Image.new("RGB", (8, 8)))._esm
+
+
 def test_strokes_become_a_mask_of_the_pictures_own_size():
     pen = MaskPen(Image.new("RGB", (128, 64), "red"))
     assert pen.size == [384, 192]

@@ -57,9 +57,11 @@ def test_a_casting_and_another_choice(studio, monkeypatch):
     assert [row.value.seed for row in studio.rows] == [one["seed"] for one in settings(studio)]
     which, seeds = studio.play.children
     which.value = 2
-    first, second = seeds.options
+    (mark, first), (_bare, second) = seeds.options
+    assert mark == f"✓ {first}" and "click a seed" in studio.status.value  # the one that plays is marked
     seeds.value = second  # as by a click
     assert settings(studio)[1]["seed"] == int(second)
+    assert [label for label, _ in studio.play.children[1].options] == [first, f"✓ {second}"]
     assert f"2,承,{second},{first}" in (studio.out / "cast.csv").read_text(encoding="utf-8-sig")
     studio.rows[1].update(scene="新标题")
     studio.tell()
@@ -79,7 +81,7 @@ def test_a_wrong_value_is_a_line_and_nothing_is_drawn(studio):
     ("prompt", "line"),
     [
         (" ", "scene 1 has no prompt, nothing is saved"),
-        ("白马 --ar 1:1", "nothing is saved: line 3: “--ar” is an option"),
+        ("白马 --ar 1:1", "nothing is saved: panel 1: “--ar” is an option"),
     ],
 )
 def test_what_could_not_be_opened_again_is_not_saved(studio, prompt, line):
@@ -105,11 +107,33 @@ def test_a_damaged_story_opens_with_its_line_marked_and_is_mended_there(studio):
     assert f"line {number}" in again.status.value  # not mended yet
     text.value = good
     button.click()
-    assert [row.value.scene for row in again.rows] == ["起", "承"]
+    assert [row.value.scene for row in again.rows] == ["起", "承"] and "line" not in again.status.value
     kept = sorted(studio.out.glob("story.damaged*.csv"))
     assert [file.read_text(encoding="utf-8") for file in kept] == [damaged, damaged]
     again.tell()
     assert settings(again)[1]["prompt"] == "白马，站在桃花小路"
+
+
+def test_a_story_that_is_not_there_begins_with_two_lines(pipe, tmp_path):
+    studio = StoryStudio(StoryConfig(story=str(tmp_path / "none.csv"), out=str(tmp_path / "out"), steps=1), pipe)
+    button, status, _where, text = studio.box.children
+    assert "none.csv" in status.value and "below are two lines" in status.value
+    assert len(text.value.splitlines()) == 2
+    button.click()
+    assert len(studio.rows) == 2 and studio.status.value.find("none.csv") < 0
+    said = [child.value for child in studio.box.children if "challenge wants 8" in str(getattr(child, "value", ""))]
+    assert len(said) == 1 and "this story has 2 panels" in said[0]
+
+
+def test_a_wrong_number_is_named_by_its_panel_until_it_is_mended(studio, monkeypatch):
+    studio.rows[0].widgets["seed"].value = "-1"
+    studio.box.children[0].children[0].click()
+    assert "panel 1: seed = -1" in studio.status.value and "line 2" not in studio.status.value
+    monkeypatch.setenv("KOLORS_LAB_LANG", "zh")
+    studio.rows[1].widgets["prompt"].value += "，夜"
+    assert "没有保存：第 1 格：seed = -1：应为 0 到 18446744073709551615 的整数" in studio.status.value
+    studio.rows[0].widgets["seed"].value = "5"
+    assert "seed" not in studio.status.value
 
 
 def test_the_wrong_line_is_marked_in_whichever_language_the_error_is():

@@ -30,7 +30,7 @@ function render({ model, el }) {
   const clear = document.createElement("button");
   [canvas.width, canvas.height] = [paint.width, paint.height] = model.get("size");
   canvas.style.cssText = "cursor:crosshair;touch-action:none;border:1px solid #ccc";
-  clear.textContent = "重画 clear";
+  clear.textContent = "清除，重涂 clear";
   const show = () => { pen.globalAlpha = 1; pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
     pen.globalAlpha = 0.6; pen.drawImage(paint, 0, 0); };
   const send = () => { model.set("drawn", paint.toDataURL("image/png")); model.save_changes(); };
@@ -56,7 +56,7 @@ def MaskPen(image: Image.Image | str | Path, width: int = 24):
     import traitlets
 
     class Pen(anywidget.AnyWidget):
-        _esm = SCRIPT.replace("重画 clear", _("重画 clear"))
+        _esm = SCRIPT.replace("清除，重涂 clear", _("清除，重涂 clear"))
         picture, drawn = traitlets.Unicode().tag(sync=True), traitlets.Unicode().tag(sync=True)
         size = traitlets.List().tag(sync=True)
         width = traitlets.Int().tag(sync=True)

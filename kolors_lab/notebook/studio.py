@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from kolors_lab.challenge.check import PANELS
 from kolors_lab.comic.casting import Cast, CastConfig, cast, choose, write_cast
 from kolors_lab.comic.look import Look
 from kolors_lab.comic.panels import (
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     from ipywidgets import HBox
 
 SIDE, WIDE = 168, 960  # px of a panel in the table; of page and contact sheet
+WHERE = re.compile(r"^(?:line \d+: |第 ?\d+ ?行(?:有误)?：)")  # of a table of one scene
 HOW = ("title", "layout", "lora", "lora_strength", "steps", "cfg")
+SAMPLE = "1、起：一个少女，站在书院门口\n2、承：一匹白马，走在桃花小路\n"  # how a story begins, where there is none
 EMPTY = (  # one pale pixel, where no picture is yet
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xee\xe9\xe0\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
@@ -103,13 +106,20 @@ class StoryStudio(Window):
         self.refresh()
 
     def _mend(self, config: StoryConfig, error: DataError) -> None:
-        """A story that cannot be read, to be mended here: the line that is wrong marked, the text to write in."""
+        """A story that cannot be read, to be mended here: the line that is wrong marked, the text to write in.
+
+        Where there is no such file, a sample to begin with.
+        """
         import ipywidgets as w
 
-        source = self._source(config)
-        if not isinstance(source, str | Path) or not Path(source).is_file():
+        source, told = self._source(config), str(error)
+        if not isinstance(source, str | Path) or Path(source).is_dir():
             raise error
-        text = w.Textarea(read_text(source), rows=14, layout=w.Layout(width="98%"))
+        there = Path(source).is_file()
+        if not there:
+            begin = _("下面是两行样子，改成你自己的故事 below are two lines to begin a story of your own with")
+            told = f"{told} {begin}"
+        text = w.Textarea(read_text(source) if there else SAMPLE, rows=14, layout=w.Layout(width="98%"))
         where = w.HTML(marked(text.value, str(error)))
 
         def again() -> None:
@@ -117,13 +127,14 @@ class StoryStudio(Window):
                 self.file.replace(free_name(self.out, "story.damaged.csv"))
             with replacing(self.file) as part:
                 part.write_text(text.value, encoding="utf-8")
+            self.say("")
             try:
                 self._open(config)
             except DataError as still:
                 where.value = marked(text.value, str(still))
                 raise
 
-        self.say(str(error), wrong=True)
+        self.say(told, wrong=True)
         self.box.children = (self.button(_("存好，打开 Save and open"), again, "primary"), self.status, where, text)
 
     def promise(self) -> str:
@@ -148,6 +159,9 @@ class StoryStudio(Window):
         ]
         once = _("固定的部分，只说一次 Parts said once")
         head = [w.HTML(f"<b>{once}</b>"), *self.parts.values()] if self.parts else []
+        few = _("这个故事有 {count} 格，比赛要 {wanted} 格 this story has {count} panels, the challenge wants {wanted}")
+        if len(self.rows) < PANELS:
+            head.insert(0, w.HTML(few.format(count=len(self.rows), wanted=PANELS)))
         bar = w.HBox([*buttons, self.progress], layout=w.Layout(flex_flow="row wrap"))
         return (bar, self.status, *head, table, self.form.box, self.call, self.play, self.big)
 
@@ -204,8 +218,19 @@ class StoryStudio(Window):
             try:
                 read_script(file)
             except DataError as error:
-                why = str(error).removeprefix(f"{file}: ").removeprefix(f"{file}：")
-                raise SettingError("没有保存 nothing is saved: {why}", why=why) from error
+                self._check_each(scenes, file)
+                raise SettingError("没有保存 nothing is saved: {why}", why=_bare(error, file)) from error
+
+    def _check_each(self, scenes: list[StoryScene], file: Path) -> None:
+        """SettingError for the first scene that cannot be read by itself; the table's lines are nothing seen here."""
+        own = self.script.own or ({},) * len(scenes)
+        for n, scene in enumerate(scenes, 1):
+            write_script(replace(self._script([scene]), own=own[n - 1 : n]), file)
+            try:
+                read_script(file)
+            except DataError as error:
+                why = WHERE.sub("", _bare(error, file))
+                raise SettingError("没有保存：第 {n} 格 nothing is saved: panel {n}: {why}", n=n, why=why) from error
 
     def _settings(self) -> dict[Path, dict]:
         """What each panel should be drawn from."""
@@ -260,8 +285,10 @@ class StoryStudio(Window):
         try:
             settings, config = self._settings(), self.config
         except KolorsLabError as error:
-            self.say(str(error), wrong=True)
+            self.say(self._named(error), wrong=True)
             return
+        if self.wrong:  # of an edit before this one
+            self.say("")
         for (file, wanted), picture, note in zip(settings.items(), self.pictures, self.notes, strict=True):
             there = carried(file)
             picture.value = show(file, SIDE).data if there else EMPTY
@@ -269,6 +296,14 @@ class StoryStudio(Window):
         changed = [name for name in ("preset", *HOW) if getattr(config, name) != getattr(StoryConfig, name)]
         values = ", ".join(f"{name}={getattr(config, name)!r}" for name in ("out", "story", *changed))
         self.call.value = f"<code>story(StoryConfig({escape(values)}))</code>"
+
+    def _named(self, error: KolorsLabError) -> str:
+        """What is wrong, with the panel that it is wrong in, if it is one's."""
+        try:
+            self._check(self._scenes())
+        except KolorsLabError as named:
+            return str(named)
+        return str(error)
 
     def _show_page(self, page: Path) -> None:
         self.say(_("排好了 the page is made: {page}").format(page=page))
@@ -295,7 +330,10 @@ class StoryStudio(Window):
         def look(_: object = None) -> None:
             self.looked = n = which.value
             seeds.unobserve_all("value")
-            seeds.options, seeds.value = [str(take.seed) for take in done.takes[n - 1]], str(done.seeds[n - 1])
+            playing = str(done.seeds[n - 1])
+            all_of_them = [str(take.seed) for take in done.takes[n - 1]]
+            seeds.options = [(f"✓ {seed}" if seed == playing else seed, seed) for seed in all_of_them]
+            seeds.value = playing
             seeds.observe(lambda change: self.choose(n, int(change["new"])), "value")
             self._enlarge(done.sheets[n - 1])
 
@@ -303,7 +341,16 @@ class StoryStudio(Window):
         which.value = min(self.looked, len(done.takes))
         look()
         self.play.children = (which, seeds)
-        self.say(_("每格的种子，最好的在前 seeds of each scene, the best first"))
+        told = _(
+            "往下看样片，点种子选用；没点过的，已先选了最好的 look at the samples below and click a seed to have it; "
+            "where you clicked none, the best is chosen"
+        )
+        self.say(told)
+
+
+def _bare(error: DataError, file: Path) -> str:
+    """What an error says behind the name of the file."""
+    return str(error).removeprefix(f"{file}: ").removeprefix(f"{file}：")
 
 
 def stale() -> str:

@@ -26,7 +26,7 @@ class Window:
     def __init__(self, pipe: KolorsPipeline | None = None):
         import ipywidgets as w
 
-        self.pipe, self.stop, self.busy = pipe, Stop(), False
+        self.pipe, self.stop, self.busy, self.wrong = pipe, Stop(), False, False
         self.progress = w.IntProgress(max=1)
         self.status = w.HTML(layout=w.Layout(height="3em", overflow="auto"))  # long or short, nothing moves below it
         self.kept: Any = None  # the picture that stays in the saved notebook
@@ -51,6 +51,7 @@ class Window:
         self.say(explain(error) or f"{type(error).__name__}: {error}", wrong=True)
 
     def say(self, text: str, wrong: bool = False) -> None:
+        self.wrong = wrong
         self.status.value = f'<span style="color:{RED if wrong else GREY}">{escape(text)}</span>'
 
     def run(
