@@ -79,6 +79,11 @@ def test_every_wrong_answer_is_told_what_it_would_mean_and_the_folded_one_is_rig
     assert solution(question[:2], f"{variable} = ").strip() == f'{variable} = "{asked.right}"'
 
 
+def test_a_number_is_an_answer_without_its_quotes():
+    question, asked = next((name, one) for name, one in QUESTIONS.items() if one.right.isdigit())
+    assert repr(check_prediction(question, int(asked.right))) == "做对了！ Well done."
+
+
 def test_a_question_that_the_course_does_not_have_is_an_error():
     with pytest.raises(SettingError, match="00 again"):
         check_prediction("99", "a")

@@ -17,8 +17,9 @@ class Question:
 
 
 def check_prediction(question: str, answer: object) -> Verdict:
-    """Whether `answer`, a text or its number, is right; a wrong one is told what would have to be so, and not which is right.
+    """Whether `answer`, a text or its number, is right.
 
+    A wrong one is told what would have to be so, and not which is right.
     SettingError for a question that the course does not have.
     """
     if question not in QUESTIONS:
