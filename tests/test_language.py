@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from kolors_lab.challenge.check import PLACEHOLDER, missing
 from kolors_lab.cli import main
 from kolors_lab.core.errors import SettingError
 from kolors_lab.core.figures import loss_curve
 from kolors_lab.core.language import LANGUAGES, _, language
+from kolors_lab.sampling.ksampler import KSampler
 
 ROOT = Path(__file__).parents[1]
 CHINESE = re.compile("[\u3400-\u9fff]")
@@ -167,3 +169,28 @@ def test_the_catalogues_are_found_without_a_build():
     assert (
         Path(sys.modules["kolors_lab"].__file__).parent / "locale" / "zh" / "LC_MESSAGES" / "kolors_lab.mo"
     ).is_file()
+
+
+def test_one_chinese_word_for_one_thing(speak):
+    speak("zh")
+    assert _("heroine's likeness") == "女主相似度"  # as the notebooks say
+    assert _("dry run: nothing was sent").startswith("演练")
+    assert _("readable") == "能打开、有描述"  # a picture without a caption goes at that step, too
+
+
+def test_a_repair_that_leaves_a_picture_alone_is_told_in_chinese(speak, monkeypatch, tmp_path):
+    from kolors_lab.sampling import repair as module
+    from kolors_lab.sampling.face_probe import Found
+
+    speak("zh")
+    Image.new("RGB", (64, 64)).save(tmp_path / "1.png")
+    monkeypatch.setattr(module, "find", lambda *_: [Found((1, 1, 8, 8), 0.9)])
+    said = []
+    config = module.RepairConfig((str(tmp_path / "1.png"),), preset="tiny", prompt="少女")
+    assert module.repair(config, say=said.append) == []
+    assert said[0].endswith("1.png：找到 1 张脸，都完好，没有动；要连它们一起重画，用 --which all")
+
+
+def test_bounds_are_written_with_all_their_digits():
+    with pytest.raises(SettingError, match=r"from 0 to 18446744073709551615$"):
+        KSampler(seed=-1)

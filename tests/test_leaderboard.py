@@ -48,6 +48,7 @@ def test_page_and_table_hold_every_run_and_link_its_report(runs):
     assert lines[-1].endswith("leaderboard.html") and [line.split()[0] for line in lines[1:5]] == [
         "c", "deep/b", "a", "alone",
     ]  # fmt: skip
+    assert lines[0].startswith("run ") and " training pictures " in lines[0]  # not the story's
     assert "练习" in lines[2] and "练习" not in lines[1]
     page = (runs / "leaderboard.html").read_text(encoding="utf-8")
     assert '<a href="deep/b/report.html">' in page and "<svg" in page and page.count("<tr>") == 5

@@ -111,10 +111,10 @@ def test_the_probe_judges_what_was_drawn_and_names_the_original(pipe, pipe_folde
     module, lines, lies = "kolors_lab.sampling.repair", [], (40, 16, 32, 24)
     faces = iter([[Found(lies, 0.9)], [Found(lies, 0.2), Found((100, 90, 20, 20), 0.9)]])
     monkeypatch.setattr(f"{module}.find", lambda *args: next(faces))
-    repair(RepairConfig((str(panel),), box="40,16,32,24"), pipe, say=lines.append)
+    repair(RepairConfig((str(panel),), box="40,16,32,24", preset=str(pipe_folder)), pipe, say=lines.append)
     assert lines == [f"{panel}: after: the probe calls it broken; the original is 1.before.png"]
     faces = iter([[Found(lies, 0.2)], [Found(lies, 0.2)], [Found(lies, 0.8)]])
-    repair(RepairConfig((str(panel),)), pipe, say=lines.append)
+    repair(RepairConfig((str(panel),), preset=str(pipe_folder)), pipe, say=lines.append)
     assert "the probe calls it intact" in lines[1]
 
 

@@ -243,6 +243,8 @@ def test_a_script_written_and_read_again_is_the_same(tmp_path):
         ("1. 古风，少女\n2. 古风，白马\n", "scene 1: the scene is missing"),
         ("1. 上课\n2. 梦醒：古风，醒来\n", "scene 1: the prompt is missing"),
         ("1. 上课：古风\n2. 睡：古风\n4. 醒：古风\n", "scene 3 is missing"),
+        ("1、上课：古风\n2、睡：古风\n3，许愿：古风，烟花\n", "line 3: a comma follows its number.*begin it with 3\\."),
+        ("1、上课：古风\n2，睡：古风\n3、醒：古风\n", "line 2: a comma follows its number"),
         ("1. 上课：{画风}，少女\n2. 睡：水墨\n", "scene 1: nobody says what {画风} is"),
         ('好的：\n[{"scene": "上课", "prompt": "古', "not whole JSON"),
         ("[{“scene”: “上课”}]", "not whole JSON"),
@@ -251,6 +253,18 @@ def test_a_script_written_and_read_again_is_the_same(tmp_path):
 def test_bad_stories_are_named_with_their_place(text, said):
     with pytest.raises(DataError, match=said):
         read_story(text + "\n")
+
+
+def test_a_bad_story_is_named_in_chinese_as_chinese_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("KOLORS_LAB_LANG", "zh")
+    (tmp_path / "mine.csv").write_text("scene,prompt,negative_prompt,seed\n起,少女,,-1\n", encoding="utf-8")
+    said = "mine.csv：第 2 行有误：seed = -1：应为 0 到 18446744073709551615 的整数"
+    with pytest.raises(DataError, match=said):
+        read_story(tmp_path / "mine.csv")
+    with pytest.raises(DataError, match="缺 2、3"):
+        read_story("1. 起：少女\n", count=3)
+    with pytest.raises(DataError, match="改成中文逗号“，”，或用英文双引号"):
+        read_story("scene,prompt,negative_prompt\n起,少女,红裙,模糊\n")
 
 
 def test_five_scenes_where_eight_are_wanted():

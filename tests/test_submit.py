@@ -246,6 +246,8 @@ def test_a_repaired_panel_comes_out_again(run, pipe, tmp_path, capsys):
 def test_runs_without_lora_or_panels(run):
     with pytest.raises(SettingError, match="team"):
         SubmitConfig(str(run), team="a/b")
+    with pytest.raises(SettingError, match="team = '': it is empty"):
+        SubmitConfig(str(run), team="")
     (run / "train" / "lora.safetensors").unlink()
     with pytest.raises(DataError, match="LoRA"):
         submit(SubmitConfig(str(run)))

@@ -140,7 +140,10 @@ def test_a_dry_run_shows_all_and_asks_the_hub_nothing(folder, calls, monkeypatch
     lines = upload(UploadConfig(str(folder), dry_run=True))
     assert calls == [] and lines[-1] == "dry run: nothing was sent"
     assert sum(path in line for line in lines for path in ("README.md", "images/1.png")) == 2
-    assert any("4 files" in line and NAME in line for line in lines)
+    assert any("4 files" in line and NAME in line and "no --repo yet" in line for line in lines)
+    assert f"to {REPO} on ModelScope" in upload(UploadConfig(str(folder), REPO, dry_run=True))[-2]
+    with pytest.raises(SettingError, match="in Latin letters"):  # as the hub would say, only now
+        UploadConfig(str(folder), "短发队/我的故事", dry_run=True)
 
 
 def test_nothing_goes_that_is_incomplete_or_has_no_address(folder, calls, monkeypatch):

@@ -138,11 +138,16 @@ def table(entries: Sequence[Entry], links: bool = False) -> str:
 
 def columns_of(entries: Sequence[Entry]) -> Iterator[str]:
     """The table as lines of equal columns, for a terminal."""
-    rows = [COLUMNS[:-1], *(entry.cells() for entry in entries)]
+    rows = [headings()[:-1], *(entry.cells() for entry in entries)]
     widths = [max(_width(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         first, *rest = [(" " * (width - _width(cell)), cell) for cell, width in zip(row, widths, strict=True)]
         yield "  ".join([first[1] + first[0], *(space + cell for space, cell in rest)])
+
+
+def headings() -> list[str]:
+    """COLUMNS for a reader: `pictures` are those of the training, not the story's."""
+    return [_("training pictures") if name == "pictures" else name for name in COLUMNS]
 
 
 def _width(text: str) -> int:
@@ -157,7 +162,7 @@ def leaderboard(config: LeaderboardConfig) -> list[str]:
     links = {e.run: Path(os.path.relpath(e.report, page.parent)).as_posix() for e in entries if e.report}
     scored = [entry for entry in entries if entry.scores]
     plot = svg(draw_board(scored)) if scored else ""
-    content = {"columns": COLUMNS, "entries": entries, "links": links, "plot": plot}
+    content = {"columns": headings(), "entries": entries, "links": links, "plot": plot}
     write_page(page, Path(__file__).with_name("leaderboard.html.j2"), content)
     return [*columns_of(entries), _("page: {file}").format(file=page)]
 

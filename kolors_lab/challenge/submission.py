@@ -61,7 +61,11 @@ class SubmitConfig:
             value = getattr(self, field)
             if value is None:
                 continue
-            if not isinstance(value, str) or not value.strip() or set(value) & WRONG or len(value) > 60:
+            if isinstance(value, str) and not value.strip():
+                raise SettingError(
+                    "{field} = {value!r}: it is empty; give up to 60 characters", field=field, value=value
+                )
+            if not isinstance(value, str) or set(value) & WRONG or len(value) > 60:
                 raise SettingError(
                     "{field} = {value!r}: it becomes part of a file name; up to 60 characters, none of "
                     '/ \\ : * ? " < > | ` nor a line break',

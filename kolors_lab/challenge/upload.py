@@ -20,7 +20,7 @@ from kolors_lab.core.errors import DataError, SettingError, UploadError
 from kolors_lab.core.language import _
 from kolors_lab.models.hub import blanked, cache_dir, literal, quiet_client
 
-WELL_FORMED = re.compile(r"[\w.-]+/[\w.-]+")
+WELL_FORMED = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class UploadConfig:
 
     def __post_init__(self):
         if self.repo is not None and not WELL_FORMED.fullmatch(self.repo):
-            raise SettingError("repo = {repo!r}: must be USER/NAME, as in xiaoming/kolors-idol", repo=self.repo)
+            raise SettingError(
+                "repo = {repo!r}: must be USER/NAME in Latin letters, digits and . _ -, as in xiaoming/kolors-idol",
+                repo=self.repo,
+            )
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,9 @@ class Parcel:
         lines += [_("stays here: {path} (submit did not write it)").format(path=path) for path in self.stays]
         lines += [_("still missing: {line}").format(line=line) for line in self.missing]
         whole = _("{count} files, {size}, as {name} to {repo} on ModelScope")
-        return [
-            *lines,
-            whole.format(count=len(self.files), size=_size(total), name=self.name, repo=repo or "USER/NAME"),
-        ]
+        nowhere = _("{count} files, {size}, as {name} to ModelScope; no --repo yet, it says to which model")
+        told = whole if repo else nowhere
+        return [*lines, told.format(count=len(self.files), size=_size(total), name=self.name, repo=repo)]
 
 
 def pack(folder: str | Path) -> Parcel:

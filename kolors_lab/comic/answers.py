@@ -11,7 +11,7 @@ import re
 
 from kolors_lab.comic.listing import label_at, one, read_list
 from kolors_lab.comic.nested import read_json, read_yaml
-from kolors_lab.comic.rows import Answer, said, take_settings
+from kolors_lab.comic.rows import Answer, place, said, take_settings
 from kolors_lab.comic.tabular import read_csv, read_markdown
 from kolors_lab.comic.words import MARKUP, SHARED, clean, key_of
 from kolors_lab.core.errors import DataError
@@ -109,7 +109,7 @@ def _list(text: str, name: str) -> Answer | None:
     for scene in scenes:
         row = {"scene": ""} | scene.row if scene.labelled else scene.row
         where = _("scene {n}").format(n=scene.number)
-        take_settings(row, f"{name}: {where}")
+        take_settings(row, place(name, where))
         answer.rows.append((where, row))
         answer.unused += scene.unused
     answer.prose += behind

@@ -40,6 +40,7 @@ BARE_HEAD = re.compile(
     rf"^[\W_]{{0,12}}?(?:[（(【\[]\s?{N}\s?[）)】\]]|{N}\s?(?:[.、：:．)）】*]|-\s)(?!\d)|([①-⑳])|(\d)\ufe0f?\u20e3)"
     r"[*_]{0,3}\s{0,5}(.*)$"
 )
+COMMA_HEAD = re.compile(r"^\s*(\d{1,2})\s?[，,](?!\d)")
 HEADING = re.compile(rf"^\s{{0,3}}#{{1,6}}\s{{0,5}}\W{{0,4}}{N}(?=\s)\s{{0,5}}(.*)$")  # ### 1 上课
 PAIR = re.compile(r"^\s*\|([^|]{1,40})\|([^|]*)\|?\s*$")  # a table of one scene: | 提示词 | … |
 TITLED = re.compile(r"^([^：:，,()（）|]{1,30}?)\s{0,5}(?:[：:]|—{1,3}|\s-)\s{0,5}(\S.*)$")  # 女主正在上课：古风，…
@@ -96,6 +97,7 @@ def read_list(text: str, name: str) -> tuple[list[Listed], int, list[str]] | Non
         places = ", ".join(str(run[0].line) for run in found[:9])
         raise DataError("{name}: lists begin in lines {places}; {hint}", name=name, places=places, hint=one())
     run = whole[0] if whole else found[0]
+    _check_commas(lines, run, name)
     _check_run(run, name)
     _leave_advice(run)
     after = found[found.index(run) + 1 :]
@@ -252,13 +254,27 @@ def _take_label(scene: Listed, quoted: str, label: str, value: str, opened: str 
     return None if scene.row.get("prompt") else "prompt"
 
 
+def _check_commas(lines: Sequence[str], run: Sequence[Listed], name: str) -> None:
+    """DataError names a line whose number would be the next or a missing scene's, had it no comma behind it."""
+    numbers = {scene.number for scene in run}
+    lost = {number for number in range(1, max(numbers) + 2) if number not in numbers}
+    for n, line in enumerate(lines[run[0].line :], run[0].line + 1):
+        if (found := COMMA_HEAD.match(line)) and int(found[1]) in lost:
+            raise DataError(
+                "{name}: line {line}: a comma follows its number, so it is no scene; begin it with {number}.",
+                name=name,
+                line=n,
+                number=found[1],
+            )
+
+
 def _check_run(run: Sequence[Listed], name: str) -> None:
     numbers = {scene.number for scene in run}
     if gap := sorted(set(range(1, max(numbers))) - numbers):
         raise DataError(
             "{name}: scene {numbers} is missing; add it (or, if a chat model wrote this, ask it)",
             name=name,
-            numbers=", ".join(map(str, gap)),
+            numbers=_(", ").join(map(str, gap)),
         )
     for scene in run:
         if wrong := scene.odd + scene.after * (scene is not run[-1]):

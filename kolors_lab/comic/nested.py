@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kolors_lab.comic.listing import TONGUES, one
-from kolors_lab.comic.rows import Answer, quoted, said, take_records
+from kolors_lab.comic.rows import Answer, place, quoted, said, take_records
 from kolors_lab.comic.words import MARKUP, key_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
@@ -63,7 +63,7 @@ def _collected(values: list[Value], text: str, name: str) -> Answer:
         text = text[:start] + "\n" * text.count("\n", start, end) + text[end:]
     answer.rest = text
     answer.prose = [quoted(n, line) for n, line in enumerate(text.splitlines()) if line.strip(MARKUP)]
-    take_records(answer, scenes, f"{name}: ")
+    take_records(answer, scenes, place(name, ""))
     return answer
 
 

@@ -88,6 +88,11 @@ def take_settings(row: dict[str, str], where: str) -> None:
             row[name] = value
 
 
+def place(name: str, where: str) -> str:
+    """A line or scene of a story, with the story's name before it."""
+    return _("{top}: {at}").format(top=name, at=where)
+
+
 def take_records(answer: Answer, records: Iterable[Any], start: str = "") -> None:
     """Add each record as a scene; what is wrong with one is said with `start` before its number."""
     for n, record in enumerate(records, 1):

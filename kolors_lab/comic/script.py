@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from kolors_lab.comic.answers import read_answer, shapes
 from kolors_lab.comic.listing import LONG
-from kolors_lab.comic.rows import Answer, settle, take_records
+from kolors_lab.comic.rows import Answer, place, settle, take_records
 from kolors_lab.comic.words import NAMES, key_of, label_of
 from kolors_lab.core.errors import DataError, KolorsLabError, KolorsLabWarning
 from kolors_lab.core.fields import Range, check_fields
@@ -136,9 +136,9 @@ def read_script(
                 "{name}: no prompt holds {{{part}}}; write it where the words of {part} belong", name=name, part=part
             )
     said = {part: text for part, text in answer.said.items() if part in needed} | dict(fixed or {})
-    scenes = tuple(_scene(row, n, f"{name}: {where}") for n, (where, row) in enumerate(answer.rows))
+    scenes = tuple(_scene(row, n, place(name, where)) for n, (where, row) in enumerate(answer.rows))
     if count and len(scenes) != count:
-        numbers = ", ".join(map(str, range(len(scenes) + 1, count + 1)))
+        numbers = _(", ").join(map(str, range(len(scenes) + 1, count + 1)))
         raise DataError(
             "{name}: {count} scenes, {wanted} are wanted{short}; mend that (or, if a chat model wrote this, ask it to)",
             name=name,

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from kolors_lab.comic.listing import one
-from kolors_lab.comic.rows import Answer, named, quoted, said
+from kolors_lab.comic.rows import Answer, named, place, quoted, said
 from kolors_lab.comic.words import MARKUP, clean, joined, key_of, number_of
 from kolors_lab.core.errors import DataError
 from kolors_lab.core.language import _
@@ -167,7 +167,7 @@ def _rest_of(line: str, header: Sequence[str], mark: str) -> str:
 
 def _table_row(answer: Answer, cells: dict[str, str], name: str, line: int) -> None:
     where = _("line {n}").format(n=line)
-    row, unused = named(cells, f"{name}: {where}", len(answer.rows) + 1)
+    row, unused = named(cells, place(name, where), len(answer.rows) + 1)
     above = answer.rows[-1][1].get("prompt", "") if answer.rows else ""
     if above.endswith(("，", ",", "、")) and [text for text in row.values() if text] == [row.get("prompt")]:
         answer.rows[-1][1]["prompt"] = joined(above, row["prompt"])  # a row that only goes on with the prompt above

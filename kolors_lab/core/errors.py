@@ -94,16 +94,21 @@ def check_number(field: str, value: object, low: float, high: float = float("inf
     noun = _("a whole number") if whole else _("a number")
     if high == float("inf"):
         raise SettingError(
-            "{field} = {value!r}: must be {noun} of at least {low:g}", field=field, value=value, noun=noun, low=low
+            "{field} = {value!r}: must be {noun} of at least {low}", field=field, value=value, noun=noun, low=bound(low)
         )
     raise SettingError(
-        "{field} = {value!r}: must be {noun} from {low:g} to {high:g}",
+        "{field} = {value!r}: must be {noun} from {low} to {high}",
         field=field,
         value=value,
         noun=noun,
-        low=low,
-        high=high,
+        low=bound(low),
+        high=bound(high),
     )
+
+
+def bound(value: float) -> str:
+    """A bound as people write it: a whole number with all its digits, be it 2^64 - 1."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def check_name(field: str, name: object, known: Collection[str]) -> None:

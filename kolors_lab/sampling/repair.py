@@ -114,9 +114,9 @@ def repair(
     if not work:
         names = ", ".join(config.pictures[:3]) + (" …" if len(config.pictures) > 3 else "")
         raise DataError(
-            "{names}: no {kind} found, nothing is changed; give a box, such as box 40,10,48,48",
+            "{names}: no {kind} found, nothing is changed; give a box, such as --box 40,10,48,48 (in Python: box=…)",
             names=names,
-            kind=config.find,
+            kind=_called(config.find),
         )
     if len(models := {preset.name: preset for *_, preset, _ in work}) > 1:
         names = ", ".join(models)
@@ -139,9 +139,14 @@ def repair(
 
 def _stays(file: Path, kind: str, found: int) -> str:
     if found:
-        told = _("{file}: {found} x {kind} found, all intact, left as they are; which all draws them over as well")
-        return told.format(file=file, found=found, kind=kind)
-    return _("{file}: no {kind} found; give its box, such as box 40,10,48,48").format(file=file, kind=kind)
+        told = _("{file}: {found} x {kind} found, all intact, left as they are; --which all draws them over as well")
+        return told.format(file=file, found=found, kind=_called(kind))
+    told = _("{file}: no {kind} found; give its box, such as --box 40,10,48,48 (in Python: box=…)")
+    return told.format(file=file, kind=_called(kind))
+
+
+def _called(kind: str) -> str:
+    return {"face": _("face"), "hand": _("hand")}[kind]
 
 
 def _verdict(before: Image.Image, after: Image.Image, boxes: Sequence[Box], preset: Preset) -> str:
