@@ -17,7 +17,15 @@ from kolors_lab.core.language import _
 from kolors_lab.lora.adapter import expand_targets
 from kolors_lab.models.device import pick_dtype
 from kolors_lab.models.loading import add_parts, load_quantized_unet
-from kolors_lab.models.memory import Plan, first_that_fits, free_on, parameter_count, tensor_shapes, working_memory
+from kolors_lab.models.memory import (
+    Plan,
+    first_that_fits,
+    free_on,
+    largest_part,
+    parameter_count,
+    tensor_shapes,
+    working_memory,
+)
 from kolors_lab.models.presets import GIB, pipeline_path
 from kolors_lab.training.config import PRECISIONS
 from kolors_lab.training.optim import batch_sizes
@@ -54,7 +62,8 @@ def plan_training(
     types = [dtype] if dtype else [torch.float32, torch.bfloat16] if device.type == "cpu" else [pick_dtype(device)]
     ways = [(dtype, None) for dtype in types]
     ways += [(types[-1], 8)] if device.type == "cpu" and find_spec("torchao") else []
-    plans = [Plan(*way, True, stages(preset, config, device, *way, processes)) for way in ways]
+    mapped = largest_part(pipeline_path(preset))
+    plans = [Plan(*way, True, stages(preset, config, device, *way, processes), mapped) for way in ways]
     what = _("training {model} at {size} px").format(model=preset.model, size=preset.size)
     return first_that_fits(plans, what, lambda way, free: _way_out(preset, config, way, free))
 
