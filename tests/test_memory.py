@@ -79,6 +79,8 @@ def test_under_ulimit_the_files_that_are_read_take_their_place_too(monkeypatch, 
     assert plan(preset, CPU).dtype == torch.float32 and not plan(preset, CPU).in_turn
     room -= 1
     assert plan(preset, CPU).in_turn
+    config = resolve(TrainConfig(preset=str(pipe_folder)), preset)
+    assert plan_training(preset, config, CPU).mapped == files
 
 
 def test_memory_that_runs_out_while_loading_is_no_damaged_file(monkeypatch, pipe_folder):
