@@ -137,7 +137,7 @@ def test_pictures_that_cannot_be_read_are_named_and_cost_only_themselves(folder,
     (folder / "page.jpg").write_bytes(b"<html>404 Not Found</html>")
     assert main(["captions", str(folder), "--tag", "--sure", "0"]) == 0
     printed = capsys.readouterr()
-    assert "2 captions for 2 pictures" in printed.out
+    assert "2 captions for 2 pictures" in printed.out and "left out: 2 pictures" in printed.out
     assert all(re.search(rf"left out: .*{name} cannot be read", printed.err) for name in ("broken.png", "page.jpg"))
     for name in ("0.png", "1.png", "captions.csv"):
         (folder / name).unlink()
@@ -163,6 +163,17 @@ def test_captions_in_a_folder_within_are_captions_too(folder):
     (folder / "dog/1.txt").write_text("小狗", encoding="utf-8")
     with pytest.raises(DataError, match=r"dog/1\.txt: the pictures have captions already"):
         tag_folder(TaggingConfig(folder=str(folder), tag=True))
+
+
+def test_a_set_as_juice_leaves_it_has_its_draft_beside_the_pictures(folder):
+    """The table above train/ stays what training reads, as README's own line on data/figurine has it."""
+    (folder / "train").mkdir()
+    for name in ("0.png", "1.png"):
+        (folder / name).rename(folder / "train" / name)
+    (folder / "metadata.csv").write_text("file_name,text\ntrain/0.png,红\ntrain/1.png,绿\n", encoding="utf-8")
+    tagged = tag_folder(TaggingConfig(folder=str(folder), tag=True, sure=0.0))
+    assert tagged.file == folder / "train/captions.csv" and [name for name, _ in tagged.rows] == ["0.png", "1.png"]
+    assert [example.text for example in read_examples(folder)] == ["红", "绿"]
 
 
 def test_the_words_of_tinys_world_are_said_to_be_none_for_photographs(folder, capsys):

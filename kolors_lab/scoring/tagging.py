@@ -103,6 +103,8 @@ class Tagged:
     file: Path | None = None
     practice: bool = field(default=False, compare=False)
     """whether the words are those of tiny's own picture world"""
+    left_out: int = field(default=0, compare=False)
+    """pictures that could not be read"""
 
     def counts(self) -> list[tuple[str, int]]:
         """Every tag and how many captions hold it, the commonest first: what to prune is seen here."""
@@ -138,6 +140,8 @@ class Tagged:
         lines = [f"{count:5}  {tag}" for tag, count in self.counts()[:40]]
         told = _("{count} captions for {pictures} pictures: {file}")
         lines.append(told.format(count=len(self.rows), pictures=len({name for name, _ in self.rows}), file=self.file))
+        if self.left_out:
+            lines.append(_("left out: {count} pictures that cannot be read, named above").format(count=self.left_out))
         if self.file.name != READ:
             lines.append(_("look through it, then rename it to {file}").format(file=READ))
         if self.practice:
@@ -181,7 +185,7 @@ def tag_folder(config: TaggingConfig, on_step: Callable[[int, int], None] | None
             folder=config.folder, count=len(pictures), fault=faults[0],
         )  # fmt: skip
     practice = not (config.words or config.tagger) and get_preset(config.preset).practice
-    tagged = Tagged(rows, practice=practice).write(file)
+    tagged = Tagged(rows, practice=practice, left_out=len(faults)).write(file)
     for fault in faults:
         warnings.warn(KolorsLabWarning("left out: {fault}", fault=fault), stacklevel=2)
     return tagged
@@ -201,8 +205,10 @@ def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
     pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
     if not pictures:
         raise DataError("{folder}: no pictures in it nor in the folders within", folder=folder)
+    train = top / "train"
+    place = train if all(train in file.parents for file in pictures) else top
     stems = {file.with_suffix("") for file in pictures} | {*pictures}
-    told = [file for file in files if file.name in METADATA]
+    told = [file for file in files if file.name in METADATA and place in file.parents]
     told += [file for file in files if file.suffix.lower() in CAPTIONS and file.with_suffix("") in stems]
     if told:
         raise DataError(
@@ -210,8 +216,7 @@ def _pictures(folder: str | Path) -> tuple[Path, list[Path]]:
         )
     for picture in pictures:
         repeats_of(picture.parent, top)  # a name that says never is told before hours of looking
-    train = top / "train"
-    return (train if all(train in file.parents for file in pictures) else top), pictures
+    return place, pictures
 
 
 def word_groups(config: TaggingConfig) -> list[list[str]]:
