@@ -317,7 +317,7 @@ def test_a_missing_trigger_word_is_guessed_from_the_captions_and_asked_for(run, 
     [
         (["二次元，少女", "白马，二次元"], "二次元"),
         (["sks玩偶在书院", "sks玩偶坐着"], "sks玩偶"),
-        (["a girl, ink", "a dog, ink"], "a"),
+        (["a girl, ink", "a dog, ink"], "ink"),
         (["一", "二"], ""),
         ([], ""),
     ],
