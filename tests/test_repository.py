@@ -242,6 +242,11 @@ def checkout(tmp_path) -> Path:
     return folder
 
 
+def typed_by_hand() -> dict[str, str]:
+    """The environment without what the make that runs these tests puts into it: its flags, and what it was given."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in ("VENV", "LOCK", "TORCH")}
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize(
     ("body", "words"),
@@ -256,7 +261,7 @@ def test_make_says_in_one_line_what_is_wrong_with_python(checkout, body, words):
     python = checkout / "python"
     python.write_text(f"#!/bin/sh\n{body}\n")
     python.chmod(0o755)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # as if typed by hand
+    env = typed_by_hand()
     run = subprocess.run(["make", "run", "PYTHON=./python"], cwd=checkout, env=env, capture_output=True, text=True)
     lines = (run.stdout + run.stderr).strip().splitlines()
     assert run.returncode != 0
@@ -279,7 +284,7 @@ def test_make_says_in_one_line_what_is_wrong_with_python(checkout, body, words):
     ],
 )
 def test_torch_is_the_build_that_fits_without_an_address(checkout, given, words):
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    env = typed_by_hand()
     told = ["make", "-n", "setup", "PYTHON=python3", *given.split()]
     run = subprocess.run(told, cwd=checkout, env=env, capture_output=True, text=True, check=True)
     assert all(word in run.stdout for word in words), run.stdout
