@@ -5,9 +5,9 @@ By default they are as many as the machine has cores, whatever a container allow
 spins for milliseconds, on a core that a busy neighbour would use: beside seven processes on two cores a training step
 of tiny took 4.3 s at the best, 1.2 s with passive waiting. But on an idle machine, where to sleep and to wake costs
 more than to spin, passive waiting made a training step up to three times as slow (0.94 against 0.33 s). SPINS lies
-between: longer than most moments between two operations of a step, shorter than a neighbour's turn: 1.3 s in the same
-crowd, and on an idle machine as quick as by default (0.25 against 0.23 s, 0.35 s with passive waiting, one after the
-other). What a user has set stays.
+between: longer than most moments between two operations of a step, shorter than a neighbour's turn. It takes 1.3 s in
+the same crowd, and on an idle machine as long as by default (0.23 s, means of four medians taken by turns). What a user
+has set stays.
 """
 
 from __future__ import annotations

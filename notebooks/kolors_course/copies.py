@@ -25,7 +25,7 @@ class CourseConfig:
     folder: str
     """folder to write; notebooks that are there already stay"""
     lang: str = "zh"
-    """language to keep: "zh" or "en"; code is the same in both"""
+    """language to keep: "zh" or "en"; in "zh" what code prints and its comments are Chinese as well"""
 
     def __post_init__(self):
         if self.lang not in LANGUAGES:
