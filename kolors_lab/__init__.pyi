@@ -67,7 +67,7 @@ from .notebook.labs import GridLab as GridLab
 from .notebook.labs import PromptLab as PromptLab
 from .notebook.mask import MaskPen as MaskPen
 from .notebook.studio import StoryStudio as StoryStudio
-from .notebook.tag_review import review_tags as review_tags
+from .notebook.tag_review import TagReview as TagReview
 from .notebook.trainer import TrainLab as TrainLab
 from .notebook.widgets import live_loss as live_loss
 from .notebook.widgets import progress as progress

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from kolors_course.copies import CourseConfig, course, notebooks_dir
+from kolors_course.copies import CourseConfig, course, glossary, notebooks_dir
 from kolors_lab.cli import main
 from kolors_lab.core.errors import DataError
 
@@ -61,11 +61,19 @@ def test_pages_are_in_one_language_and_keep_their_marks(lang, tmp_path):
         told = [line for line in lines if line.startswith("## ")]
         assert all(bool(CHINESE.search(line)) == (lang == "zh") for line in told), told
     marks = re.findall(r'<a id="[^"]+">', (notebooks_dir() / "GLOSSARY.md").read_text(encoding="utf-8"))
-    assert re.findall(r'<a id="[^"]+">', pages["GLOSSARY.md"]) == marks
-    (row,) = [line for line in pages["GLOSSARY.md"].splitlines() if 'id="panel"' in line]
-    assert row.endswith(
-        {"zh": "| panel | 格 | 一个场景的画面 |", "en": "| panel | 格 | the picture of one scene |"}[lang][2:]
+    assert sorted(re.findall(r'<a id="[^"]+">', pages["GLOSSARY.md"])) == sorted(marks)
+    row = {
+        "zh": '| 格 | <a id="panel"></a>panel | 一个场景的画面 |',
+        "en": '| <a id="panel"></a>panel | 格 | the picture of one scene |',
+    }
+    assert row[lang] in pages["GLOSSARY.md"].splitlines()
+
+
+def test_the_chinese_glossary_is_in_the_order_of_pinyin():
+    rows = glossary(
+        ["| English | 中文 | meaning · 意思 |", "|---|---|---|", "| a | 种子 | s · 种 |", "| b | 安装 | i · 装 |"], "zh"
     )
+    assert rows == ["| 中文 | English | 意思 |", "| --- | --- | --- |", "| 安装 | b | 装 |", "| 种子 | a | 种 |"]
 
 
 def test_git_does_not_see_the_copies(tmp_path):

@@ -37,7 +37,8 @@ def test_all_stages_are_tried_and_nothing_is_left_behind(tiny, monkeypatch, tmp_
     result = {check.name: check for check in checks}
     assert all(result[stage].ok for stage in ["weights", "memory", *STAGES]), "\n".join(map(str, checks))
     plan = r"at 128 px: draw in float32: text 0.0 GiB, pictures .*; train in float32: captions .*, latents "
-    assert re.match(plan, result["memory"].detail) and "On a GPU of 24 GB: all of it stays" in result["memory"].detail
+    assert re.match(plan, result["memory"].detail) and "; score in float32: scorer 0.0 GiB. " in result["memory"].detail
+    assert "On a GPU of 24 GB: all of it stays" in result["memory"].detail
     assert result["juice"].detail.startswith("kept 2 of 2 pictures, ")
     assert result["generate"].detail.startswith("2 steps at 128 px, with the LoRA, ")
     assert "practice score" in result["score"].detail and result["score"].detail.endswith(" GiB RAM")
@@ -69,7 +70,7 @@ def test_a_smaller_size_is_tried_where_it_is_asked_for(tiny, monkeypatch):
 def test_what_does_not_fit_is_said_and_never_loaded(tiny, monkeypatch):
     monkeypatch.setattr("kolors_lab.models.memory.free_memory", lambda mapped=0: 2**29)
     monkeypatch.setattr("kolors_lab.models.loading._from_pretrained", lambda *_: pytest.fail("loaded"))
-    only(monkeypatch, "memory", "train", "generate")
+    only(monkeypatch, "memory", "train", "generate", "score")
     checks = doctor(DoctorConfig())
     assert not any(check.ok for check in checks)
     assert all("GiB of main memory at the least, 0.5 GiB are free" in check.detail for check in checks)

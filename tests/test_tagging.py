@@ -71,19 +71,23 @@ def test_a_table_is_pruned_and_counted(tmp_path):
 
 
 def test_captions_are_reviewed_in_a_form(folder):
-    """Tags are left out and the trigger word put in front as one sees; metadata.csv is written once, never over one."""
-    from kolors_lab.notebook.tag_review import review_tags
+    """Tags are left out and the trigger word put in front as one sees, beside the pictures; what the form wrote it
+    writes again, but nothing over captions of somebody else."""
+    from kolors_lab.notebook.tag_review import TagReview
 
     tagged = Tagged([("0.png", "长发，微笑"), ("1.png", "长发，<夜晚>")]).write(folder / "captions.csv")
-    form = review_tags(tagged)
+    form = TagReview(tagged)
     form.dropped.value, form.trigger.value = ("长发",), "色块"
     assert "<td>色块，微笑</td>" in form.table.value and "<td>色块，&lt;夜晚&gt;</td>" in form.table.value
+    assert form.table.value.count('<img src="data:image/jpeg;base64,') == 2
+    for word in ("色块", "另一个"):
+        form.trigger.value = word
+        form.write.click()
+        assert [e.text for e in read_examples(folder)] == [f"{word}，微笑", f"{word}，<夜晚>"]
+    (folder / "metadata.csv").write_text("file_name,text\n0.png,我的\n", encoding="utf-8")
     form.write.click()
-    assert [e.text for e in read_examples(folder)] == ["色块，微笑", "色块，<夜晚>"]
-    form.trigger.value = "另一个"
-    form.write.click()
-    assert "is there already" in form.said.value
-    assert [e.text for e in read_examples(folder)] == ["色块，微笑", "色块，<夜晚>"]
+    assert form.wrong and "is there already" in form.status.value
+    assert [e.text for e in read_examples(folder)] == ["我的"]
 
 
 def test_captions_that_are_there_are_never_replaced(folder):

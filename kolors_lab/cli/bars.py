@@ -31,7 +31,7 @@ class Bars:
     def note(self, row: dict[str, float]) -> None:
         """Figures of a training step, shown behind its loss: learning rate, pictures per second, memory."""
         rate, speed, memory = (row[name] for name in ("learning_rate", "pictures_per_second", "memory_gib"))
-        self.figures = {"lr": f"{rate:.1e}", "pictures/s": f"{speed:.1f}", "GiB": f"{memory:.1f}"}
+        self.figures = {"lr": f"{rate:.1e}", "pictures/s": f"{speed:.2g}", "GiB": f"{memory:.1f}"}
 
     def open(self, stage: str) -> None:
         from tqdm import tqdm

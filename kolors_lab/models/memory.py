@@ -168,7 +168,8 @@ class Plan:
         if self.bits:
             kind += _(", text encoder in {bits} bit").format(bits=self.bits)
         parts = ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in self.stages.items())
-        return f"{kind}: {parts}, {_('one after the other') if self.in_turn else _('together')}"
+        order = _("one after the other") if self.in_turn else _("together")
+        return f"{kind}: {parts}" + (f", {order}" if len(self.stages) > 1 else "")
 
 
 def plan(preset: Preset, device: torch.device, size: int | None = None, together: bool = False) -> Plan:

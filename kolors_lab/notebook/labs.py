@@ -20,7 +20,7 @@ from kolors_lab.core.images import open_image
 from kolors_lab.core.language import _
 from kolors_lab.lora.tags import lora_files
 from kolors_lab.models.presets import get_preset
-from kolors_lab.notebook.widgets import SettingsForm, foldable, jpeg, soon, uploaded
+from kolors_lab.notebook.widgets import THUMB, SettingsForm, foldable, jpeg, soon, uploaded
 from kolors_lab.notebook.window import Window
 from kolors_lab.pictures.files import generate_file
 from kolors_lab.pictures.grids import RECIPES, GridConfig, grid
@@ -42,7 +42,6 @@ FOLDED = (
     "hires", "hires_denoise",
 )  # fmt: skip
 SIDE, SHOWN = 300, 8  # px of the live picture; pictures kept in the notebook and in the gallery
-THUMB = 64  # px of a picture in the gallery
 ABOUT = ("scene", "model", "model_hash", "prompt_syntax", "loras", "preset")  # of a picture, not how it was drawn
 DRAWN_OVER = 0.6  # denoise of the first picture that begins from another
 

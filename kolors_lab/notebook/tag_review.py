@@ -1,61 +1,72 @@
-"""Looking through proposed captions in a notebook: leave tags out, give the trigger word, write them for training.
+"""TagReview: looking through proposed captions in a notebook, each beside its picture: leave tags out, give the trigger
+word, write them for training.
 
     tagged = tag_folder(TaggingConfig(folder="mine", tag=True))
-    review_tags(tagged)                   # end the cell with it
+    TagReview(tagged)                     # end the cell with it
 
 The plain calls beside it need no mouse: `tagged.pruned(["微笑"]).triggered("我的画风").write("mine/metadata.csv")`.
 """
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
-from kolors_lab.core.errors import KolorsLabError
+from kolors_lab.core.images import embed
 from kolors_lab.core.language import _
+from kolors_lab.notebook.widgets import THUMB, captioned
+from kolors_lab.notebook.window import Window
 from kolors_lab.scoring.tagging import READ
 
 if TYPE_CHECKING:
-    from ipywidgets import Widget
-
     from kolors_lab.scoring.tagging import Tagged
 
-SHOWN = 50  # captions in the table; the counts beside it are of all
+SHOWN, LISTED = 50, 12  # captions in the table, where the counts beside it are of all; lines of the list of tags
 
 
-def review_tags(tagged: Tagged, trigger: str = "") -> Widget:
-    """A form for what `tag_folder` proposed; its button writes metadata.csv beside the pictures, never over one.
+class TagReview(Window):
+    """A form for what `tag_folder` proposed, each caption beside its picture.
 
-    `.dropped`, `.trigger`, `.table`, `.write` and `.said` are its parts, `.result()` the captions as they stand.
+    Its button writes metadata.csv beside the pictures: again after a change, but never over one that is not its own.
     """
-    import ipywidgets as widgets
 
-    tags = [(f"{tag}  × {count}", tag) for tag, count in tagged.counts()]
-    dropped = widgets.SelectMultiple(options=tags, rows=min(max(len(tags), 2), 12), description=_("去掉 leave out"))
-    word = widgets.Text(value=trigger, description=_("触发词 trigger word"))
-    table, said = widgets.HTML(), widgets.HTML()
-    write = widgets.Button(description=_("写入 write {file}").format(file=READ))
-    form = widgets.VBox([widgets.HBox([dropped, widgets.VBox([word, write, said])]), table])
+    def __init__(self, tagged: Tagged, trigger: str = ""):
+        import ipywidgets as w
 
-    def result() -> Tagged:
-        return tagged.pruned(dropped.value).triggered(word.value.strip())
+        super().__init__()
+        self.tagged, self.file, self.written = tagged, tagged.file.with_name(READ), b""
+        tags = [(f"{tag}  × {count}", tag) for tag, count in tagged.counts()]
+        self.dropped = w.SelectMultiple(options=tags, rows=LISTED, description=_("去掉 leave out"))
+        self.trigger = w.Text(value=trigger, description=_("触发词 trigger word"), style={"description_width": "auto"})
+        self.write = self.button(_("写入 write {file}").format(file=READ), self.save, "primary")
+        self.table = w.HTML(layout=w.Layout(max_height="32em", overflow="hidden auto"))
+        side = w.VBox([self.trigger, self.write, self.status], layout=w.Layout(flex="1 1 20em"))
+        self.box = w.VBox([w.HBox([self.dropped, side], layout=w.Layout(flex_flow="row wrap")), self.table])
+        self.pictures = [embed(tagged.file.parent / name, THUMB) for name, _text in tagged.rows[:SHOWN]]
+        for field in (self.dropped, self.trigger):
+            field.observe(lambda _change: self.attempt(self.refresh), "value")
+        self.refresh()
 
-    def show(_change: object = None) -> None:
-        rows = [f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in result().rows[:SHOWN]]
-        hidden = len(tagged.rows) - SHOWN
-        more = _("captions not shown: {count}").format(count=hidden)
-        table.value = f"<table>{''.join(rows)}</table>" + (f"<p>{more}</p>" if hidden > 0 else "")
+    def result(self) -> Tagged:
+        """The captions as they stand."""
+        return self.tagged.pruned(self.dropped.value).triggered(self.trigger.value.strip())
 
-    def save(_button: object = None) -> None:
-        try:
-            said.value = escape(str(result().write(tagged.file.with_name(READ)).file))
-        except KolorsLabError as error:
-            said.value = escape(str(error))
+    def refresh(self) -> None:
+        """The captions as they stand, as a table."""
+        self.table.value = captioned(self.pictures, [text for _name, text in self.result().rows])
+        count = len(self.tagged.rows)
+        self.say(_("captions not shown: {count}").format(count=count - SHOWN) if count > SHOWN else "")
 
-    for field in (dropped, word):
-        field.observe(show, "value")
-    write.on_click(save)
-    form.dropped, form.trigger, form.table = dropped, word, table
-    form.write, form.said, form.result = write, said, result
-    show()
-    return form
+    def save(self) -> None:
+        """Write the captions. DataError where captions lie that this window did not write."""
+        if self.file.is_file() and self.file.read_bytes() == self.written:
+            self.file.unlink()
+        self.written = self.result().write(self.file).file.read_bytes()
+        self.say(str(self.file))
+
+    def described(self) -> list[str]:
+        counts = "  ".join(f"{tag} × {count}" for tag, count in self.tagged.counts()[:LISTED])
+        return [counts, *(f"{name}  {text}" for name, text in self.result().rows[:LISTED])]
+
+    def promise(self) -> str:
+        """The plain call that does the same."""
+        return f'tagged.pruned([…]).triggered("{self.trigger.value}").write("{self.file.as_posix()}")'

@@ -17,7 +17,7 @@ from kolors_lab.core.images import embed
 from kolors_lab.core.language import _
 from kolors_lab.dataset.folder import read_examples
 from kolors_lab.notebook.labs import Lab, contact
-from kolors_lab.notebook.widgets import SettingsForm, jpeg, soon
+from kolors_lab.notebook.widgets import THUMB, SettingsForm, captioned, jpeg, soon
 from kolors_lab.training.callbacks import Callback
 from kolors_lab.training.loop import TrainConfig, train
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("data", "out", "steps", "rank", "learning_rate", "sample_every")
 FOLDED = ("seed", "batch_size", "size", "trigger_word", "held_out", "lr_scheduler", "optimizer", "precision")
-WIDE, THUMB, CAPTIONS = 420, 56, 60  # px of the curve and of a picture in the table; captions shown
+WIDE, CAPTIONS = 420, 60  # px of the curve; captions shown
 PAUSE = 1.0  # least seconds between two drawings of the curve
 
 
@@ -91,14 +91,9 @@ class TrainLab(Lab):
 
     def show_captions(self) -> None:
         """The set as a table, each picture beside its caption. DataError for a folder that holds none."""
-        from html import escape
-
         examples = read_examples(self.form.value.data)
-        rows = [
-            f'<tr><td><img src="{embed(example.image, THUMB)}"></td><td>{escape(example.text)}</td></tr>'
-            for example in examples[:CAPTIONS]
-        ]
-        self.captions.value = f"<table>{''.join(rows)}</table>"
+        shown = examples[:CAPTIONS]
+        self.captions.value = captioned([embed(e.image, THUMB) for e in shown], [e.text for e in shown])
         few = len(examples) <= CAPTIONS
         told = _("{count} 张图 pictures") if few else _("{count} 张图 pictures, 这里有 shown {shown}")
         self.say(told.format(count=len(examples), shown=CAPTIONS))

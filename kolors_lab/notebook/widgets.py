@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BAR, PAUSE = 24, 0.2  # characters of a full bar; least seconds between two updates
+THUMB = 64  # px of a picture in a gallery or beside its caption
 
 
 def progress(stage: str) -> Callable[..., None]:
@@ -194,6 +195,15 @@ def foldable(title: str, inside: Widget) -> Widget:
     fold = Accordion([inside], selected_index=None)
     fold.set_title(0, title)  # as in ipywidgets 7 too
     return fold
+
+
+def captioned(pictures: Sequence[str], texts: Sequence[str]) -> str:
+    """Pictures, as data: addresses, each beside its caption, as an HTML table; the shorter of the two says how many."""
+    from html import escape
+
+    pairs = zip(pictures, texts, strict=False)
+    rows = [f'<tr><td><img src="{picture}"></td><td>{escape(text)}</td></tr>' for picture, text in pairs]
+    return f"<table>{''.join(rows)}</table>"
 
 
 def known_choices(config: type) -> dict[str, Sequence[Any]]:

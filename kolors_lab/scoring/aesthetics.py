@@ -24,6 +24,7 @@ from kolors_lab.core.language import _
 from kolors_lab.core.stats import interval
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.loading import quietly
+from kolors_lab.models.memory import Plan, first_that_fits, parameter_count
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.models.processes import start_processes
 from kolors_lab.sampling.metadata import is_original, read_settings
@@ -156,9 +157,24 @@ def find_scorer(preset: Preset) -> Path:
     return local_path(preset.scorer, "scorer")
 
 
+def scoring_plan(preset: Preset) -> Plan:
+    """What the scorer takes of main memory, in fp32. ModelError where that is not free, FetchError if it is not here.
+
+    Older folders hold a pickle, without a header to count parameters in: it was saved in fp32, so its size is taken.
+    """
+    import torch
+
+    folder = find_scorer(preset)
+    weights = 4 * parameter_count(folder.parent, folder.name) or sum(f.stat().st_size for f in folder.glob("*.bin"))
+    plan = Plan(torch.float32, None, False, {"scorer": weights})
+    return first_that_fits([plan], _("the scorer {folder}").format(folder=folder), lambda *_: "")
+
+
 def load_scorer(preset: Preset, device: torch.device | None = None) -> Scorer:
-    """The preset's `AestheticsPredictorV2Linear` in fp32. ModelError if the folder holds no such model."""
+    """The preset's `AestheticsPredictorV2Linear` in fp32. ModelError if the folder holds no such model, or it does not
+    fit into memory."""
     folder, device = find_scorer(preset), device or pick_device()
+    scoring_plan(preset)
     from safetensors import SafetensorError
 
     try:

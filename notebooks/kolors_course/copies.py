@@ -73,17 +73,27 @@ def one_page(page: str, lang: str) -> str:
     title = "# " + _half(title.removeprefix("# "), lang)
     _head, *sections = SECTION.split(rest)
     if not sections:
-        lines = [_row(line, lang) if line.startswith("|") else line for line in rest.splitlines()]
-        return "\n".join([title, *(line for line in lines if line.startswith("|") or _is(line, lang))]) + "\n"
+        intro = [line for line in rest.splitlines() if not line.startswith("|") and _is(line, lang)]
+        return (
+            "\n".join([title, *intro, *glossary([line for line in rest.splitlines() if line.startswith("|")], lang)])
+            + "\n"
+        )
     text = dict(zip(sections[::2], sections[1::2], strict=True))[lang]
     text = re.sub(r"^#(#+ )", r"\1", text.strip(), flags=re.MULTILINE)  # its headings stand right below the title
     return f"{title}\n\n{text}\n"
 
 
-def _row(line: str, lang: str) -> str:
-    """A row of the glossary: both names of the word, and what it means in one language."""
-    names, _bar, meaning = line.strip().removesuffix("|").rpartition("|")
-    return f"{names}| {_half(meaning.strip(), lang)} |"
+def glossary(rows: list[str], lang: str) -> list[str]:
+    """The glossary's table with what the words mean in one language; in "zh" the Chinese words come first, by pinyin.
+
+    GB 2312 numbers the common characters by their pinyin.
+    """
+    head, line, *words = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
+    table = [[english, chinese, _half(meaning, lang)] for english, chinese, meaning in (head, *words)]
+    if lang == "zh":
+        table = [[chinese, english, meaning] for english, chinese, meaning in table]
+        table[1:] = sorted(table[1:], key=lambda cells: cells[0].lower().encode("gb18030"))
+    return [f"| {' | '.join(cells)} |" for cells in (table[0], line, *table[1:])]
 
 
 def _half(text: str, lang: str) -> str:
