@@ -31,7 +31,7 @@ from kolors_lab.models import presets
 PRESET = "middle"
 presets.PRESETS[PRESET] = lambda: replace(
     presets.get_preset({folder!r}), name=PRESET, min_size={min_size}, classifier=None, target_modules=presets.ATTENTION,
-    steps=4, train_steps=24, batch_size=1, learning_rate=1e-4, gradient_checkpointing=True,
+    steps=4, train_steps=24, batch_size=1, learning_rate=1e-4,
 )
 """
 

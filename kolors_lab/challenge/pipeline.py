@@ -7,7 +7,7 @@ closed session is taken up where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -26,7 +26,7 @@ from kolors_lab.dataset.cleaning import CleanConfig, clean
 from kolors_lab.models.device import pick_device
 from kolors_lab.models.identity import model_fingerprint
 from kolors_lab.models.loading import load_pipeline
-from kolors_lab.models.memory import plan
+from kolors_lab.models.memory import free_memory, plan
 from kolors_lab.models.presets import get_preset, local_path
 from kolors_lab.sampling.config import prompts_of
 from kolors_lab.sampling.loading import load_for
@@ -114,7 +114,9 @@ class Run:
     @cached_property
     def pipe(self) -> KolorsPipeline | None:
         """The pipeline for all steps where main memory holds it whole; else None, and each step loads what it needs."""
-        return None if plan(self.preset, pick_device()).in_turn else load_pipeline(self.preset)
+        way = plan(self.preset, pick_device())
+        whole = replace(way, in_turn=False).peak <= free_memory(way.mapped)
+        return load_pipeline(self.preset, dtype=way.dtype, text_encoder_bits=way.bits) if whole else None
 
     @property
     def lora_file(self) -> Path:

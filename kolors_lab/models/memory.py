@@ -7,6 +7,7 @@ reads the weights' headers, asks what is free (containers' limits included) and 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 LIBRARIES = GIB  # torch, diffusers and transformers, loaded and at work
 
 
-def set_checkpointing(unet: UNet2DConditionModel, mode: str) -> None:
+def set_checkpointing(unet: UNet2DConditionModel, mode: str | None) -> None:
     """Gradient checkpointing: none; partial, the deepest blocks, which hold two thirds of memory and work; full."""
     unet.disable_gradient_checkpointing()
-    if mode != "none":
+    if mode in ("partial", "full"):
         unet.enable_gradient_checkpointing()
     if mode == "partial":
         for block in (*unet.down_blocks[:-1], *unet.up_blocks[1:]):
@@ -60,8 +61,16 @@ def free_memory(mapped: int = 0) -> int:
     its container (cgroup v1 and v2) and of its own address space (ulimit -v), where `mapped` bytes of files lie too."""
     import psutil
 
+    _give_back()
     rooms = [room - mapped for room in _own_room()]
     return max(0, min(psutil.virtual_memory().available, *_container_room(), *rooms))
+
+
+def _give_back() -> None:
+    """Have the C library give back what was freed: glibc keeps blocks of up to 32 MiB, most of a UNet's weights, for
+    later use, and with them in its hands a text encoder that would have fitted does not."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _container_room(root: Path = CGROUPS) -> list[int]:
@@ -150,13 +159,15 @@ def working_memory(size: int) -> int:
 class Plan:
     """How a pipeline comes into main memory: its number type, the bits of the text encoder's weights (None: as all
     else), whether the text encoder goes before the rest comes, and what each stage takes, in bytes. `mapped`: bytes of
-    files that are open while they are read; they count where the address space is limited."""
+    files that are open while they are read; they count where the address space is limited. `tiled`: whether the VAE
+    works picture by picture and in tiles."""
 
     dtype: torch.dtype
     bits: int | None
     in_turn: bool
     stages: dict[str, int]
     mapped: int = 0
+    tiled: bool = False
 
     @property
     def peak(self) -> int:
@@ -175,10 +186,9 @@ class Plan:
 def plan(preset: Preset, device: torch.device, size: int | None = None, together: bool = False) -> Plan:
     """The first way to draw pictures of `size` px (None: the preset's) that fits into the main memory that is free.
 
-    On a CPU float32 where it fits, else bfloat16, on a GPU its own 16 bit type; text encoder and the rest together
-    where that fits, else, unless all must lie `together`, one after the other, decoding in tiles; last the text encoder
-    in 8 bit. Raises ModelError where nothing fits: needs, has, and a size that would; FetchError if the model is not
-    here.
+    The text encoder goes before the rest comes, unless all must lie `together`. On a CPU float32 where it fits, else
+    bfloat16, on a GPU its own 16 bit type; decoding in tiles where it fits no other way; last the text encoder in 8
+    bit. Raises ModelError where nothing fits: needs, has, and a size that would; FetchError if the model is not here.
     """
     import torch
 
@@ -186,14 +196,14 @@ def plan(preset: Preset, device: torch.device, size: int | None = None, together
     counts = {part: parameter_count(pipeline_path(preset), part) for part in ("text_encoder", "unet", "vae")}
     types = [torch.float32, torch.bfloat16] if device.type == "cpu" else [pick_dtype(device)]
     ways, mapped = [], largest_part(pipeline_path(preset))
-    for dtype, bits, in_turn in (
-        *((dtype, None, in_turn) for dtype in types for in_turn in ((False,) if together else (False, True))),
+    for dtype, bits, tiled in (
+        *((dtype, None, tiled) for dtype in types for tiled in ((False,) if together else (False, True))),
         *([(types[-1], 8, not together)] if device.type == "cpu" and find_spec("torchao") else []),
     ):
-        working = working_memory(size) * dtype.itemsize // (4 if in_turn else 2) if device.type == "cpu" else 0
+        working = working_memory(size) * dtype.itemsize // (4 if tiled else 2) if device.type == "cpu" else 0
         pictures = (counts["unet"] + counts["vae"]) * dtype.itemsize + working
         encoder = int(counts["text_encoder"] * (bits / 8 if bits else dtype.itemsize))
-        ways.append(Plan(dtype, bits, in_turn, {"text": encoder, "pictures": pictures}, mapped))
+        ways.append(Plan(dtype, bits, not together, {"text": encoder, "pictures": pictures}, mapped, tiled))
     what = _("{model} at {size} px").format(model=preset.model, size=size)
     return first_that_fits(ways, what, lambda way, free: _way_out(way, size, free))
 

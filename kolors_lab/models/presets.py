@@ -37,7 +37,6 @@ class Preset:
     train_steps: int
     batch_size: int
     learning_rate: float
-    gradient_checkpointing: bool
     min_size: int
     min_sharpness: float  # variance of the Laplacian of the grey picture
     practice: bool  # True: the score is a practice score (练习分) that knows nothing of taste
@@ -79,7 +78,6 @@ def _tiny() -> Preset:
         train_steps=400,
         batch_size=4,
         learning_rate=2e-3,
-        gradient_checkpointing=False,
         target_modules=EVERY_BLOCK,  # attention alone is too little of a small UNet to carry a style
         min_size=128,
         min_sharpness=100.0,
@@ -101,7 +99,6 @@ def _kolors() -> Preset:
         train_steps=500,
         batch_size=1,
         learning_rate=1e-4,
-        gradient_checkpointing=True,
         min_size=1024,
         min_sharpness=100.0,
         practice=False,

@@ -22,22 +22,20 @@ def load_for(
 ) -> KolorsPipeline:
     """The preset's pipeline for drawing these (prompt, syntax) and no others.
 
-    Where memory, the GPU's or the main one, cannot hold all of it, the prompts are encoded first and the text encoder
-    goes before the rest comes; a learned word keeps it, being put into it later. Raises FetchError, ModelError.
+    The prompts are encoded first and the text encoder goes before the rest comes, so that the most that is held is the
+    larger of the two; a learned word keeps it, being put into it later. Raises FetchError, ModelError.
     """
     device = pick_device()
     need_quantization("text_encoder_bits", text_encoder_bits)
     if word or (text_encoder_bits and device.type == "cuda"):
         return load_pipeline(preset, device, text_encoder_bits=text_encoder_bits)
     way, lies = plan(preset, device), gpu_plan_here(preset, device)
-    if not way.in_turn and lies == "whole":
-        return load_pipeline(preset, device, way.dtype, text_encoder_bits or way.bits)
     pipe = load_parts(preset, ("text_encoder",), way.dtype, text_encoder_bits or way.bits)
-    if lies == "parts":  # the encoder alone has room there
+    if lies in ("whole", "parts"):  # the encoder alone has room there
         pipe.to(device)
     encode_then_free(pipe, texts)
     add_parts(pipe, preset, ("unet", "vae"), way.dtype)
-    if way.in_turn:
+    if way.tiled:
         pipe.vae.enable_slicing()
         pipe.vae.enable_tiling()
     place(pipe, device)

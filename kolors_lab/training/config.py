@@ -74,7 +74,7 @@ class TrainConfig(DataConfig):
         ema_decay: save a moving average of the weights that keeps this share of itself at each step, such as 0.99
         precision: auto, fp32, fp16 or bf16 for the frozen UNet; the LoRA is always fp32
         base_bits: 4 or 8: the frozen UNet in so many bits (CUDA, needs bitsandbytes); none: as precision says
-        gradient_checkpointing: none, partial (the deepest blocks) or full: less memory, more time; unset: the preset's
+        gradient_checkpointing: none, partial (the deepest blocks) or full: less memory, more time; unset: what has room
         checkpoint_every: steps between checkpoints; 0: one only when stopped by Ctrl+C or SIGTERM
     """
 
@@ -158,7 +158,6 @@ def resolve(config: TrainConfig, preset: Preset) -> TrainConfig:
         learning_rate=config.learning_rate
         or peak_rate(config.optimizer, preset.learning_rate * METHODS[config.method].rate),
         target_modules=tuple(config.target_modules or preset.target_modules) if config.method == "lora" else None,
-        gradient_checkpointing=config.gradient_checkpointing or ("full" if preset.gradient_checkpointing else "none"),
     )
 
 
@@ -169,8 +168,9 @@ def settle(config: TrainConfig) -> tuple[Preset, TrainConfig]:
 
 
 def identity(config: TrainConfig, examples: list[Example]) -> dict[str, Any]:
-    """What must be equal for a training to go on: settings but for places, and the pictures' names, sizes, captions."""
-    settings = {key: value for key, value in asdict(config).items() if key not in PLACES}
+    """What must be equal for a training to go on: settings but for places and for what only takes memory or time, and
+    the pictures' names, sizes, captions."""
+    settings = {key: value for key, value in asdict(config).items() if key not in (*PLACES, "gradient_checkpointing")}
     seen = [f"{example.image.name} {example.image.stat().st_size} {example.text}" for example in examples]
     pictures = hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
     return json.loads(json.dumps({**settings, "pictures": pictures}))

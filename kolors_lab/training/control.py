@@ -70,7 +70,7 @@ def begin(pipe: KolorsPipeline, config: TrainConfig) -> WithControl:
     net = load_control_net(config.init_net, pipe.unet) if config.init_net else new_net(pipe.unet, config.seed)
     net.float().requires_grad_(True)
     set_checkpointing(pipe.unet, config.gradient_checkpointing)
-    if config.gradient_checkpointing != "none":
+    if pipe.unet.is_gradient_checkpointing:
         net.enable_gradient_checkpointing()
     return WithControl(pipe.unet, net).train()
 

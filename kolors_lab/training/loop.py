@@ -38,7 +38,7 @@ from kolors_lab.training.methods import METHODS
 from kolors_lab.training.optim import advance, batch_sizes, find_optimizer, make_optimizer, make_schedule
 from kolors_lab.training.origin import make_header
 from kolors_lab.training.processes import mean_over
-from kolors_lab.training.stages import add_what_trains, gpu_line, plan_training
+from kolors_lab.training.stages import add_what_trains, gpu_line, plan_training, with_checkpointing
 from kolors_lab.training.validation import sample_prompts, watch
 
 if TYPE_CHECKING:
@@ -94,8 +94,10 @@ def train(
         borrowed = pipe is not None
         pipe, way = _prepare(pipe, preset, config, processes, state)
         part = (lambda name: having(pipe, preset, name, way.dtype, way.bits)) if way else contextlib.nullcontext
+        dtype = way.dtype if way else pipe.unet.dtype
+        config = with_checkpointing(preset, config, dtype, processes.device, processes.num_processes)
         if say:
-            say(gpu_line(preset, config, way.dtype if way else pipe.unet.dtype, processes.device))
+            say(gpu_line(preset, config, dtype, processes.device))
         with processes.main_process_first():  # one after the other: main memory holds one text encoder
             prompts = sample_prompts(config, examples)
             own = pipe if borrowed else None

@@ -20,6 +20,7 @@ from kolors_lab.models.loading import add_parts, load_quantized_unet
 from kolors_lab.models.memory import (
     Plan,
     first_that_fits,
+    free_memory,
     free_on,
     largest_part,
     parameter_count,
@@ -27,7 +28,7 @@ from kolors_lab.models.memory import (
     working_memory,
 )
 from kolors_lab.models.presets import GIB, pipeline_path
-from kolors_lab.training.config import PRECISIONS
+from kolors_lab.training.config import CHECKPOINTING, PRECISIONS
 from kolors_lab.training.optim import batch_sizes
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # GiB that autograd keeps for one picture of 1024 px in 16 bit; counted over Kolors' UNet with rank 16 on attention
 ACTIVATIONS = {"none": 5.3, "partial": 1.9, "full": 0.5}
+ON_CPU, WORK = 1.7, 2.4  # a CPU keeps so many times as much, and works in so many GiB (benchmarks/README: full_size)
+MARGIN = 1.5  # times what is counted must be free before memory is spent on time
 FIRST_HALF = ("conv_in", "time_", "add_", "encoder_hid", "down_blocks", "mid_block")  # what a ControlNet copies
 
 
@@ -75,7 +78,7 @@ def stages(
     folder, cpu = pipeline_path(preset), device.type == "cpu"
     encoder = parameter_count(folder, "text_encoder") * (bits / 8 if bits else dtype.itemsize)
     vae = parameter_count(folder, "vae")
-    training = needs(preset, config, dtype)
+    training = needs(preset, config, device, dtype)
     there = sum(training.values()) if cpu else training["UNet"]
     if config.sample_every:
         there += dtype.itemsize * vae + (working_memory(preset.size) * dtype.itemsize // 2 if cpu else 0)
@@ -83,7 +86,7 @@ def stages(
     return {"captions": int(encoder), "latents": latents, "training": processes * there}
 
 
-def needs(preset: Preset, config: TrainConfig, dtype: torch.dtype) -> dict[str, int]:
+def needs(preset: Preset, config: TrainConfig, device: torch.device, dtype: torch.dtype) -> dict[str, int]:
     """Bytes that the training itself takes, where it computes: the frozen UNet, what learns, a batch of pictures."""
     folder = pipeline_path(preset)
     shapes = {name.removeprefix("unet/"): shape for name, shape in tensor_shapes(folder, "unet").items()}
@@ -91,7 +94,9 @@ def needs(preset: Preset, config: TrainConfig, dtype: torch.dtype) -> dict[str, 
     base = sum(map(prod, shapes.values()))
     size = base * config.base_bits // 8 if config.base_bits else base * dtype.itemsize
     copies = 5 if config.ema_decay is not None else 4  # float32: weights, gradients, two moments of AdamW, the average
-    pictures = max(batch_sizes(config)) * ACTIVATIONS[config.gradient_checkpointing] * (preset.size / 1024) ** 2
+    kept = ACTIVATIONS[config.gradient_checkpointing or "full"]  # unset, the least that it can do with
+    kept = ON_CPU * kept + WORK if device.type == "cpu" else kept
+    pictures = max(batch_sizes(config)) * kept * (preset.size / 1024) ** 2
     return {
         "UNet": size,
         "what learns, and its optimizer": 4 * copies * learned(shapes, config),
@@ -127,9 +132,21 @@ def _fits(stages: dict[str, int], free: int) -> bool:
     return Plan(None, None, True, stages).peak <= free
 
 
+def with_checkpointing(
+    preset: Preset, config: TrainConfig, dtype: torch.dtype, device: torch.device, processes: int = 1
+) -> TrainConfig:
+    """The config with the gradient checkpointing that it asks for, else the least that has room where it computes:
+    working a block out twice takes a third of a step. `processes` train on this machine at once."""
+    if config.gradient_checkpointing:
+        return config
+    free = free_on(device) if device.type == "cuda" else free_memory() // processes
+    ways = [replace(config, gradient_checkpointing=mode) for mode in CHECKPOINTING]
+    return next((way for way in ways if MARGIN * sum(needs(preset, way, device, dtype).values()) <= free), ways[-1])
+
+
 def gpu_line(preset: Preset, config: TrainConfig, dtype: torch.dtype, device: torch.device) -> str:
     """One line: about how many GiB the training takes where it computes; on a GPU, what is free there."""
-    unet, learning, pictures = (size / GIB for size in needs(preset, config, dtype).values())
+    unet, learning, pictures = (size / GIB for size in needs(preset, config, device, dtype).values())
     total = unet + learning + pictures
     line = _(
         "memory: about {total:.2g} GiB at {batch} x {size} px: UNet {unet:.2g}, what learns, and its optimizer "
