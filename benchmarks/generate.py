@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from diffusers import KolorsPipeline
 from full_size import PROMPT, ceiling, find_card, peak_of, random_kolors, work_of
 
 from kolors_lab.comic.panels import read_story, story_file
 from kolors_lab.models.loading import load_pipeline
-from kolors_lab.models.presets import get_preset
+from kolors_lab.models.presets import get_preset, pipeline_path
 from kolors_lab.sampling.ksampler import KSampler
 from kolors_lab.sampling.pipeline import generate_batch
 
@@ -30,19 +31,19 @@ FLOOR_AIM, STOCK_AIM = 2.2, 1.25  # at full size: times the arithmetic's floor a
 
 
 def drawers(
-    pipe, texts: Sequence[tuple[str, str, int]], cfg: float, together: bool
+    plain, pipe, texts: Sequence[tuple[str, str, int]], cfg: float, together: bool
 ) -> tuple[Callable[[int], list], Callable[[int], list]]:
-    """The stock pipeline's way and ours to draw (prompt, negative prompt, seed) in so many steps; `together`: the stock
-    draws them in one call too."""
+    """The stock pipeline's way, by `plain`, and ours to draw (prompt, negative prompt, seed) in so many steps;
+    `together`: the stock draws them in one call too."""
 
     def stock(steps: int) -> list:
         prompts, negatives, seeds = (list(column) for column in zip(*texts, strict=True))
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         settings = {"num_inference_steps": steps, "guidance_scale": cfg}
         if together:
-            return pipe(prompt=prompts, negative_prompt=negatives, generator=generators, **settings).images
+            return plain(prompt=prompts, negative_prompt=negatives, generator=generators, **settings).images
         return [
-            pipe(prompt=prompt, negative_prompt=negative, generator=generator, **settings).images[0]
+            plain(prompt=prompt, negative_prompt=negative, generator=generator, **settings).images[0]
             for prompt, negative, generator in zip(prompts, negatives, generators, strict=True)
         ]
 
@@ -58,14 +59,15 @@ def panels(options: argparse.Namespace) -> None:
     """The story's eight panels on the CPU, or on a card that is there."""
     preset = get_preset(options.preset)
     pipe, steps = load_pipeline(preset), options.steps or preset.steps
+    plain = KolorsPipeline.from_pretrained(pipeline_path(preset), torch_dtype=pipe.dtype).to(pipe.device)
+    plain.set_progress_bar_config(disable=True)
     texts = [(scene.prompt, scene.negative_prompt, scene.seed) for scene in read_story(story_file(None))[:8]]
-    stock, ours = drawers(pipe, texts, preset.cfg, together=False)
-    plain, compiled = pipe.unet, torch.compile(pipe.unet) if options.compile else pipe.unet
+    stock, ours = drawers(plain, pipe, texts, preset.cfg, together=False)
+    pipe.unet = torch.compile(pipe.unet) if options.compile else pipe.unet
     seconds: dict = {stock: [], ours: []}
     for number in range(options.rounds + options.compile):
         made = {}
         for way in (stock, ours):
-            pipe.unet = compiled if way is ours else plain
             begin = time.perf_counter()
             made[way] = [np.asarray(image, int) for image in way(steps)]
             seconds[way].append(time.perf_counter() - begin)
@@ -85,7 +87,7 @@ def full_size(options: argparse.Namespace, device: torch.device) -> None:
     pipe = random_kolors(device, dtype).to(device)
     pipe.set_progress_bar_config(disable=True)
     texts = [(PROMPT, "", seed) for seed in range(options.batch)]
-    ways = dict(zip(("stock", "ours"), drawers(pipe, texts, 4.0, together=True), strict=True))
+    ways = dict(zip(("stock", "ours"), drawers(pipe, pipe, texts, 4.0, together=True), strict=True))
     plain, compiled = pipe.unet, torch.compile(pipe.unet) if options.compile else pipe.unet
     found: dict[str, list] = {name: [] for name in ways}
     for number in range(options.rounds + 1):

@@ -81,7 +81,9 @@ def camps(pipe, pictures: Pictures, config: TrainConfig) -> Callable[[], object]
         noisy = noise_scheduler.add_noise(latents, noise, timestep)
         conditions = {"text_embeds": pooled, "time_ids": sides.expand(size, -1)}
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            predicted = unet(noisy, timestep, embeds, added_cond_kwargs=conditions).sample
+            predicted = unet.forward(
+                noisy, timestep, embeds, added_cond_kwargs=conditions
+            ).sample  # past our padding.py
         value = functional.mse_loss(predicted.float(), noise.float())
         scaler.scale(value).backward()
         scaler.step(optimizer)

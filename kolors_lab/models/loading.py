@@ -56,6 +56,8 @@ def load_parts(
     """
     from safetensors import SafetensorError
 
+    from kolors_lab.models.padding import read_padding_once
+
     folder = pipeline_path(preset)
     vae = local_path(preset.vae) if preset.vae and "vae" in parts else None
     absent = {part: None for part in PARTS if part not in parts}
@@ -70,6 +72,8 @@ def load_parts(
         ) from error
     for part in _parts(pipe):
         part.requires_grad_(False)  # only a LoRA is trained; CPU kernels round otherwise where gradients are asked for
+    if pipe.unet is not None:
+        read_padding_once(pipe.unet)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

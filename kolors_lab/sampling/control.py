@@ -148,6 +148,7 @@ def load_control_net(folder: str | Path, unet: UNet2DConditionModel) -> ControlN
     from safetensors import SafetensorError
 
     from kolors_lab.models.loading import quietly
+    from kolors_lab.models.padding import read_padding_once
     from kolors_lab.models.presets import local_path
 
     path = local_path(str(folder))
@@ -171,6 +172,7 @@ def load_control_net(folder: str | Path, unet: UNet2DConditionModel) -> ControlN
         raise ModelError(
             "control_net {folder} cannot be loaded ({error}); fetch it again", folder=folder, error=error
         ) from error
+    read_padding_once(net)
     return net.requires_grad_(False).eval()
 
 

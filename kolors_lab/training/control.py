@@ -52,6 +52,8 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     import torch
     from diffusers import ControlNetModel
 
+    from kolors_lab.models.padding import read_padding_once
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = ControlNetModel.from_unet(unet)
@@ -61,6 +63,7 @@ def new_net(unet: UNet2DConditionModel, seed: int) -> ControlNetModel:
     projection = getattr(unet, "text_encoder_hid_proj", None) or unet.encoder_hid_proj  # there under an IP-Adapter
     if projection is not None:
         net.encoder_hid_proj.load_state_dict(projection.state_dict())
+    read_padding_once(net)
     return net.float()
 
 
