@@ -115,6 +115,9 @@ def loaded(pipe_folder):
 @pytest.fixture
 def pipe(loaded):
     """A pipeline with random weights on the CPU, each test its own."""
+    from kolors_lab.lora.adapter import unload_lora
+
+    unload_lora(loaded)  # a server that drew with it left its last one there
     parts = {name: copy.deepcopy(part) for name, part in loaded.components.items()}
     pipe = type(loaded)(**parts)
     pipe.set_progress_bar_config(disable=True)

@@ -65,12 +65,12 @@ def reference(
     """
     check_number("strength", strength, 0, 2)
     picture = image if hasattr(image, "convert") else open_image(image)
-    path = local_path(str(folder))
+    path, before = local_path(str(folder)), dict(pipe.unet.attn_processors)
     try:
         with quietly():
             pipe.load_ip_adapter(str(path), subfolder="", weight_name=weight_name, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        _unload(pipe)
+        _unload(pipe, before)
         raise ModelError(
             "the IP-Adapter in {folder} cannot be put on this model ({error})", folder=folder, error=error
         ) from error
@@ -83,11 +83,13 @@ def reference(
         seen = pipe.prepare_ip_adapter_image_embeds([picture.convert("RGB")], None, device, 1, True)
         yield Reference(tuple(seen))
     finally:
-        _unload(pipe)
+        _unload(pipe, before)
 
 
-def _unload(pipe: KolorsPipeline) -> None:
-    """Take the adapter off, also one that was put on by half: the text projection goes back to its place."""
+def _unload(pipe: KolorsPipeline, before: dict[str, Any]) -> None:
+    """Take the adapter off, also one that was put on by half: the text projection goes back to its place, and attention
+    is worked out as `before`."""
     if getattr(pipe.unet, "text_encoder_hid_proj", None) is not None:
         pipe.unload_ip_adapter()
+        pipe.unet.set_attn_processor(before)
         del pipe.unet.text_encoder_hid_proj  # left there as None it would keep the next adapter from being put on
