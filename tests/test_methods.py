@@ -17,6 +17,7 @@ from kolors_lab.training.full import difference, strongest
 from kolors_lab.training.latent_cache import encode
 from kolors_lab.training.loop import train
 from kolors_lab.training.loss import loss
+from kolors_lab.training.methods import METHODS
 
 FAST = {"steps": 2, "width": 64, "height": 64}
 
@@ -34,6 +35,11 @@ def tune(pipe_folder, pipe, pictures, tmp_path):
         return train(TrainConfig(preset=str(pipe_folder), out=str(tmp_path / "run"), **settings), pipe)
 
     return run
+
+
+def test_a_method_of_ones_own_needs_no_known_size(tune, monkeypatch):
+    monkeypatch.setitem(METHODS, "own", METHODS["full"]._replace(result="own"))
+    assert tune(method="own").is_dir()
 
 
 def test_full_gives_a_unet_folder_and_the_lora_nearest_to_it(tune, pipe):

@@ -35,11 +35,14 @@ class TagReview(Window):
         super().__init__()
         self.tagged, self.file, self.written = tagged, tagged.file.with_name(READ), b""
         tags = [(f"{tag}  × {count}", tag) for tag, count in tagged.counts()]
-        self.dropped = w.SelectMultiple(options=tags, rows=LISTED, description=_("去掉 leave out"))
-        self.trigger = w.Text(value=trigger, description=_("触发词 trigger word"), style={"description_width": "auto"})
+        whole = {"style": {"description_width": "auto"}}  # no name is cut short
+        self.dropped = w.SelectMultiple(options=tags, rows=LISTED, description=_("去掉 leave out"), **whole)
+        self.trigger = w.Text(value=trigger, description=_("触发词 trigger word"), **whole)
         self.write = self.button(_("写入 write {file}").format(file=READ), self.save, "primary")
         self.table = w.HTML(layout=w.Layout(max_height="32em", overflow="hidden auto"))
-        side = w.VBox([self.trigger, self.write, self.status], layout=w.Layout(flex="1 1 20em"))
+        side = w.VBox(
+            [self.trigger, self.write, self.status], layout=w.Layout(flex="1 1 20em", align_items="flex-start")
+        )
         self.box = w.VBox([w.HBox([self.dropped, side], layout=w.Layout(flex_flow="row wrap")), self.table])
         self.pictures = [embed(tagged.file.parent / name, THUMB) for name, _text in tagged.rows[:SHOWN]]
         for field in (self.dropped, self.trigger):

@@ -105,12 +105,13 @@ def needs(preset: Preset, config: TrainConfig, device: torch.device, dtype: torc
 
 
 def learned(shapes: dict[str, tuple[int, ...]], config: TrainConfig) -> int:
-    """How many numbers learn: those of the LoRA, of the ControlNet, of the whole UNet."""
+    """How many numbers learn: those of the LoRA, of the ControlNet, of the whole UNet; 0 for a method of one's own, of
+    which nothing is known."""
     if config.method == "full":
         return sum(map(prod, shapes.values()))
     if config.method == "controlnet":
         return sum(prod(shape) for name, shape in shapes.items() if name.startswith(FIRST_HALF))
-    ends = tuple(f".{end}.weight" for end in expand_targets(config.target_modules))
+    ends = tuple(f".{end}.weight" for end in expand_targets(config.target_modules or ()))
     layers = [shape for name, shape in shapes.items() if f".{name}".endswith(ends) and len(shape) > 1]
     return sum(config.rank * (shape[0] + prod(shape[1:])) for shape in layers)
 
