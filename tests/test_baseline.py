@@ -54,6 +54,16 @@ def test_report_in_a_browser_on_a_phone_and_on_a_desk(world, tmp_path, width):
     assert seen == {"broken": 0, "images": 1 + 6 + 16, "overflow": 0}
 
 
+def test_the_whole_model_stays_only_where_as_much_again_is_free(world, monkeypatch):
+    """A training beside all of Kolors would otherwise be killed by the system."""
+    run = module.Run(world[1])
+    peak = replace(module.plan(run.preset, module.pick_device()), in_turn=False).peak
+    monkeypatch.setattr(module, "load_pipeline", lambda *a, **k: "loaded")
+    for free, loaded in ((2 * peak - 1, None), (2 * peak, "loaded")):
+        monkeypatch.setattr(module, "free_memory", lambda mapped, free=free: free)
+        assert module.Run(world[1]).pipe == loaded
+
+
 def test_again_nothing_is_done(world, monkeypatch):
     run, config, first, _ = world
     for name in ("clean", "train", "load_pipeline", "load_scorer", "submit"):

@@ -113,9 +113,10 @@ class Run:
 
     @cached_property
     def pipe(self) -> KolorsPipeline | None:
-        """The pipeline for all steps where main memory holds it whole; else None, and each step loads what it needs."""
+        """The pipeline for all steps where main memory holds it whole and as much again, for what is done with it; else
+        None, and each step loads what it needs."""
         way = plan(self.preset, pick_device())
-        whole = replace(way, in_turn=False).peak <= free_memory(way.mapped)
+        whole = 2 * replace(way, in_turn=False).peak <= free_memory(way.mapped)
         return load_pipeline(self.preset, dtype=way.dtype, text_encoder_bits=way.bits) if whole else None
 
     @property
