@@ -10,17 +10,19 @@ would be rounded, and what a GPU would gain is not known, so there all places ar
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import torch
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+if TYPE_CHECKING:
+    import torch
+    from diffusers.models.attention_processor import Attention
 
 READ = "encoder_hidden_states"
+_attentions: WeakKeyDictionary[torch.nn.Module, list[Attention]] = WeakKeyDictionary()  # of a model and of its copies
 
 
-class Repeated(AttnProcessor2_0):
-    """Attention in which the first place of the text stands for `repeats` places."""
+class Repeated:
+    """diffusers' attention, in which the first place of the text stands for `repeats` places."""
 
     def __call__(
         self,
@@ -31,13 +33,12 @@ class Repeated(AttnProcessor2_0):
         temb: torch.Tensor | None = None,
         repeats: int = 1,
     ) -> torch.Tensor:
+        from diffusers.models.attention_processor import AttnProcessor2_0
+
         if encoder_hidden_states is not None and repeats > 1:
             attention_mask = hidden_states.new_zeros(len(hidden_states), 1, encoder_hidden_states.shape[1])
             attention_mask[..., 0] = math.log(repeats)
-        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
-
-
-_attentions: WeakKeyDictionary[torch.nn.Module, list[Attention]] = WeakKeyDictionary()  # of a model and of its copies
+        return AttnProcessor2_0()(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 def read_padding_once(model: torch.nn.Module) -> None:
@@ -46,27 +47,35 @@ def read_padding_once(model: torch.nn.Module) -> None:
     All places are read where somebody else's attention is at work (an IP-Adapter, attention shared between panels) or a
     mask is given.
     """
-    for module in model.modules():
-        if isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0:
-            module.set_processor(Repeated())
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    for attention in _attentions_of(model):
+        if type(attention.processor) is AttnProcessor2_0:
+            attention.set_processor(Repeated())
     model.register_forward_pre_hook(_fold, with_kwargs=True)
 
 
 def _fold(model: torch.nn.Module, args: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
     """`model(sample, time, text, …)` with less of a text; None to leave it as it is."""
+    import torch
+
     text = args[2] if len(args) > 2 else options.get(READ)
     asked = options.get("cross_attention_kwargs") or options.get("encoder_attention_mask") is not None
-    if text is None or asked or text.dtype != torch.float32 or text.device.type != "cpu" or not _is_ours(model):
+    if text is None or asked or text.dtype != torch.float32 or text.device.type != "cpu":
+        return None
+    if any(type(attention.processor) is not Repeated for attention in _attentions_of(model)):
         return None
     short, repeats = folded(text)
     options = {**options, "cross_attention_kwargs": {"repeats": repeats}}
     return ((*args[:2], short, *args[3:]), options) if len(args) > 2 else (args, {**options, READ: short})
 
 
-def _is_ours(model: torch.nn.Module) -> bool:
+def _attentions_of(model: torch.nn.Module) -> list[Attention]:
+    from diffusers.models.attention_processor import Attention
+
     if model not in _attentions:
         _attentions[model] = [module for module in model.modules() if isinstance(module, Attention)]
-    return all(type(attention.processor) is Repeated for attention in _attentions[model])
+    return _attentions[model]
 
 
 def folded(text: torch.Tensor) -> tuple[torch.Tensor, int]:
