@@ -30,6 +30,7 @@ from kolors_lab.training.config import CHECKPOINTING, TrainConfig, resolve
 from kolors_lab.training.loop import Training
 
 ROUNDS, MAX_STEPS = 5, 100_000
+TOKENS = 23  # of PROMPT; the other places of 256 are padding
 
 
 class Pictures:
@@ -38,10 +39,12 @@ class Pictures:
     def __init__(self, pipe, size: int, device: torch.device):
         dtype, width = pipe.unet.dtype, pipe.unet.config.encoder_hid_dim
         self.pixels = torch.rand(1, 3, size, size, device=device, dtype=dtype) * 2 - 1
+        padding, words = torch.randn(1, 1, width), torch.randn(1, TOKENS, width)
+        embeds = torch.cat([padding.expand(1, 256 - TOKENS, width), words], 1)
         self.batch_of_one = {
             "latents": torch.randn(1, 4, size // 8, size // 8, device=device),
             "time_ids": torch.tensor([[size, size, 0, 0, size, size]], dtype=torch.float32, device=device),
-            "prompt_embeds": torch.randn(1, 256, width, device=device, dtype=dtype),
+            "prompt_embeds": embeds.to(device, dtype),
             "pooled": torch.randn(1, width, device=device, dtype=dtype),
             "weight": torch.ones(1, device=device),
         }
