@@ -1,6 +1,6 @@
 """Kolors at its full size with random weights, and what is measured of it: time, memory, work, the card's ceiling.
 
-    python benchmarks/full_size.py --cpu .cache/full-size/kolors      # 20 GB of disk, an hour on two cores
+    python benchmarks/full_size.py --cpu .cache/full-size/kolors      # 20 GB of disk, half an hour on two cores
     python benchmarks/full_size.py --cpu FOLDER --shapes small --sizes 128    (a rehearsal, half a minute)
 
 With --cpu, what a training step and a picture are made of: a caption read, a picture encoded, a step with gradient

@@ -11,7 +11,7 @@ from helpers import use_stand_ins
 from kolors_lab.challenge import checkup as module
 from kolors_lab.challenge.checkup import Check, DoctorConfig, doctor
 from kolors_lab.cli import main
-from kolors_lab.core.errors import DataError, SettingError
+from kolors_lab.core.errors import DataError, FetchError, SettingError
 
 LOOKS = ["machine", "gpu", "disk", "packages", "conflicts", "font"]
 STAGES = ["juice", "train", "generate", "score"]
@@ -74,6 +74,16 @@ def test_what_does_not_fit_is_said_and_never_loaded(tiny, monkeypatch):
     checks = doctor(DoctorConfig())
     assert not any(check.ok for check in checks)
     assert all("GiB of main memory at the least, 0.5 GiB are free" in check.detail for check in checks)
+
+
+def test_a_scorer_that_is_not_here_yet_hides_no_other_plan(tiny, monkeypatch):
+    def absent(preset):
+        raise FetchError("not here")
+
+    monkeypatch.setattr("kolors_lab.scoring.aesthetics.find_scorer", absent)
+    only(monkeypatch, "memory")
+    (memory,) = doctor(DoctorConfig())
+    assert memory.ok and "; score in what its weights take, once they are here. " in memory.detail
 
 
 def test_missing_model_is_a_line_with_a_hint(monkeypatch, tmp_path):

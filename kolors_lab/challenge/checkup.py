@@ -220,15 +220,25 @@ def _memory(name: str, preset: Preset) -> str:
     """The plan of each stage that loads weights; nothing is loaded for it."""
     from kolors_lab.models.device import pick_device
     from kolors_lab.models.memory import gpu_plans, memory_plan
-    from kolors_lab.scoring.aesthetics import scoring_plan
     from kolors_lab.training.config import TrainConfig, resolve
     from kolors_lab.training.stages import plan_training
 
     device = pick_device()
     training = plan_training(preset, resolve(TrainConfig(preset=name), preset), device)
     told = _("at {size} px: draw in {drawing}; train in {training}; score in {scoring}. On a GPU of {others}")
-    drawing, scoring, others = memory_plan(preset, device), scoring_plan(preset), gpu_plans(preset)
+    drawing, scoring, others = memory_plan(preset, device), _scoring(preset), gpu_plans(preset)
     return told.format(size=preset.size, drawing=drawing, training=training, scoring=scoring, others=others)
+
+
+def _scoring(preset: Preset) -> str:
+    """The scorer's plan. That it is not here yet the line about weights says; the other plans are told all the same."""
+    from kolors_lab.core.errors import FetchError
+    from kolors_lab.scoring.aesthetics import scoring_plan
+
+    try:
+        return str(scoring_plan(preset))
+    except FetchError:
+        return _("what its weights take, once they are here")
 
 
 def _juice(name: str, preset: Preset, folder: Path) -> str:

@@ -73,11 +73,9 @@ def one_page(page: str, lang: str) -> str:
     title = "# " + _half(title.removeprefix("# "), lang)
     _head, *sections = SECTION.split(rest)
     if not sections:
-        intro = [line for line in rest.splitlines() if not line.startswith("|") and _is(line, lang)]
-        return (
-            "\n".join([title, *intro, *glossary([line for line in rest.splitlines() if line.startswith("|")], lang)])
-            + "\n"
-        )
+        rows = [line for line in rest.splitlines() if line.startswith("|")]
+        about = [line for line in rest.splitlines() if line not in rows and _is(line, lang)]
+        return "\n".join([title, *about, *glossary(rows, lang)]) + "\n"
     text = dict(zip(sections[::2], sections[1::2], strict=True))[lang]
     text = re.sub(r"^#(#+ )", r"\1", text.strip(), flags=re.MULTILINE)  # its headings stand right below the title
     return f"{title}\n\n{text}\n"
